@@ -1,0 +1,111 @@
+//! The set of views that one image yields.
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::view::ViewConfig;
+use crate::{Error, Rgb};
+
+/// Global views, each with settings of its own, followed by local views that share theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiCrop {
+    /// The large views, all of one size.
+    pub globals: Vec<ViewConfig>,
+    /// Every small view.
+    pub locals: ViewConfig,
+    /// Number of small views, 0 for none.
+    pub local_count: usize,
+}
+
+impl MultiCrop {
+    /// The published settings of DINO and SelfPatch: two global views, the first always blurred,
+    /// the second sometimes solarized.
+    pub fn dino(
+        global_size: usize,
+        local_size: usize,
+        local_count: usize,
+        global_scale: [f32; 2],
+        local_scale: [f32; 2],
+    ) -> Self {
+        let first = ViewConfig {
+            size: global_size,
+            scale: global_scale,
+            ratio: [3.0 / 4.0, 4.0 / 3.0],
+            flip: 0.5,
+            jitter: 0.8,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.2,
+            hue: 0.1,
+            channel_gain: 0.0,
+            grayscale: 0.2,
+            blur: 1.0,
+            blur_radius: [0.1, 2.0],
+            solarize: 0.0,
+        };
+        let second = ViewConfig { blur: 0.1, solarize: 0.2, ..first.clone() };
+        let locals = ViewConfig { size: local_size, scale: local_scale, blur: 0.5, ..first.clone() };
+        Self { globals: vec![first, second], locals, local_count }
+    }
+
+    /// Settings for [`ProceduralImages`](crate::ProceduralImages) of 96 pixels: two views of 48
+    /// and four of 24, so that one pixel of the image stays about one pixel of a view.
+    pub fn procedural() -> Self {
+        let global = ViewConfig {
+            size: 48,
+            scale: [0.2, 0.6],
+            ratio: [3.0 / 4.0, 4.0 / 3.0],
+            flip: 0.5,
+            jitter: 1.0,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.2,
+            hue: 0.0,
+            channel_gain: 0.2,
+            grayscale: 0.0,
+            blur: 0.3,
+            blur_radius: [0.3, 1.0],
+            solarize: 0.0,
+        };
+        let locals = ViewConfig { size: 24, scale: [0.08, 0.3], ..global.clone() };
+        Self { globals: vec![global.clone(), global], locals, local_count: 4 }
+    }
+
+    /// Number of views of an image.
+    pub fn views(&self) -> usize {
+        self.globals.len() + self.local_count
+    }
+
+    /// Refuses probabilities outside of 0 to 1, ranges out of order, empty views and global
+    /// views of different sizes. The local settings must be valid even if there are no locals.
+    pub fn validate(&self) -> Result<(), Error> {
+        let Some(first) = self.globals.first() else {
+            return Err(Error::Config { field: "globals", reason: "at least one global view is needed".into() });
+        };
+        for (number, view) in self.globals.iter().enumerate() {
+            if let Some(problem) = view.problem() {
+                let reason = format!("of global view {}: {}", number + 1, problem.reason);
+                return Err(Error::Config { field: problem.field, reason });
+            }
+            if view.size != first.size {
+                let reason = format!("global views must have one size, not {} and {}", first.size, view.size);
+                return Err(Error::Config { field: "size", reason });
+            }
+        }
+        if let Some(problem) = self.locals.problem() {
+            let reason = format!("of the local views: {}", problem.reason);
+            return Err(Error::Config { field: problem.field, reason });
+        }
+        Ok(())
+    }
+
+    /// Draws view number `view`, the globals first, as planar `[3, S, S]` bytes.
+    ///
+    /// An image without pixels, or with fewer than its sides promise, gives a black view; the
+    /// [`Loader`](crate::Loader) refuses such images before they come here.
+    pub fn crop(&self, image: &Rgb, view: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
+        let config = self.globals.get(view).unwrap_or(&self.locals);
+        if image.is_whole() { config.draw(image, rng) } else { vec![0; 3 * config.size * config.size] }
+    }
+}

@@ -1,0 +1,15 @@
+//! What an evaluation on videos reads: named sequences of frames with masks.
+
+use crate::{Error, Mask, Rgb};
+
+/// A set of video sequences with object masks. Frames are decoded when asked for.
+pub trait VideoSource: Sync {
+    /// Names of the sequences, in the order in which they are evaluated.
+    fn sequences(&self) -> Vec<String>;
+    /// Number of frames of `sequence`.
+    fn frames(&self, sequence: &str) -> Result<usize, Error>;
+    /// Frame `index` of `sequence`.
+    fn frame(&self, sequence: &str, index: usize) -> Result<Rgb, Error>;
+    /// Mask of frame `index`, or `None` where the set has none (only frame 0 must have one).
+    fn mask(&self, sequence: &str, index: usize) -> Result<Option<Mask>, Error>;
+}

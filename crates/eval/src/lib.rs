@@ -1,0 +1,71 @@
+//! Downstream evaluation: video label propagation and J&F.
+//!
+//! The protocol of DAVIS 2017 (semi-supervised) as the reference runs it: no training, only the
+//! patch tokens of a model. The mask of a video's first frame is shrunk to the token grid and
+//! carried from frame to frame by similarity ([`propagation`]), enlarged to ids per pixel
+//! ([`labels`]), and compared with the annotation ([`metrics`]). [`davis`] ties this together for
+//! anything that implements [`DenseFeatures`] and any
+//! [`VideoSource`](selfpatch_datasets::VideoSource).
+//!
+//! Resampling, ties, rounding and the statistics follow the reference to the last decided pixel.
+//! Four of its faults are left out, each described where it would be: square frames
+//! ([`frames::FrameSize`]), classes that are the same everywhere ([`labels::decide`]), decay from
+//! 256 frames on ([`metrics::statistics`]), void pixels that become objects
+//! ([`frames::first_mask`]).
+//!
+//! It refuses, with an [`Error`] that names the place: a video without an object in its first
+//! mask or with fewer than three masks, features that are not finite or change their shape,
+//! annotations that change their size within the masks that are compared, settings out of range.
+//! It does not write masks, and it does not average over runs.
+//!
+//! # J&F of two masks
+//! ```
+//! use selfpatch_datasets::Mask;
+//! use selfpatch_eval::metrics::{Region, boundary_f, region_similarity};
+//!
+//! let mask = |ids| Mask { width: 6, height: 3, ids };
+//! let truth = mask(vec![0, 1, 1, 0, 0, 2, 0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
+//! let guess = mask(vec![0, 1, 1, 1, 0, 2, 0, 1, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0]);
+//! let (truth, guess) = (Region::of(&truth, 1)?, Region::of(&guess, 1)?);
+//! let j = region_similarity(&truth, &guess)?; // 4 of 6 pixels
+//! let f = boundary_f(&truth, &guess)?; // outlines one pixel apart count as equal
+//! assert_eq!(((j + f) * 50.0).round(), 83.0);
+//! # Ok::<(), selfpatch_eval::Error>(())
+//! ```
+//!
+//! # Labels on a toy grid
+//! ```
+//! use selfpatch_eval::labels::decide;
+//! use selfpatch_eval::propagation::{Propagation, Propagator};
+//!
+//! // A grid of 1 x 3 tokens with two features; the object is where the second one is large.
+//! let first = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
+//! let mask = [1.0, 0.0, 1.0, /* object: */ 0.0, 1.0, 0.0];
+//! let settings = Propagation { top_k: 1, ..Propagation::default() };
+//! let mut labels = Propagator::new(&settings, 1, 3, &first, &mask)?;
+//! let soft = labels.step(&[1.0, 0.1, 0.9, 0.0, 0.2, 1.0])?; // it moved to the right
+//! assert_eq!(soft[3..], [0.0, 0.0, 1.0]);
+//! let ids = decide(&soft, 1, 3, 16, 3, 1)?.ids; // patches of 16 pixels, shown at 3 x 1
+//! assert_eq!(ids, [0, 0, 1]);
+//! # Ok::<(), selfpatch_eval::Error>(())
+//! ```
+
+pub mod davis;
+mod error;
+pub mod frames;
+pub mod labels;
+pub mod metrics;
+pub mod propagation;
+pub mod resize;
+mod scores;
+mod table;
+
+pub use davis::{DenseFeatures, Features, Progress, evaluate, first_mask_copied};
+pub use error::Error;
+pub use frames::FrameSize;
+pub use propagation::{Propagation, Propagator};
+pub use scores::{DavisReport, Scores};
+pub use table::table;
+
+/// The id of pixels that an annotation leaves open; they belong to no object and are not scored.
+pub const VOID: u8 = 255;

@@ -1,0 +1,11 @@
+//! J (region) and F (boundary) of the DAVIS 2017 benchmark.
+
+mod boundary;
+mod region;
+mod sequence;
+mod statistics;
+
+pub use boundary::{boundary_f, boundary_radius};
+pub use region::{Region, region_similarity};
+pub use sequence::{ObjectScore, SequenceScore, SequenceTally, object_count};
+pub use statistics::{Statistics, statistics};

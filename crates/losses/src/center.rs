@@ -1,0 +1,44 @@
+//! The centre of the teacher's outputs, which keeps one prototype from winning everywhere.
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+/// A running mean of teacher logits, `[1, K]`.
+#[derive(Clone, Debug)]
+pub struct Center {
+    value: Tensor,
+    momentum: f64,
+}
+
+impl Center {
+    /// Zero at the start; 0.9 is DINO's momentum.
+    pub fn new(classes: usize, momentum: f64, dtype: DType, device: &Device) -> Result<Self> {
+        Ok(Self { value: Tensor::zeros((1, classes), dtype, device)?, momentum })
+    }
+
+    /// The centre, `[1, K]`.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Replaces the centre, as when a run is resumed.
+    pub fn set(&mut self, value: &Tensor) -> Result<()> {
+        if value.elem_count() != self.value.elem_count() {
+            bail!("the centre has shape {:?}, the value {:?}", self.value.dims(), value.dims())
+        }
+        self.value = value.reshape(self.value.shape())?.to_dtype(self.value.dtype())?.detach();
+        Ok(())
+    }
+
+    /// `c = m c + (1 - m) mean(rows)`, `rows [R, K]`.
+    pub fn update(&mut self, rows: &Tensor) -> Result<()> {
+        let mean = rows.detach().mean_keepdim(0)?;
+        self.value = ((&self.value * self.momentum)? + (mean * (1. - self.momentum))?)?;
+        Ok(())
+    }
+
+    /// Centred, sharpened probabilities: `softmax((rows - c) / temperature)`, `[R, K]`.
+    pub(crate) fn sharpen(&self, rows: &Tensor, temperature: f64) -> Result<Tensor> {
+        let centred = (rows.detach().broadcast_sub(&self.value)? / temperature)?;
+        candle_nn::ops::softmax_last_dim(&centred.contiguous()?) // no gradient is needed
+    }
+}

@@ -1,0 +1,62 @@
+//! SelfPatch's patch objective.
+
+use crate::Center;
+use candle_core::{DType, Device, Result, Tensor, bail};
+use selfpatch_nn::ops;
+
+/// Consecutive rows of a batch of patches that belong to crops of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CropGroup {
+    /// Number of crops.
+    pub crops: usize,
+    /// Rows per crop: images times patches per image.
+    pub rows: usize,
+}
+
+/// Cross-entropy between each aggregated teacher patch and the student patch at the same place of
+/// the same crop.
+#[derive(Clone, Debug)]
+pub struct PatchLoss {
+    /// Temperature of the student; 0.1.
+    pub student_temp: f64,
+    center: Center,
+}
+
+impl PatchLoss {
+    /// The published settings for `classes` patch prototypes.
+    pub fn new(classes: usize, center_momentum: f64, dtype: DType, device: &Device) -> Result<Self> {
+        Ok(Self { student_temp: 0.1, center: Center::new(classes, center_momentum, dtype, device)? })
+    }
+
+    /// Mean over crops of the mean over a crop's rows (QUIRKS 9): crops weigh the same whatever
+    /// their number of patches. `student`, `teacher` `[R, P]` logits, crops in the order of `groups`.
+    pub fn loss(&self, student: &Tensor, teacher: &Tensor, groups: &[CropGroup], teacher_temp: f64) -> Result<Tensor> {
+        let rows: usize = groups.iter().map(|g| g.crops * g.rows).sum();
+        if student.dims() != teacher.dims() || student.dim(0)? != rows {
+            bail!("patch logits {:?} and {:?} do not fit {rows} rows of crops", student.dims(), teacher.dims())
+        }
+        let targets = self.center.sharpen(teacher, teacher_temp)?;
+        let losses = ops::soft_cross_entropy(student, &targets, self.student_temp)?;
+        let crops: usize = groups.iter().map(|g| g.crops).sum();
+        let weights: Vec<f64> =
+            groups.iter().flat_map(|g| std::iter::repeat_n(1. / (crops * g.rows) as f64, g.crops * g.rows)).collect();
+        let weights = Tensor::from_vec(weights, rows, student.device())?.to_dtype(student.dtype())?;
+        (losses * weights)?.sum_all()
+    }
+
+    /// Moves the centre by the mean over all tokens of all crops, `teacher [R, P]` (QUIRKS 10: here
+    /// crops weigh by their number of patches); once per step, after the loss.
+    pub fn commit(&mut self, teacher: &Tensor) -> Result<()> {
+        self.center.update(teacher)
+    }
+
+    /// The centre, `[1, P]`.
+    pub fn center(&self) -> &Center {
+        &self.center
+    }
+
+    /// The centre, to be restored when a run is resumed.
+    pub fn center_mut(&mut self) -> &mut Center {
+        &mut self.center
+    }
+}

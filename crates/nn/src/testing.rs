@@ -1,0 +1,66 @@
+//! Two checks that every fused op passes: equal to its reference, gradient equal to the slope.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+/// Values and gradients of `fused` (f32) against `reference` run in f64, on random inputs of the
+/// given shapes: at most 1e-5 of the largest element // f32 sums over up to a few hundred terms.
+pub(crate) fn agrees(
+    shapes: &[&[usize]],
+    fused: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<()> {
+    let run = |dtype: DType, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>| {
+        let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(dtype)?)).collect::<Result<_>>()?;
+        let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let y = f(&tensors)?;
+        // A fixed, uneven weighting of the outputs, so that no gradient error cancels.
+        let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(dtype)?;
+        let grads = (&y * &weights)?.sum_all()?.backward()?;
+        let mut out = vec![y.to_dtype(DType::F64)?];
+        for v in &vars {
+            let Some(g) = grads.get(v) else { candle_core::bail!("an input got no gradient") };
+            out.push(g.to_dtype(DType::F64)?);
+        }
+        Ok::<_, candle_core::Error>(out)
+    };
+    let inputs: Vec<Tensor> =
+        shapes.iter().map(|&s| Tensor::randn(0f32, 1f32, s, &Device::Cpu)).collect::<Result<_>>()?;
+    let got = run(DType::F32, &inputs, &fused)?;
+    let want = run(DType::F64, &inputs, &reference)?;
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert_eq!(got.dims(), want.dims());
+        let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+        assert!(error <= 1e-5 * size, "output {i} (0: value, then gradients): error {error:e} of {size:e}");
+    }
+    Ok(())
+}
+
+/// The gradient of a weighted sum of `f(x)` against central differences in every element of `x`.
+pub(crate) fn finite_differences(shape: &[usize], f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+    let n: usize = shape.iter().product();
+    let start: Vec<f32> = (0..n).map(|i| ((i * 29 % 17) as f32 - 8.0) / 7.0).collect();
+    let value = |x: &[f32]| -> Result<f64> {
+        let y = f(&Tensor::from_slice(x, shape, &Device::Cpu)?)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(y.iter().enumerate().map(|(i, y)| *y as f64 * ((i % 5) as f64 - 1.5)).sum())
+    };
+    let x = Var::from_slice(&start, shape, &Device::Cpu)?;
+    let y = f(&x)?.flatten_all()?;
+    let weights: Vec<f32> = (0..y.elem_count()).map(|i| (i % 5) as f32 - 1.5).collect();
+    let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?;
+    let grads = (y * weights)?.sum_all()?.backward()?;
+    let Some(grad) = grads.get(&x) else { candle_core::bail!("no gradient") };
+    let grad = grad.flatten_all()?.to_vec1::<f32>()?;
+    let step = 1e-2f32;
+    for i in 0..n {
+        let (mut up, mut down) = (start.clone(), start.clone());
+        up[i] += step;
+        down[i] -= step;
+        let slope = (value(&up)? - value(&down)?) / (2.0 * step as f64);
+        let got = grad[i] as f64;
+        // 2e-2: third-order term of the difference and f32 rounding of the values
+        assert!((slope - got).abs() <= 2e-2 * slope.abs().max(1.0), "element {i}: gradient {got}, slope {slope}");
+    }
+    Ok(())
+}

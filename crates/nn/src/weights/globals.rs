@@ -1,0 +1,109 @@
+//! The Python names that a weight file may refer to, and what each means here.
+
+use candle_core::DType;
+
+/// What the elements of a storage are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element {
+    /// The storage class in PyTorch, for messages.
+    pub class: &'static str,
+    /// The dtype here, where there is one.
+    pub dtype: Option<DType>,
+}
+
+/// The meaning of a Python name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Global {
+    /// Rebuilds a tensor from a storage.
+    Tensor,
+    /// Wraps a tensor; the tensor is its first argument.
+    Parameter,
+    /// Makes a dict.
+    Dict,
+    /// A class of storages.
+    Storage(Element),
+    /// Harmless and of no use here.
+    Opaque,
+}
+
+/// Storage classes of `torch`, with the dtype for those that candle knows.
+const STORAGES: [(&str, Option<DType>); 19] = [
+    ("FloatStorage", Some(DType::F32)),
+    ("DoubleStorage", Some(DType::F64)),
+    ("HalfStorage", Some(DType::F16)),
+    ("BFloat16Storage", Some(DType::BF16)),
+    ("LongStorage", Some(DType::I64)),
+    ("IntStorage", Some(DType::I32)),
+    ("ShortStorage", Some(DType::I16)),
+    ("ByteStorage", Some(DType::U8)),
+    ("CharStorage", None),
+    ("BoolStorage", None),
+    ("ComplexFloatStorage", None),
+    ("ComplexDoubleStorage", None),
+    ("QInt8Storage", None),
+    ("QInt32Storage", None),
+    ("QUInt8Storage", None),
+    ("QUInt2x4Storage", None),
+    ("QUInt4x2Storage", None),
+    ("UntypedStorage", None),
+    ("TypedStorage", None),
+];
+
+/// Plain containers and numbers, under both of their Python names.
+const BUILTINS: &[&str] = &[
+    "set",
+    "frozenset",
+    "list",
+    "dict",
+    "int",
+    "float",
+    "complex",
+    "slice",
+];
+
+/// Names met in training checkpoints beside the weights: run arguments, scalars, dtypes.
+const OPAQUE: [(&str, &[&str]); 11] = [
+    ("argparse", &["Namespace"]),
+    ("_codecs", &["encode"]),
+    ("builtins", BUILTINS),
+    ("__builtin__", BUILTINS),
+    ("numpy", &["dtype", "ndarray", "float32", "float64"]),
+    ("numpy.core.multiarray", &["scalar", "_reconstruct"]),
+    ("numpy._core.multiarray", &["scalar", "_reconstruct"]),
+    ("pathlib", &["PosixPath", "PurePosixPath", "WindowsPath"]),
+    (
+        "pathlib._local",
+        &["PosixPath", "PurePosixPath", "WindowsPath"],
+    ),
+    (
+        "torch",
+        &[
+            "Size", "device", "float32", "float64", "float16", "bfloat16", "int64", "int32",
+            "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool",
+        ],
+    ),
+    ("datetime", &["date", "datetime", "timedelta"]),
+];
+
+/// What `module.name` means, or `None` where it is not on the list.
+pub(super) fn lookup(module: &str, name: &str) -> Option<Global> {
+    match (module, name) {
+        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
+            return Some(Global::Tensor);
+        }
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            return Some(Global::Parameter);
+        }
+        ("collections", "OrderedDict" | "defaultdict") => return Some(Global::Dict),
+        _ => {}
+    }
+    if matches!(module, "torch" | "torch.cuda" | "torch.storage")
+        && let Some(&(class, dtype)) = STORAGES.iter().find(|(class, _)| *class == name)
+    {
+        return Some(Global::Storage(Element { class, dtype }));
+    }
+    OPAQUE
+        .iter()
+        .any(|(known, names)| *known == module && names.contains(&name))
+        .then_some(Global::Opaque)
+}

@@ -1,0 +1,261 @@
+//! `.pth` files of `torch.save`: finds the dicts of tensors and builds the tensors of one of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::archive::Archive;
+use super::pickle::{Document, Fault, TensorSpec, Value};
+use super::{Group, WeightsError};
+
+/// Overlapping views may copy the bytes of their storage this many times. Tied weights share one
+/// copy; anything above a few is an attempt to exhaust the memory.
+const MAX_COPIES: usize = 16;
+
+/// An opened `.pth` file whose entries are intact and whose pickle has been understood.
+pub(super) struct Pth {
+    path: PathBuf,
+    archive: Archive,
+    document: Document,
+    /// The folder that `torch.save` puts around its entries.
+    folder: String,
+}
+
+impl Pth {
+    /// Opens and verifies the whole file, without building any tensor.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let refused = |reason: &str| WeightsError::Archive {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        };
+        let mut archive = Archive::open(path)?;
+        let folder = archive
+            .names()
+            .find_map(|name| {
+                let folder = name.strip_suffix("/data.pkl")?;
+                (!folder.contains('/')).then(|| folder.to_string())
+            })
+            .ok_or_else(|| refused("it has no data.pkl, so torch.save did not write it"))?;
+        if let Some(order) = archive.read(&format!("{folder}/byteorder"))?
+            && order != b"little"
+        {
+            return Err(refused("its numbers are not little-endian"));
+        }
+        let pickle = archive
+            .read(&format!("{folder}/data.pkl"))?
+            .unwrap_or_default();
+        let document = Document::parse(&pickle).map_err(|fault| match fault {
+            Fault::Malformed(at, reason) => WeightsError::Pickle {
+                path: path.to_path_buf(),
+                at,
+                reason,
+            },
+            Fault::Global(name) => WeightsError::Global {
+                path: path.to_path_buf(),
+                name,
+            },
+        })?;
+        if document.root().is_none() {
+            return Err(WeightsError::Pickle {
+                path: path.to_path_buf(),
+                at: 0,
+                reason: "the file holds something other than a dict".into(),
+            });
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            archive,
+            document,
+            folder,
+        })
+    }
+
+    /// The top-level keys whose values are dicts.
+    pub fn keys(&self) -> Vec<String> {
+        let entries = self.document.root().into_iter().flatten();
+        entries
+            .filter(|(_, value)| matches!(value, Value::Dict(_)))
+            .map(|(name, _)| name.to_string())
+            .collect()
+    }
+
+    /// The tensors directly under the top level, or under one of its keys; `None` where that key
+    /// is absent or not a dict.
+    pub fn group(
+        &mut self,
+        key: Option<&str>,
+        device: &Device,
+    ) -> Result<Option<Group>, WeightsError> {
+        let mut group = Group::default();
+        let mut by_storage: BTreeMap<Arc<str>, Vec<(Arc<str>, &TensorSpec)>> = BTreeMap::new();
+        let Some(entries) = find(&self.document, key) else {
+            return Ok(None);
+        };
+        for (name, value) in entries {
+            match value {
+                Value::Tensor(spec) => by_storage
+                    .entry(spec.storage.key.clone())
+                    .or_default()
+                    .push((name, spec)),
+                Value::Dict(_) if key.is_none() => {} // a group of its own
+                _ => group.notes.push(format!("`{name}` is no tensor: skipped")),
+            }
+        }
+        for (storage, views) in by_storage {
+            let entry = format!("{}/data/{storage}", self.folder);
+            let bytes = self.archive.read(&entry)?;
+            let mut built = Built {
+                path: &self.path,
+                bytes: bytes.as_deref(),
+                budget: bytes
+                    .as_ref()
+                    .map_or(0, Vec::len)
+                    .saturating_mul(MAX_COPIES),
+                device,
+                seen: HashMap::new(),
+            };
+            for (name, spec) in views {
+                let Some(dtype) = spec.storage.element.dtype else {
+                    let class = spec.storage.element.class;
+                    let note =
+                        format!("`{name}` is in a {class}, which has no dtype here: skipped");
+                    group.notes.push(note);
+                    continue;
+                };
+                let tensor = built.view(&name, dtype, spec)?;
+                group.tensors.insert(name.to_string(), tensor);
+            }
+        }
+        Ok(Some(group))
+    }
+}
+
+/// The chosen dict, each name once: as in Python, the last value of a repeated key counts.
+fn find<'a>(document: &'a Document, key: Option<&str>) -> Option<BTreeMap<Arc<str>, &'a Value>> {
+    let collect = |entries: &mut dyn Iterator<Item = (&'a Arc<str>, &'a Value)>| {
+        entries
+            .map(|(name, value)| (name.clone(), value))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let top = collect(&mut document.root()?);
+    match key {
+        None => Some(top),
+        Some(key) => Some(collect(&mut document.entries(top.get(key)?)?)),
+    }
+}
+
+/// Offset, shape and stride of a view.
+type Placement = (DType, usize, Vec<usize>, Vec<usize>);
+
+/// Builds the tensors that lie in one storage.
+struct Built<'a> {
+    path: &'a Path,
+    /// The storage's bytes, where its entry exists.
+    bytes: Option<&'a [u8]>,
+    /// Bytes that may still be copied out of it.
+    budget: usize,
+    device: &'a Device,
+    /// Views already made: names that share one also share the tensor.
+    seen: HashMap<Placement, Tensor>,
+}
+
+impl Built<'_> {
+    /// One view as a contiguous tensor.
+    fn view(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        spec: &TensorSpec,
+    ) -> Result<Tensor, WeightsError> {
+        let placement = (dtype, spec.offset, spec.shape.clone(), spec.stride.clone());
+        if let Some(tensor) = self.seen.get(&placement) {
+            return Ok(tensor.clone());
+        }
+        let bytes = self
+            .gather(dtype, spec)
+            .map_err(|reason| WeightsError::Tensor {
+                path: self.path.to_path_buf(),
+                name: name.to_string(),
+                reason,
+            })?;
+        let tensor = super::tensor(self.path, name, &bytes, dtype, &spec.shape, self.device)?;
+        self.seen.insert(placement, tensor.clone());
+        Ok(tensor)
+    }
+
+    /// The elements of a view in row-major order, after checking that all lie in the storage.
+    fn gather(&mut self, dtype: DType, spec: &TensorSpec) -> Result<Vec<u8>, String> {
+        let stored = self
+            .bytes
+            .ok_or_else(|| format!("its entry data/{} is absent", spec.storage.key))?;
+        let width = dtype.size_in_bytes();
+        let length = super::element_count(&spec.shape)
+            .and_then(|count| count.checked_mul(width))
+            .filter(|&needed| needed <= stored.len())
+            .ok_or_else(|| {
+                let (shape, stored) = (&spec.shape, stored.len());
+                format!("shape {shape:?} needs more than the {stored} bytes stored for it")
+            })?;
+        self.budget = self
+            .budget
+            .checked_sub(length)
+            .ok_or("too many overlapping views of one storage")?;
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let outside = || {
+            let (offset, stride) = (spec.offset, &spec.stride);
+            format!("offset {offset} with strides {stride:?} leads outside its storage")
+        };
+        let last = spec
+            .shape
+            .iter()
+            .zip(&spec.stride)
+            .try_fold(spec.offset, |last, (&size, &stride)| {
+                last.checked_add((size - 1).checked_mul(stride)?)
+            })
+            .filter(|&last| last < stored.len() / width)
+            .ok_or_else(outside)?;
+        if is_row_major(spec) {
+            let range = spec.offset * width..(last + 1) * width;
+            return stored.get(range).map(<[u8]>::to_vec).ok_or_else(outside);
+        }
+        let mut gathered = Vec::with_capacity(length);
+        let mut index = vec![0; spec.shape.len()];
+        let mut at = spec.offset;
+        while gathered.len() < length {
+            let element = stored.get(at * width..(at + 1) * width);
+            gathered.extend_from_slice(element.ok_or_else(outside)?);
+            at = advance(&mut index, at, spec);
+        }
+        Ok(gathered)
+    }
+}
+
+/// Steps `index` to the next element in row-major order; its position in the storage.
+fn advance(index: &mut [usize], mut at: usize, spec: &TensorSpec) -> usize {
+    let axes = index.iter_mut().zip(&spec.shape).zip(&spec.stride);
+    for ((index, &size), &stride) in axes.rev() {
+        *index += 1;
+        if *index < size {
+            return at + stride;
+        }
+        at -= (size - 1) * stride;
+        *index = 0;
+    }
+    at
+}
+
+/// Whether the elements follow one another without gaps.
+fn is_row_major(spec: &TensorSpec) -> bool {
+    let mut expected = 1;
+    for (&size, &stride) in spec.shape.iter().zip(&spec.stride).rev() {
+        if size > 1 && stride != expected {
+            return false;
+        }
+        expected *= size;
+    }
+    true
+}

@@ -1,0 +1,1 @@
+//! The thin trainer: plan, step, loop, checkpoint, telemetry.

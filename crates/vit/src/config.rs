@@ -1,0 +1,107 @@
+//! Shapes of a backbone.
+
+use candle_core::{Result, bail};
+
+/// Everything that fixes the shape and layout of a [`crate::Vit`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct VitConfig {
+    /// Side of the square images that the position table was made for, in pixels.
+    pub image_size: usize,
+    /// Side of a square patch, in pixels.
+    pub patch_size: usize,
+    /// Channels of the input images.
+    pub in_channels: usize,
+    /// Width `D` of a token.
+    pub embed_dim: usize,
+    /// Number of transformer blocks.
+    pub depth: usize,
+    /// Attention heads; must divide `embed_dim`.
+    pub num_heads: usize,
+    /// Hidden width of the feed-forward part over `embed_dim`.
+    pub mlp_ratio: usize,
+    /// Epsilon of every layer norm.
+    pub norm_eps: f64,
+    /// Whether a class token with its own position stands before the patches, and a final norm
+    /// follows the last block (DINO, timm, DINOv2). SelfPatch's own backbone has neither.
+    pub cls_and_norm: bool,
+}
+
+impl VitConfig {
+    /// A SelfPatch backbone (tokens only) of custom width, depth and heads for 224-pixel images.
+    pub fn new(embed_dim: usize, depth: usize, num_heads: usize, patch_size: usize) -> Self {
+        Self {
+            image_size: 224,
+            patch_size,
+            in_channels: 3,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4,
+            norm_eps: 1e-6, // reference: VisionTransformer, partial(nn.LayerNorm, eps=1e-6)
+            cls_and_norm: false,
+        }
+    }
+
+    /// `vit_tiny` (192/12/3), `vit_small` (384/12/6) or `vit_base` (768/12/12), as DINO names them.
+    pub fn arch(name: &str, patch_size: usize) -> Result<Self> {
+        let (dim, heads) = match name {
+            "vit_tiny" => (192, 3),
+            "vit_small" => (384, 6),
+            "vit_base" => (768, 12),
+            other => bail!("arch: there is no {other:?}; choose vit_tiny, vit_small or vit_base"),
+        };
+        Ok(Self::new(dim, 12, heads, patch_size))
+    }
+
+    /// The same with a class token and a final norm.
+    pub fn with_cls_and_norm(mut self) -> Self {
+        self.cls_and_norm = true;
+        self
+    }
+
+    /// The same with the position table made for another image side.
+    pub fn with_image_size(mut self, image_size: usize) -> Self {
+        self.image_size = image_size;
+        self
+    }
+
+    /// Side of the position table, in patches.
+    pub fn table_side(&self) -> usize {
+        self.image_size / self.patch_size.max(1)
+    }
+
+    /// Rows and columns of the patch grid of an `height x width` image.
+    pub fn grid(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        let p = self.patch_size;
+        if height == 0 || width == 0 || !height.is_multiple_of(p) || !width.is_multiple_of(p) {
+            bail!(
+                "an image of {height} x {width} pixels cannot be cut into patches of {p} x {p}; \
+                 crop or pad both sides to a multiple of {p}"
+            )
+        }
+        Ok((height / p, width / p))
+    }
+
+    /// Refuses impossible shapes, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        for (field, value) in [
+            ("patch_size", self.patch_size),
+            ("in_channels", self.in_channels),
+            ("embed_dim", self.embed_dim),
+            ("depth", self.depth),
+            ("num_heads", self.num_heads),
+            ("mlp_ratio", self.mlp_ratio),
+        ] {
+            if value == 0 {
+                bail!("{field}: must be at least 1")
+            }
+        }
+        if !self.embed_dim.is_multiple_of(self.num_heads) {
+            bail!("num_heads: {} heads do not divide embed_dim {}", self.num_heads, self.embed_dim)
+        }
+        if self.table_side() == 0 || !self.image_size.is_multiple_of(self.patch_size) {
+            bail!("image_size: {} is not a multiple of patch_size {}", self.image_size, self.patch_size)
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! Reading the shapes of a backbone from a set of named weights.
+
+use crate::VitConfig;
+use candle_core::{Result, Tensor, bail};
+use std::collections::BTreeMap;
+
+impl VitConfig {
+    /// The configuration that fits `weights` (names without any prefix).
+    ///
+    /// Everything but the number of heads can be read from the shapes: pass it, or 0 for the
+    /// published rule of 64 channels per head. Patch size, width, depth, position table, class token
+    /// and final norm are found; a class token without final norm (or the reverse) is an error.
+    pub fn of_weights(weights: &BTreeMap<String, Tensor>, num_heads: usize) -> Result<Self> {
+        let need = |name: &str| match weights.get(name) {
+            Some(t) => Ok(t.dims().to_vec()),
+            None => bail!("these are not the weights of a ViT backbone: {name} is missing"),
+        };
+        let patch = need("patch_embed.proj.weight")?;
+        let table = need("pos_embed")?;
+        let (&[dim, in_channels, p, q], &[1, positions, table_dim]) = (&patch[..], &table[..]) else {
+            bail!("patch_embed.proj.weight {patch:?} and pos_embed {table:?} do not have the ranks of a ViT")
+        };
+        let (cls, norm) = (weights.contains_key("cls_token"), weights.contains_key("norm.weight"));
+        if cls != norm {
+            bail!("the weights have a class token but no final norm, or the reverse; neither layout is known")
+        }
+        let side = (positions - usize::from(cls && positions > 0)).isqrt();
+        if p != q || table_dim != dim || side.pow(2) + usize::from(cls) != positions {
+            bail!("patch_embed.proj.weight {patch:?} and pos_embed {table:?} do not fit together")
+        }
+        let depth = (0..).take_while(|i| weights.contains_key(&format!("blocks.{i}.norm1.weight"))).count();
+        let hidden = match need("blocks.0.mlp.fc1.weight")?[..] {
+            [hidden, width] if width == dim && hidden.is_multiple_of(dim) => hidden,
+            ref other => bail!("blocks.0.mlp.fc1.weight {other:?} does not fit a width of {dim}"),
+        };
+        let config = Self {
+            image_size: side * p,
+            patch_size: p,
+            in_channels,
+            embed_dim: dim,
+            depth,
+            num_heads: if num_heads > 0 { num_heads } else { (dim / 64).max(1) },
+            mlp_ratio: hidden / dim,
+            norm_eps: 1e-6,
+            cls_and_norm: cls,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
