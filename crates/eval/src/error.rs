@@ -55,11 +55,7 @@ pub enum Error {
 
 impl Error {
     /// A [`Error::Shape`] from anything that prints.
-    pub(crate) fn shape(
-        what: &'static str,
-        expected: impl ToString,
-        found: impl ToString,
-    ) -> Self {
+    pub(crate) fn shape(what: &'static str, expected: impl ToString, found: impl ToString) -> Self {
         Self::Shape { what, expected: expected.to_string(), found: found.to_string() }
     }
 }

@@ -41,9 +41,8 @@ impl FrameSize {
         let (w, h) = match self {
             Self::Native => (width, height),
             Self::ShortSide(short) => {
-                let long = |long: usize, side: usize| {
-                    (short * long).checked_div(side).unwrap_or(0) / LONG_STEP * LONG_STEP
-                };
+                let long =
+                    |long: usize, side: usize| (short * long).checked_div(side).unwrap_or(0) / LONG_STEP * LONG_STEP;
                 match width.cmp(&height) {
                     std::cmp::Ordering::Greater => (long(width, height), short),
                     std::cmp::Ordering::Less => (short, long(height, width)),
@@ -125,8 +124,7 @@ mod tests {
     fn normalisation_is_planar() {
         let frame = Rgb { width: 2, height: 1, pixels: vec![0, 51, 102, 255, 204, 153] };
         let planes = normalise(&frame);
-        let expected =
-            [-0.485 / 0.228, 0.515 / 0.228, -0.256 / 0.224, 0.344 / 0.224, -0.006 / 0.225, 0.194 / 0.225];
+        let expected = [-0.485 / 0.228, 0.515 / 0.228, -0.256 / 0.224, 0.344 / 0.224, -0.006 / 0.225, 0.194 / 0.225];
         for (got, want) in planes.iter().zip(expected) {
             assert!((got - want).abs() < 1e-6, "{got} {want}"); // f32 rounding of values near 1
         }

@@ -16,14 +16,7 @@ use selfpatch_datasets::Mask;
 ///
 /// # Errors
 /// [`Error::Shape`] if `soft` is not 1 to 256 planes of `h x w`, or a size is zero.
-pub fn decide(
-    soft: &[f32],
-    h: usize,
-    w: usize,
-    patch: usize,
-    out_w: usize,
-    out_h: usize,
-) -> Result<Mask, Error> {
+pub fn decide(soft: &[f32], h: usize, w: usize, patch: usize, out_w: usize, out_h: usize) -> Result<Mask, Error> {
     let area = h * w;
     let classes = soft.len().checked_div(area).unwrap_or(0);
     if classes == 0 || classes > 256 || classes * area != soft.len() {

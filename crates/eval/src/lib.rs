@@ -14,9 +14,9 @@
 //! ([`frames::first_mask`]).
 //!
 //! It refuses, with an [`Error`] that names the place: a video without an object in its first
-//! mask or with fewer than three masks, features that are not finite or change their shape,
-//! annotations that change their size within the masks that are compared, settings out of range.
-//! It does not write masks, and it does not average over runs.
+//! mask or with fewer than three masks, a video whose frames change their size, features that are
+//! not finite or change their shape, settings out of range. It holds no model, writes no masks,
+//! and never keeps more than the context frames' features.
 //!
 //! # J&F of two masks
 //! ```

@@ -21,6 +21,7 @@ use crate::Error;
 use context::Context;
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use vote::{Scratch, Vote};
 
 /// Settings of the propagation. The default is the reference's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,15 +126,17 @@ impl Propagator {
             return Err(Error::shape("feature dimension", self.first.dim(), target.dim()));
         }
         let classes = self.classes();
-        let contexts: Vec<&Context> = std::iter::once(&self.first).chain(&self.last).collect();
-
+        let vote = Vote {
+            settings: self.settings,
+            width: self.width,
+            contexts: std::iter::once(&self.first).chain(&self.last).collect(),
+            target: &target,
+        };
         let mut votes = vec![0.0; area * classes];
-        votes.par_chunks_mut(self.width * classes).enumerate().for_each_init(
-            vote::Scratch::default,
-            |scratch, (row, votes)| {
-                vote::row(scratch, &self.settings, self.width, &contexts, &target, row, votes);
-            },
-        );
+        votes
+            .par_chunks_mut(self.width * classes)
+            .enumerate()
+            .for_each_init(Scratch::default, |scratch, (row, votes)| vote.row(scratch, row, votes));
 
         let mut soft = Vec::with_capacity(votes.len());
         for class in 0..classes {

@@ -13,13 +13,7 @@ use selfpatch_datasets::Rgb;
 ///
 /// # Errors
 /// [`Error::Shape`] if `ids` does not have `w * h` entries or a side is zero.
-pub fn pillow_nearest(
-    ids: &[u8],
-    w: usize,
-    h: usize,
-    new_w: usize,
-    new_h: usize,
-) -> Result<Vec<u8>, Error> {
+pub fn pillow_nearest(ids: &[u8], w: usize, h: usize, new_w: usize, new_h: usize) -> Result<Vec<u8>, Error> {
     check_area("ids of a nearest resize", ids.len(), w, h, 1)?;
     check_sides("target of a nearest resize", new_w, new_h)?;
     let columns = nearest_positions(w, new_w);
@@ -161,13 +155,7 @@ fn up_taps(n: usize, factor: usize) -> Vec<(usize, usize, f32)> {
         .collect()
 }
 
-fn check_area(
-    what: &'static str,
-    len: usize,
-    w: usize,
-    h: usize,
-    channels: usize,
-) -> Result<(), Error> {
+fn check_area(what: &'static str, len: usize, w: usize, h: usize, channels: usize) -> Result<(), Error> {
     check_sides(what, w, h)?;
     if len != w * h * channels {
         return Err(Error::shape(what, format!("{h} x {w} x {channels} values"), len));

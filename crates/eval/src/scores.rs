@@ -61,10 +61,7 @@ impl DavisReport {
     pub fn of(sequences: &[(String, SequenceScore)]) -> Self {
         Self {
             global: Scores::over(sequences.iter().flat_map(|(_, score)| &score.objects)),
-            sequences: sequences
-                .iter()
-                .map(|(name, score)| (name.clone(), Scores::over(&score.objects)))
-                .collect(),
+            sequences: sequences.iter().map(|(name, score)| (name.clone(), Scores::over(&score.objects))).collect(),
         }
     }
 }

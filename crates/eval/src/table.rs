@@ -30,19 +30,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let scores = |j: f64, f: f64| Scores {
-            jf: (j + f) / 2.0,
-            j,
-            jr: 0.0,
-            jd: 0.0,
-            f,
-            fr: 0.0,
-            fd: 0.0,
-        };
-        let report = |x| DavisReport {
-            global: scores(x, 1.0),
-            sequences: vec![("bear".into(), scores(x, 0.25))],
-        };
+        let scores = |j: f64, f: f64| Scores { jf: (j + f) / 2.0, j, jr: 0.0, jd: 0.0, f, fr: 0.0, fd: 0.0 };
+        let report = |x| DavisReport { global: scores(x, 1.0), sequences: vec![("bear".into(), scores(x, 0.25))] };
         let (a, b) = (report(0.5), report(0.03125));
         let expected = [
             "            J&F       J       F",

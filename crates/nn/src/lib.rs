@@ -35,6 +35,7 @@ mod params;
 pub mod random;
 #[cfg(test)]
 mod testing;
+pub mod weights;
 
 pub use layers::{LayerNorm, Linear, Mlp, WEIGHT_INIT, drop_path, drop_path_rates, normalize, torch_default};
 pub use params::{Params, is_buffer};

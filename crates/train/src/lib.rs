@@ -1,1 +1,44 @@
-//! The thin trainer: plan, step, loop, checkpoint, telemetry.
+//! The thin trainer: a configuration becomes a plan, batches become steps, and a run folder is left
+//! behind that holds everything needed to continue, repeat or use it.
+//!
+//! It composes the crates below it and adds no mathematics of its own: [`Trainer::step`] is one
+//! step, [`run`] the loop around it.
+//!
+//! Refused, before anything is written: unknown fields (with the nearest valid name), impossible
+//! combinations, empty or missing data, a folder that holds another run. During the run: a loss that
+//! is not finite, an image that cannot be read.
+//!
+//! ```
+//! use selfpatch_train::{Preset, Settings, Trainer};
+//! use selfpatch_train::candle_core::{DType, Device};
+//!
+//! # fn main() -> Result<(), selfpatch_train::Error> {
+//! let mut config = Preset::Default.config();
+//! config.patch_loss.k_num = 2;
+//! config.check()?;
+//! let trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
+//! assert!(trainer.student_params.get("backbone.pos_embed").is_some());
+//! # Ok(())
+//! # }
+//! ```
+
+pub use candle_core;
+
+mod check;
+mod checkpoint;
+pub mod config;
+mod error;
+mod export;
+mod network;
+mod overlay;
+mod pixels;
+mod run;
+mod step;
+pub mod telemetry;
+
+pub use config::{Config, Preset};
+pub use error::Error;
+pub use network::{Logits, Network, NetworkConfig, Target};
+pub use overlay::{Setting, did_you_mean, resolve};
+pub use run::{Event, Summary, run};
+pub use step::{Hyper, Loss, Settings, StepReport, Trainer};

@@ -22,7 +22,7 @@ impl Block {
         let dim = config.embed_dim;
         Ok(Self {
             norm1: LayerNorm::new(dim, config.norm_eps, vb.pp("norm1"))?,
-            qkv: Linear::new(dim, 3 * dim, vb.pp("attn.qkv"))?,
+            qkv: Linear::with_bias(dim, 3 * dim, config.qkv_bias, vb.pp("attn.qkv"))?,
             proj: Linear::new(dim, dim, vb.pp("attn.proj"))?,
             norm2: LayerNorm::new(dim, config.norm_eps, vb.pp("norm2"))?,
             mlp: Mlp::new(dim, config.mlp_ratio * dim, vb.pp("mlp"))?,

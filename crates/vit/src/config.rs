@@ -19,6 +19,8 @@ pub struct VitConfig {
     pub num_heads: usize,
     /// Hidden width of the feed-forward part over `embed_dim`.
     pub mlp_ratio: usize,
+    /// Whether the query, key and value projections have biases.
+    pub qkv_bias: bool,
     /// Epsilon of every layer norm.
     pub norm_eps: f64,
     /// Whether a class token with its own position stands before the patches, and a final norm
@@ -37,6 +39,7 @@ impl VitConfig {
             depth,
             num_heads,
             mlp_ratio: 4,
+            qkv_bias: true,
             norm_eps: 1e-6, // reference: VisionTransformer, partial(nn.LayerNorm, eps=1e-6)
             cls_and_norm: false,
         }

@@ -41,6 +41,7 @@ impl VitConfig {
             depth,
             num_heads: if num_heads > 0 { num_heads } else { (dim / 64).max(1) },
             mlp_ratio: hidden / dim,
+            qkv_bias: weights.contains_key("blocks.0.attn.qkv.bias"),
             norm_eps: 1e-6,
             cls_and_norm: cls,
         };

@@ -1,6 +1,7 @@
 //! The learned position table and its resizing to other grids.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use num_traits::Float;
 
 /// Positions for a `rows x cols` grid of patches: `table [1, S*S, D]` -> `[1, rows*cols, D]`.
 ///
@@ -14,27 +15,34 @@ pub fn resize(table: &Tensor, rows: usize, cols: usize, square_image: bool) -> R
     }
     let side = total.isqrt();
     let matrix = |n: usize| -> Result<Tensor> {
-        let m = bicubic_matrix(side, n, (n as f64 + 0.1) / (total as f64).sqrt());
-        Tensor::from_vec(m, (n, side), table.device())?.to_dtype(table.dtype())
+        let scale = (n as f64 + 0.1) / (total as f64).sqrt();
+        // In the precision of the table, as torch computes its coefficients.
+        match table.dtype() {
+            DType::F64 => Tensor::from_vec(bicubic_matrix(side, n, 1. / scale), (n, side), table.device()),
+            dtype => Tensor::from_vec(bicubic_matrix(side, n, (1. / scale) as f32), (n, side), table.device())?
+                .to_dtype(dtype),
+        }
     };
     let by_rows = matrix(rows)?.matmul(&table.reshape((side, side * dim))?)?.reshape((rows, side, dim))?;
     matrix(cols)?.broadcast_matmul(&by_rows)?.reshape((1, rows * cols, dim))
 }
 
-/// `[n_out, n_in]` weights of a bicubic resize along one axis (a = -0.75, border clamped):
-/// output `o` is centred at `(o + 0.5) / scale - 0.5`, as in torch's `interpolate`.
-fn bicubic_matrix(n_in: usize, n_out: usize, scale: f64) -> Vec<f64> {
-    const A: f64 = -0.75;
-    let near = |t: f64| ((A + 2.) * t - (A + 3.)) * t * t + 1.;
-    let far = |t: f64| ((A * t - 5. * A) * t + 8. * A) * t - 4. * A;
-    let mut m = vec![0f64; n_out * n_in];
+/// `[n_out, n_in]` weights of a bicubic resize along one axis (a = -0.75, border clamped): output `o`
+/// is centred at `(o + 0.5) step - 0.5`, as in torch's `interpolate`.
+fn bicubic_matrix<T: Float>(n_in: usize, n_out: usize, step: T) -> Vec<T> {
+    let c = |v: f64| T::from(v).unwrap_or_else(T::nan); // every literal below is a number in f32 too
+    let a = c(-0.75);
+    let near = |t: T| ((a + c(2.)) * t - (a + c(3.))) * t * t + c(1.);
+    let far = |t: T| ((a * t - c(5.) * a) * t + c(8.) * a) * t - c(4.) * a;
+    let mut m = vec![T::zero(); n_out * n_in];
     for (o, row) in m.chunks_exact_mut(n_in).enumerate() {
-        let centre = (o as f64 + 0.5) / scale - 0.5;
+        let centre = step * (c(o as f64) + c(0.5)) - c(0.5);
         let base = centre.floor();
         let t = centre - base;
-        for (offset, weight) in [(-1., far(t + 1.)), (0., near(t)), (1., near(1. - t)), (2., far(2. - t))] {
-            let at = (base + offset).clamp(0., (n_in - 1) as f64) as usize;
-            row[at] += weight;
+        let taps = [(-1, far(t + c(1.))), (0, near(t)), (1, near(c(1.) - t)), (2, far(c(2.) - t))];
+        for (offset, weight) in taps {
+            let at = (base.to_isize().unwrap_or(0) + offset).clamp(0, n_in as isize - 1) as usize;
+            row[at] = row[at] + weight;
         }
     }
     m
@@ -43,7 +51,7 @@ fn bicubic_matrix(n_in: usize, n_out: usize, scale: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn same_grid_is_untouched_only_for_square_images() -> Result<()> {

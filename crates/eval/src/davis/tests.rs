@@ -50,9 +50,7 @@ impl DenseFeatures for Corner {
     }
     fn features(&self, pixels: &[f32], height: usize, width: usize) -> Result<Features, Error> {
         let (grid_h, grid_w) = (height / 4, width / 4);
-        let at = |t: usize, c: usize| {
-            pixels[c * height * width + t / grid_w * 4 * width + t % grid_w * 4]
-        };
+        let at = |t: usize, c: usize| pixels[c * height * width + t / grid_w * 4 * width + t % grid_w * 4];
         let tokens = (0..grid_h * grid_w).flat_map(|t| [at(t, 0), at(t, 1), at(t, 2)]).collect();
         Ok(Features { tokens, grid_h, grid_w })
     }
@@ -128,11 +126,8 @@ impl DenseFeatures for Broken {
 fn errors_of_the_model_carry_the_frame() {
     let videos = Squares { frames: 4, masks: |_| true };
     let settings = Propagation::default();
-    let error = |model| {
-        evaluate(&videos, &Broken(model), &settings, FrameSize::Native, &mut |_| {})
-            .unwrap_err()
-            .to_string()
-    };
+    let error =
+        |model| evaluate(&videos, &Broken(model), &settings, FrameSize::Native, &mut |_| {}).unwrap_err().to_string();
     assert_eq!(error(true), "sequence one, frame 0: the model failed: no weights");
     assert!(error(false).contains("expected 8 x 8, found 3 x 4"), "{}", error(false));
 }

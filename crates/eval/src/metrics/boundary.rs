@@ -119,9 +119,7 @@ mod tests {
 
     #[test]
     fn radii_and_disks_follow_davis() {
-        for (w, h, radius) in
-            [(854, 480, 8), (910, 480, 9), (120, 100, 2), (1280, 720, 12), (160, 96, 2), (8, 6, 1)]
-        {
+        for (w, h, radius) in [(854, 480, 8), (910, 480, 9), (120, 100, 2), (1280, 720, 12), (160, 96, 2), (8, 6, 1)] {
             assert_eq!(boundary_radius(w, h), radius, "{w} x {h}");
         }
         let cover = Disk::new(2).cover(&[Pixel { x: 2, y: 2 }], 5, 5);
@@ -150,9 +148,7 @@ mod tests {
             part[y * 30 + 5..y * 30 + 10].fill(true);
         }
         let part = Region::new(30, 20, part).unwrap();
-        let both = |a: &Region, b: &Region| {
-            (region_similarity(a, b).unwrap(), boundary_f(a, b).unwrap())
-        };
+        let both = |a: &Region, b: &Region| (region_similarity(a, b).unwrap(), boundary_f(a, b).unwrap());
         let (none, full) = (blank(false), blank(true));
         assert_eq!(both(&none, &none), (1.0, 1.0));
         assert_eq!(both(&full, &full), (1.0, 1.0));

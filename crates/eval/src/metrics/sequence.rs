@@ -86,3 +86,39 @@ impl SequenceTally {
         SequenceScore { objects: self.objects.iter().map(object).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(rows: &[&str]) -> Mask {
+        let id = |b: u8| if b == b'?' { VOID } else { b - b'0' };
+        Mask { width: rows[0].len(), height: rows.len(), ids: rows.concat().bytes().map(id).collect() }
+    }
+
+    #[test]
+    fn void_pixels_do_not_count() {
+        let truth = mask(&["1100?", "1100?", "00000", "22200"]);
+        assert_eq!(object_count(&truth), 2);
+        let mut tally = SequenceTally::new(2);
+        tally.push(&truth, &mask(&["11001", "11002", "00000", "22000"])).unwrap();
+        assert_eq!(tally.values()[0], [(1.0, 1.0)]);
+        assert_eq!(tally.values()[1][0].0, 2.0 / 3.0);
+        assert!(tally.push(&truth, &mask(&["1100", "1100"])).is_err());
+        assert_eq!(tally.frames(), 1);
+    }
+
+    #[test]
+    fn frames_are_reduced_per_object() {
+        let mut tally = SequenceTally::new(1);
+        let truth = mask(&["110", "110"]);
+        for guess in [["110", "110"], ["100", "100"], ["000", "000"]] {
+            tally.push(&truth, &mask(&guess)).unwrap();
+        }
+        // Three frames make the bins of frames 0 and 1, and of frame 2 alone.
+        let score = tally.finish().objects[0];
+        assert_eq!((score.j.mean, score.j.recall, score.j.decay), (0.5, 1.0 / 3.0, 0.75));
+        tally.drop_last();
+        assert_eq!(tally.finish().objects[0].j.mean, 0.75);
+    }
+}

@@ -15,19 +15,12 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
 }
 
 /// The whole affinity matrix in `f64`, masked afterwards. Labels are `[C, area]` planes.
-fn brute(
-    settings: &Propagation,
-    (h, w): (usize, usize),
-    context: &[(Vec<f32>, Vec<f64>)],
-    target: &[f32],
-) -> Vec<f64> {
+fn brute(settings: &Propagation, (h, w): (usize, usize), context: &[(Vec<f32>, Vec<f64>)], target: &[f32]) -> Vec<f64> {
     let area = h * w;
     let dim = target.len() / area;
     let classes = context[0].1.len() / area;
     let cosine = |a: &[f32], b: &[f32]| {
-        let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
-        };
+        let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
         dot(a, b) / dot(a, a).sqrt().max(1e-12) / dot(b, b).sqrt().max(1e-12)
     };
     let mut soft = vec![0.0; classes * area];
@@ -37,10 +30,7 @@ fn brute(
             for s in 0..area {
                 let near = |a: usize, b: usize| a.abs_diff(b) <= settings.neighbourhood;
                 if settings.neighbourhood == 0 || near(s / w, t / w) && near(s % w, t % w) {
-                    let cos = cosine(
-                        &features[s * dim..(s + 1) * dim],
-                        &target[t * dim..(t + 1) * dim],
-                    );
+                    let cos = cosine(&features[s * dim..(s + 1) * dim], &target[t * dim..(t + 1) * dim]);
                     keys.push(((cos / f64::from(settings.temperature)).exp(), labels, s));
                 }
             }
@@ -66,17 +56,11 @@ fn the_window_agrees_with_brute_force() {
             .into_iter()
             .enumerate()
     {
-        let settings = Propagation {
-            n_last_frames: last,
-            neighbourhood: radius,
-            top_k,
-            ..Propagation::default()
-        };
+        let settings = Propagation { n_last_frames: last, neighbourhood: radius, top_k, ..Propagation::default() };
         let (area, dim, classes) = (h * w, 11, 3);
         let frame = |f: u32| noise(area * dim, case as u32 * 100 + f);
-        let mask: Vec<f32> = (0..classes * area)
-            .map(|i| f32::from(u8::from(i / area == i % area * 7 % classes)))
-            .collect();
+        let mask: Vec<f32> =
+            (0..classes * area).map(|i| f32::from(u8::from(i / area == i % area * 7 % classes))).collect();
         let first = frame(0);
         let mut fast = Propagator::new(&settings, h, w, &first, &mask).unwrap();
         let mut frames = vec![(first, mask.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>())];
@@ -121,9 +105,7 @@ fn old_frames_are_forgotten() {
 #[test]
 fn unusable_input_is_refused() {
     let features = noise(24, 1);
-    let new = |settings, features: &[f32], mask: &[f32]| {
-        Propagator::new(&settings, 2, 3, features, mask)
-    };
+    let new = |settings, features: &[f32], mask: &[f32]| Propagator::new(&settings, 2, 3, features, mask);
     let default = Propagation::default();
     assert!(new(Propagation { top_k: 0, ..default }, &features, &[1.0; 6]).is_err());
     for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY, 0.01] {

@@ -30,8 +30,18 @@ pub fn reference(logits: &Tensor, targets: &Tensor, temperature: f64) -> Result<
 struct SoftCrossEntropy {
     /// 1 / temperature.
     inverse: f32,
-    /// Per row: (log-sum-exp of the tempered logits, mass of the target).
-    rows: Mutex<Vec<(f32, f32)>>,
+    /// What the backward pass needs of each row.
+    rows: Mutex<Vec<Row>>,
+}
+
+/// The log-sum-exp of a row is `top / T + log_total`; kept apart because their sum would round away
+/// digits of large logits.
+#[derive(Clone, Copy)]
+struct Row {
+    top: f32,
+    log_total: f32,
+    /// Sum of the target.
+    mass: f32,
 }
 
 impl CustomOp2 for SoftCrossEntropy {
@@ -43,7 +53,7 @@ impl CustomOp2 for SoftCrossEntropy {
         let (rows, classes) = sl.shape().dims2()?;
         let (s, q) = (cpu::slice(s, sl)?, cpu::slice(q, ql)?);
         let inverse = self.inverse;
-        let per_row: Vec<(f32, f32, f32)> = s
+        let per_row: Vec<(f32, Row)> = s
             .par_chunks_exact(classes.max(1))
             .zip(q.par_chunks_exact(classes.max(1)))
             .map(|(s, q)| {
@@ -78,11 +88,11 @@ impl CustomOp2 for SoftCrossEntropy {
                     mass += cpu::sum(q) as f64;
                 }
                 let loss = mass * log_total - match_ * inverse as f64;
-                (loss as f32, (log_total + top as f64 * inverse as f64) as f32, mass as f32)
+                (loss as f32, Row { top, log_total: log_total as f32, mass: mass as f32 })
             })
             .collect();
         if let Ok(mut kept) = self.rows.lock() {
-            *kept = per_row.iter().map(|&(_, lse, mass)| (lse, mass)).collect();
+            *kept = per_row.iter().map(|&(_, row)| row).collect();
         }
         Ok((CpuStorage::F32(per_row.iter().map(|r| r.0).collect()), Shape::from(rows)))
     }
@@ -97,11 +107,11 @@ impl CustomOp2 for SoftCrossEntropy {
             cpu::with(q, |q| {
                 cpu::with(&dloss, |dloss| {
                     ds.par_chunks_exact_mut(classes).enumerate().for_each(|(r, ds)| {
-                        let (lse, mass) = rows[r];
+                        let Row { top, log_total, mass } = rows[r];
                         let g = dloss[r] * inverse;
                         let (s, q) = (&s[r * classes..][..classes], &q[r * classes..][..classes]);
                         for ((ds, &s), &q) in ds.iter_mut().zip(s).zip(q) {
-                            *ds = g * (mass * math::exp(s * inverse - lse) - q);
+                            *ds = g * (mass * math::exp((s - top) * inverse - log_total) - q);
                         }
                     });
                     Ok(())

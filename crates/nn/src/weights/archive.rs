@@ -22,22 +22,11 @@ pub(super) struct Archive {
 impl Archive {
     /// Opens `path` and reads it through once to verify the CRC-32 of every entry.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let io = |action| {
-            move |source| WeightsError::Io {
-                path: path.to_path_buf(),
-                action,
-                source,
-            }
-        };
+        let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
         let file = File::open(path).map_err(io("open"))?;
         let length = file.metadata().map_err(io("examine"))?.len();
-        let zip = ZipArchive::new(BufReader::with_capacity(BUFFER, file))
-            .map_err(|e| refused(path, e.to_string()))?;
-        let mut archive = Self {
-            zip,
-            path: path.to_path_buf(),
-            entries: BTreeMap::new(),
-        };
+        let zip = ZipArchive::new(BufReader::with_capacity(BUFFER, file)).map_err(|e| refused(path, e.to_string()))?;
+        let mut archive = Self { zip, path: path.to_path_buf(), entries: BTreeMap::new() };
         let entries = archive.check_directory(length)?;
         for (name, &index) in &entries {
             archive.check_bytes(index, name)?;
@@ -57,26 +46,17 @@ impl Archive {
             return Ok(None);
         };
         let path = &self.path;
-        let entry = self
-            .zip
-            .by_index(index)
-            .map_err(|e| damaged(path, name, e.to_string()))?;
-        let size = usize::try_from(entry.size())
-            .map_err(|_| damaged(path, name, "larger than the address space".into()))?;
+        let entry = self.zip.by_index(index).map_err(|e| damaged(path, name, e.to_string()))?;
+        let size =
+            usize::try_from(entry.size()).map_err(|_| damaged(path, name, "larger than the address space".into()))?;
         let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(size)
-            .map_err(|e| damaged(path, name, e.to_string()))?;
+        bytes.try_reserve_exact(size).map_err(|e| damaged(path, name, e.to_string()))?;
         entry
             .take(size as u64 + 1) // one more, so that the reader meets the end and checks the CRC
             .read_to_end(&mut bytes)
             .map_err(|e| damaged(path, name, e.to_string()))?;
         if bytes.len() != size {
-            return Err(damaged(
-                path,
-                name,
-                format!("{} of {size} bytes", bytes.len()),
-            ));
+            return Err(damaged(path, name, format!("{} of {size} bytes", bytes.len())));
         }
         Ok(Some(bytes))
     }
@@ -87,10 +67,7 @@ impl Archive {
         let mut entries = BTreeMap::new();
         let mut total = 0u64;
         for index in 0..self.zip.len() {
-            let entry = self
-                .zip
-                .by_index_raw(index)
-                .map_err(|e| refused(path, e.to_string()))?;
+            let entry = self.zip.by_index_raw(index).map_err(|e| refused(path, e.to_string()))?;
             let name = match entry.name() {
                 Ok(name) => name.into_owned(),
                 Err(e) => return Err(refused(path, e.to_string())),
@@ -102,10 +79,7 @@ impl Archive {
                 return Err(refused(path, format!("entry `{name}` is encrypted")));
             }
             if entry.compression() != CompressionMethod::Stored {
-                return Err(WeightsError::Compressed {
-                    path: path.clone(),
-                    entry: name,
-                });
+                return Err(WeightsError::Compressed { path: path.clone(), entry: name });
             }
             if entry.size() != entry.compressed_size() {
                 return Err(damaged(path, &name, "two different sizes".into()));
@@ -116,10 +90,7 @@ impl Archive {
             }
         }
         if total > length {
-            return Err(refused(
-                path,
-                format!("entries of {total} bytes in a file of {length}"),
-            ));
+            return Err(refused(path, format!("entries of {total} bytes in a file of {length}")));
         }
         Ok(entries)
     }
@@ -127,13 +98,9 @@ impl Archive {
     /// Reads one entry to its end; the zip reader compares the CRC-32 there.
     fn check_bytes(&mut self, index: usize, name: &str) -> Result<(), WeightsError> {
         let path = &self.path;
-        let mut entry = self
-            .zip
-            .by_index(index)
-            .map_err(|e| damaged(path, name, e.to_string()))?;
+        let mut entry = self.zip.by_index(index).map_err(|e| damaged(path, name, e.to_string()))?;
         let expected = entry.size();
-        let read = std::io::copy(&mut entry, &mut std::io::sink())
-            .map_err(|e| damaged(path, name, e.to_string()))?;
+        let read = std::io::copy(&mut entry, &mut std::io::sink()).map_err(|e| damaged(path, name, e.to_string()))?;
         if read != expected {
             return Err(damaged(path, name, format!("{read} of {expected} bytes")));
         }
@@ -145,22 +112,13 @@ impl Archive {
 /// lead out of a folder only shows that `torch.save` did not write the file.)
 fn is_plain(name: &str) -> bool {
     let separator = ['/', '\\'];
-    !name.starts_with(separator)
-        && !name.contains(char::is_control)
-        && name.split(separator).all(|part| part != "..")
+    !name.starts_with(separator) && !name.contains(char::is_control) && name.split(separator).all(|part| part != "..")
 }
 
 fn refused(path: &Path, reason: String) -> WeightsError {
-    WeightsError::Archive {
-        path: path.to_path_buf(),
-        reason,
-    }
+    WeightsError::Archive { path: path.to_path_buf(), reason }
 }
 
 fn damaged(path: &Path, entry: &str, reason: String) -> WeightsError {
-    WeightsError::Damaged {
-        path: path.to_path_buf(),
-        entry: entry.to_string(),
-        reason,
-    }
+    WeightsError::Damaged { path: path.to_path_buf(), entry: entry.to_string(), reason }
 }

@@ -13,16 +13,8 @@ pub(super) fn atomically(
     write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let io = |action| {
-        move |source| WeightsError::Io {
-            path: path.to_path_buf(),
-            action,
-            source,
-        }
-    };
-    let name = path
-        .file_name()
-        .ok_or_else(|| io("write")(std::io::Error::other("the path names no file")))?;
+    let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
+    let name = path.file_name().ok_or_else(|| io("write")(std::io::Error::other("the path names no file")))?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),

@@ -50,16 +50,7 @@ const STORAGES: [(&str, Option<DType>); 19] = [
 ];
 
 /// Plain containers and numbers, under both of their Python names.
-const BUILTINS: &[&str] = &[
-    "set",
-    "frozenset",
-    "list",
-    "dict",
-    "int",
-    "float",
-    "complex",
-    "slice",
-];
+const BUILTINS: &[&str] = &["set", "frozenset", "list", "dict", "int", "float", "complex", "slice"];
 
 /// Names met in training checkpoints beside the weights: run arguments, scalars, dtypes.
 const OPAQUE: [(&str, &[&str]); 11] = [
@@ -71,15 +62,12 @@ const OPAQUE: [(&str, &[&str]); 11] = [
     ("numpy.core.multiarray", &["scalar", "_reconstruct"]),
     ("numpy._core.multiarray", &["scalar", "_reconstruct"]),
     ("pathlib", &["PosixPath", "PurePosixPath", "WindowsPath"]),
-    (
-        "pathlib._local",
-        &["PosixPath", "PurePosixPath", "WindowsPath"],
-    ),
+    ("pathlib._local", &["PosixPath", "PurePosixPath", "WindowsPath"]),
     (
         "torch",
         &[
-            "Size", "device", "float32", "float64", "float16", "bfloat16", "int64", "int32",
-            "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool",
+            "Size", "device", "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+            "uint16", "uint32", "uint64", "bool",
         ],
     ),
     ("datetime", &["date", "datetime", "timedelta"]),
@@ -102,8 +90,5 @@ pub(super) fn lookup(module: &str, name: &str) -> Option<Global> {
     {
         return Some(Global::Storage(Element { class, dtype }));
     }
-    OPAQUE
-        .iter()
-        .any(|(known, names)| *known == module && names.contains(&name))
-        .then_some(Global::Opaque)
+    OPAQUE.iter().any(|(known, names)| *known == module && names.contains(&name)).then_some(Global::Opaque)
 }

@@ -240,9 +240,7 @@ impl<'a> Machine<'a> {
     }
 
     fn value(&self, id: Id) -> Step<&Value> {
-        self.values
-            .get(id)
-            .ok_or_else(|| "a value that is not there".into())
+        self.values.get(id).ok_or_else(|| "a value that is not there".into())
     }
 
     fn remember(&mut self, key: u64) -> Step<()> {
@@ -270,10 +268,7 @@ impl<'a> Machine<'a> {
         }
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let start = if negative { -1i64 } else { 0 };
-        let value = bytes
-            .iter()
-            .rev()
-            .fold(start, |value, &byte| (value << 8) | i64::from(byte));
+        let value = bytes.iter().rev().fold(start, |value, &byte| (value << 8) | i64::from(byte));
         self.push(Value::Int(value))
     }
 
@@ -386,12 +381,7 @@ impl<'a> Machine<'a> {
             let reason = format!("a tensor with {sizes} dimensions and {strides} strides");
             return Err(Stop::Reason(reason));
         }
-        Ok(TensorSpec {
-            storage: storage.clone(),
-            offset: self.size(offset)?,
-            shape,
-            stride,
-        })
+        Ok(TensorSpec { storage: storage.clone(), offset: self.size(offset)?, shape, stride })
     }
 
     // --- operands ---
@@ -413,9 +403,7 @@ impl<'a> Machine<'a> {
 
     fn size(&self, id: Id) -> Step<usize> {
         match self.value(id)? {
-            Value::Int(value) => {
-                usize::try_from(*value).map_err(|_| "a negative size or stride".into())
-            }
+            Value::Int(value) => usize::try_from(*value).map_err(|_| "a negative size or stride".into()),
             _ => Err("something else where an integer belongs".into()),
         }
     }

@@ -80,9 +80,7 @@ pub fn read(path: &Path, device: &Device) -> Result<Weights, WeightsError> {
             (Some(file), group, BTreeMap::new())
         }
         Format::BarePickle => {
-            return Err(WeightsError::LegacyPth {
-                path: path.to_path_buf(),
-            });
+            return Err(WeightsError::LegacyPth { path: path.to_path_buf() });
         }
         Format::Other => {
             let (group, metadata) = safetensors::read(path, device)?;
@@ -113,19 +111,12 @@ impl Weights {
                     return self.narrowed(group, key);
                 }
             }
-            let group = Group {
-                tensors: std::mem::take(&mut self.tensors),
-                notes: std::mem::take(&mut self.notes),
-            };
+            let group = Group { tensors: std::mem::take(&mut self.tensors), notes: std::mem::take(&mut self.notes) };
             return self.narrowed(group, "");
         };
         match self.group(key, false)? {
             Some(group) => self.narrowed(group, key),
-            None => Err(WeightsError::NoSuchKey {
-                key: key.into(),
-                available: self.available(),
-                path: self.path,
-            }),
+            None => Err(WeightsError::NoSuchKey { key: key.into(), available: self.available(), path: self.path }),
         }
     }
 
@@ -176,22 +167,13 @@ impl Weights {
                 path: self.path,
             });
         }
-        Ok(Weights {
-            tensors: group.tensors,
-            notes: group.notes,
-            nested: None,
-            ..self
-        })
+        Ok(Weights { tensors: group.tensors, notes: group.notes, nested: None, ..self })
     }
 
     /// The keys that `select` would accept, for error messages.
     fn available(&self) -> String {
         let mut keys = self.nested.as_ref().map(pth::Pth::keys).unwrap_or_default();
-        let prefixes: BTreeSet<&str> = self
-            .tensors
-            .keys()
-            .filter_map(|name| Some(name.split_once('.')?.0))
-            .collect();
+        let prefixes: BTreeSet<&str> = self.tensors.keys().filter_map(|name| Some(name.split_once('.')?.0)).collect();
         keys.extend(prefixes.into_iter().map(String::from));
         names::listing(&keys)
     }
@@ -215,13 +197,7 @@ enum Format {
 }
 
 fn format_of(path: &Path) -> Result<Format, WeightsError> {
-    let io = |action| {
-        move |source| WeightsError::Io {
-            path: path.to_path_buf(),
-            action,
-            source,
-        }
-    };
+    let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
     let mut head = Vec::new();
     let file = File::open(path).map_err(io("open"))?;
     file.take(8).read_to_end(&mut head).map_err(io("read"))?;
@@ -236,9 +212,7 @@ fn format_of(path: &Path) -> Result<Format, WeightsError> {
 /// The number of elements, or `None` where it (or a stride) overflows; zero sizes do not hide
 /// the overflow of the others.
 fn element_count(shape: &[usize]) -> Option<usize> {
-    let product = shape
-        .iter()
-        .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;
+    let product = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;
     Some(if shape.contains(&0) { 0 } else { product })
 }
 
@@ -256,10 +230,7 @@ fn tensor(
         return Err(WeightsError::Tensor {
             path: path.to_path_buf(),
             name: name.into(),
-            reason: format!(
-                "shape {shape:?} of {dtype:?} does not fit {} bytes",
-                bytes.len()
-            ),
+            reason: format!("shape {shape:?} of {dtype:?} does not fit {} bytes", bytes.len()),
         });
     }
     Tensor::from_raw_buffer(bytes, dtype, shape, device).map_err(|source| WeightsError::Candle {

@@ -32,19 +32,12 @@ impl fmt::Display for Mismatch {
             .iter()
             .map(|(name, expected, found)| format!("{name} {found:?} instead of {expected:?}"))
             .collect();
-        for (kind, names) in [
-            ("missing", &self.missing),
-            ("extra", &self.extra),
-            ("wrong shape", &misshaped),
-        ] {
+        for (kind, names) in [("missing", &self.missing), ("extra", &self.extra), ("wrong shape", &misshaped)] {
             if !names.is_empty() {
                 write!(f, "\n  {kind} ({}): {}", names.len(), listing(names))?;
             }
         }
-        write!(
-            f,
-            "\n  check the architecture, the patch size and the checkpoint key"
-        )
+        write!(f, "\n  check the architecture, the patch size and the checkpoint key")
     }
 }
 
@@ -70,20 +63,11 @@ pub fn check_strict(
         }
     }
     let known: BTreeSet<&String> = expected.iter().map(|(name, _)| name).collect();
-    let extra: Vec<String> = found
-        .keys()
-        .filter(|name| !known.contains(name))
-        .cloned()
-        .collect();
+    let extra: Vec<String> = found.keys().filter(|name| !known.contains(name)).cloned().collect();
     if missing.is_empty() && extra.is_empty() && misshaped.is_empty() {
         return Ok(());
     }
-    Err(WeightsError::Mismatch(Box::new(Mismatch {
-        path: origin.to_path_buf(),
-        missing,
-        extra,
-        misshaped,
-    })))
+    Err(WeightsError::Mismatch(Box::new(Mismatch { path: origin.to_path_buf(), missing, extra, misshaped })))
 }
 
 /// The first names, then how many more there are.
@@ -91,12 +75,7 @@ pub(super) fn listing<S: AsRef<str>>(names: &[S]) -> String {
     if names.is_empty() {
         return "none".into();
     }
-    let mut text = names
-        .iter()
-        .take(LISTED)
-        .map(AsRef::as_ref)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text = names.iter().take(LISTED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {
         text.push_str(&format!(", … and {} more", names.len() - LISTED));
     }
@@ -106,16 +85,11 @@ pub(super) fn listing<S: AsRef<str>>(names: &[S]) -> String {
 /// Drops `prefix` from the names that start with it; a name whose short form is already taken
 /// keeps its long one, so that nothing is overwritten silently.
 pub(super) fn strip(tensors: BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
-    let (prefixed, mut stripped): (BTreeMap<_, _>, BTreeMap<_, _>) = tensors
-        .into_iter()
-        .partition(|(name, _)| name.len() > prefix.len() && name.starts_with(prefix));
+    let (prefixed, mut stripped): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        tensors.into_iter().partition(|(name, _)| name.len() > prefix.len() && name.starts_with(prefix));
     for (name, tensor) in prefixed {
         let short = name.strip_prefix(prefix).unwrap_or(&name).to_string();
-        let name = if stripped.contains_key(&short) {
-            name
-        } else {
-            short
-        };
+        let name = if stripped.contains_key(&short) { name } else { short };
         stripped.insert(name, tensor);
     }
     stripped

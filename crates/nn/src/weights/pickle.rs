@@ -89,10 +89,7 @@ impl Document {
             match machine.step() {
                 Ok(None) => {}
                 Ok(Some(root)) => {
-                    return Ok(Self {
-                        values: machine.into_values(),
-                        root,
-                    });
+                    return Ok(Self { values: machine.into_values(), root });
                 }
                 Err(Stop::Reason(reason)) => return Err(Fault::Malformed(start, reason)),
                 Err(Stop::Global(name)) => return Err(Fault::Global(name)),
@@ -106,18 +103,13 @@ impl Document {
     }
 
     /// The entries of a dict whose keys are strings.
-    pub fn entries<'a>(
-        &'a self,
-        dict: &'a Value,
-    ) -> Option<impl Iterator<Item = (&'a Arc<str>, &'a Value)>> {
+    pub fn entries<'a>(&'a self, dict: &'a Value) -> Option<impl Iterator<Item = (&'a Arc<str>, &'a Value)>> {
         let Value::Dict(items) = dict else {
             return None;
         };
-        Some(items.iter().filter_map(|(key, value)| {
-            match (self.values.get(*key)?, self.values.get(*value)?) {
-                (Value::Text(name), value) => Some((name, value)),
-                _ => None,
-            }
+        Some(items.iter().filter_map(|(key, value)| match (self.values.get(*key)?, self.values.get(*value)?) {
+            (Value::Text(name), value) => Some((name, value)),
+            _ => None,
         }))
     }
 }

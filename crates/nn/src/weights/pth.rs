@@ -26,10 +26,7 @@ pub(super) struct Pth {
 impl Pth {
     /// Opens and verifies the whole file, without building any tensor.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let refused = |reason: &str| WeightsError::Archive {
-            path: path.to_path_buf(),
-            reason: reason.into(),
-        };
+        let refused = |reason: &str| WeightsError::Archive { path: path.to_path_buf(), reason: reason.into() };
         let mut archive = Archive::open(path)?;
         let folder = archive
             .names()
@@ -43,19 +40,10 @@ impl Pth {
         {
             return Err(refused("its numbers are not little-endian"));
         }
-        let pickle = archive
-            .read(&format!("{folder}/data.pkl"))?
-            .unwrap_or_default();
+        let pickle = archive.read(&format!("{folder}/data.pkl"))?.unwrap_or_default();
         let document = Document::parse(&pickle).map_err(|fault| match fault {
-            Fault::Malformed(at, reason) => WeightsError::Pickle {
-                path: path.to_path_buf(),
-                at,
-                reason,
-            },
-            Fault::Global(name) => WeightsError::Global {
-                path: path.to_path_buf(),
-                name,
-            },
+            Fault::Malformed(at, reason) => WeightsError::Pickle { path: path.to_path_buf(), at, reason },
+            Fault::Global(name) => WeightsError::Global { path: path.to_path_buf(), name },
         })?;
         if document.root().is_none() {
             return Err(WeightsError::Pickle {
@@ -64,30 +52,18 @@ impl Pth {
                 reason: "the file holds something other than a dict".into(),
             });
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            archive,
-            document,
-            folder,
-        })
+        Ok(Self { path: path.to_path_buf(), archive, document, folder })
     }
 
     /// The top-level keys whose values are dicts.
     pub fn keys(&self) -> Vec<String> {
         let entries = self.document.root().into_iter().flatten();
-        entries
-            .filter(|(_, value)| matches!(value, Value::Dict(_)))
-            .map(|(name, _)| name.to_string())
-            .collect()
+        entries.filter(|(_, value)| matches!(value, Value::Dict(_))).map(|(name, _)| name.to_string()).collect()
     }
 
     /// The tensors directly under the top level, or under one of its keys; `None` where that key
     /// is absent or not a dict.
-    pub fn group(
-        &mut self,
-        key: Option<&str>,
-        device: &Device,
-    ) -> Result<Option<Group>, WeightsError> {
+    pub fn group(&mut self, key: Option<&str>, device: &Device) -> Result<Option<Group>, WeightsError> {
         let mut group = Group::default();
         let mut by_storage: BTreeMap<Arc<str>, Vec<(Arc<str>, &TensorSpec)>> = BTreeMap::new();
         let Some(entries) = find(&self.document, key) else {
@@ -95,10 +71,7 @@ impl Pth {
         };
         for (name, value) in entries {
             match value {
-                Value::Tensor(spec) => by_storage
-                    .entry(spec.storage.key.clone())
-                    .or_default()
-                    .push((name, spec)),
+                Value::Tensor(spec) => by_storage.entry(spec.storage.key.clone()).or_default().push((name, spec)),
                 Value::Dict(_) if key.is_none() => {} // a group of its own
                 _ => group.notes.push(format!("`{name}` is no tensor: skipped")),
             }
@@ -109,18 +82,14 @@ impl Pth {
             let mut built = Built {
                 path: &self.path,
                 bytes: bytes.as_deref(),
-                budget: bytes
-                    .as_ref()
-                    .map_or(0, Vec::len)
-                    .saturating_mul(MAX_COPIES),
+                budget: bytes.as_ref().map_or(0, Vec::len).saturating_mul(MAX_COPIES),
                 device,
                 seen: HashMap::new(),
             };
             for (name, spec) in views {
                 let Some(dtype) = spec.storage.element.dtype else {
                     let class = spec.storage.element.class;
-                    let note =
-                        format!("`{name}` is in a {class}, which has no dtype here: skipped");
+                    let note = format!("`{name}` is in a {class}, which has no dtype here: skipped");
                     group.notes.push(note);
                     continue;
                 };
@@ -135,9 +104,7 @@ impl Pth {
 /// The chosen dict, each name once: as in Python, the last value of a repeated key counts.
 fn find<'a>(document: &'a Document, key: Option<&str>) -> Option<BTreeMap<Arc<str>, &'a Value>> {
     let collect = |entries: &mut dyn Iterator<Item = (&'a Arc<str>, &'a Value)>| {
-        entries
-            .map(|(name, value)| (name.clone(), value))
-            .collect::<BTreeMap<_, _>>()
+        entries.map(|(name, value)| (name.clone(), value)).collect::<BTreeMap<_, _>>()
     };
     let top = collect(&mut document.root()?);
     match key {
@@ -163,23 +130,16 @@ struct Built<'a> {
 
 impl Built<'_> {
     /// One view as a contiguous tensor.
-    fn view(
-        &mut self,
-        name: &str,
-        dtype: DType,
-        spec: &TensorSpec,
-    ) -> Result<Tensor, WeightsError> {
+    fn view(&mut self, name: &str, dtype: DType, spec: &TensorSpec) -> Result<Tensor, WeightsError> {
         let placement = (dtype, spec.offset, spec.shape.clone(), spec.stride.clone());
         if let Some(tensor) = self.seen.get(&placement) {
             return Ok(tensor.clone());
         }
-        let bytes = self
-            .gather(dtype, spec)
-            .map_err(|reason| WeightsError::Tensor {
-                path: self.path.to_path_buf(),
-                name: name.to_string(),
-                reason,
-            })?;
+        let bytes = self.gather(dtype, spec).map_err(|reason| WeightsError::Tensor {
+            path: self.path.to_path_buf(),
+            name: name.to_string(),
+            reason,
+        })?;
         let tensor = super::tensor(self.path, name, &bytes, dtype, &spec.shape, self.device)?;
         self.seen.insert(placement, tensor.clone());
         Ok(tensor)
@@ -187,9 +147,7 @@ impl Built<'_> {
 
     /// The elements of a view in row-major order, after checking that all lie in the storage.
     fn gather(&mut self, dtype: DType, spec: &TensorSpec) -> Result<Vec<u8>, String> {
-        let stored = self
-            .bytes
-            .ok_or_else(|| format!("its entry data/{} is absent", spec.storage.key))?;
+        let stored = self.bytes.ok_or_else(|| format!("its entry data/{} is absent", spec.storage.key))?;
         let width = dtype.size_in_bytes();
         let length = super::element_count(&spec.shape)
             .and_then(|count| count.checked_mul(width))
@@ -198,10 +156,7 @@ impl Built<'_> {
                 let (shape, stored) = (&spec.shape, stored.len());
                 format!("shape {shape:?} needs more than the {stored} bytes stored for it")
             })?;
-        self.budget = self
-            .budget
-            .checked_sub(length)
-            .ok_or("too many overlapping views of one storage")?;
+        self.budget = self.budget.checked_sub(length).ok_or("too many overlapping views of one storage")?;
         if length == 0 {
             return Ok(Vec::new());
         }
@@ -213,9 +168,7 @@ impl Built<'_> {
             .shape
             .iter()
             .zip(&spec.stride)
-            .try_fold(spec.offset, |last, (&size, &stride)| {
-                last.checked_add((size - 1).checked_mul(stride)?)
-            })
+            .try_fold(spec.offset, |last, (&size, &stride)| last.checked_add((size - 1).checked_mul(stride)?))
             .filter(|&last| last < stored.len() / width)
             .ok_or_else(outside)?;
         if is_row_major(spec) {

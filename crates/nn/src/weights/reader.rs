@@ -51,10 +51,7 @@ impl<'a> Reader<'a> {
     /// An unsigned little-endian number of `N` bytes.
     pub fn length<const N: usize>(&mut self) -> Step<usize> {
         let bytes = self.array::<N>()?;
-        let value = bytes
-            .iter()
-            .rev()
-            .fold(0u64, |value, &byte| (value << 8) | u64::from(byte));
+        let value = bytes.iter().rev().fold(0u64, |value, &byte| (value << 8) | u64::from(byte));
         usize::try_from(value).map_err(|_| "a length beyond the address space".into())
     }
 

@@ -12,19 +12,13 @@ use super::atomic::atomically;
 use super::{Group, WeightsError};
 
 /// Reads all tensors and the metadata of a safetensors file.
-pub(super) fn read(
-    path: &Path,
-    device: &Device,
-) -> Result<(Group, BTreeMap<String, String>), WeightsError> {
+pub(super) fn read(path: &Path, device: &Device) -> Result<(Group, BTreeMap<String, String>), WeightsError> {
     let refused = |e: ::safetensors::SafeTensorError| WeightsError::Safetensors {
         path: path.to_path_buf(),
         reason: e.to_string(),
     };
-    let buffer = read_all(path).map_err(|source| WeightsError::Io {
-        path: path.to_path_buf(),
-        action: "read",
-        source,
-    })?;
+    let buffer =
+        read_all(path).map_err(|source| WeightsError::Io { path: path.to_path_buf(), action: "read", source })?;
     let (_, header) = SafeTensors::read_metadata(&buffer).map_err(refused)?;
     let metadata = header.metadata().iter().flatten();
     let metadata = metadata.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -87,11 +81,7 @@ pub fn write_safetensors(
         by_dtype.then_with(|| left.cmp(right))
     });
     let header = header(path, &sorted, metadata)?;
-    let io = |source| WeightsError::Io {
-        path: path.to_path_buf(),
-        action: "write",
-        source,
-    };
+    let io = |source| WeightsError::Io { path: path.to_path_buf(), action: "write", source };
     atomically(path, |out| {
         let length = (header.len() as u64).to_le_bytes();
         out.write_all(&length).map_err(io)?;
@@ -99,11 +89,9 @@ pub fn write_safetensors(
         for (name, tensor) in sorted {
             write_tensor(out, tensor).map_err(|failure| match failure {
                 Failure::Io(source) => io(source),
-                Failure::Candle(source) => WeightsError::Candle {
-                    path: path.to_path_buf(),
-                    name: name.clone(),
-                    source: Box::new(source),
-                },
+                Failure::Candle(source) => {
+                    WeightsError::Candle { path: path.to_path_buf(), name: name.clone(), source: Box::new(source) }
+                }
             })?;
         }
         Ok(())
@@ -111,28 +99,18 @@ pub fn write_safetensors(
 }
 
 /// The JSON header, padded with spaces to a multiple of 8 bytes so that tensors are aligned.
-fn header(
-    path: &Path,
-    tensors: &[&(String, Tensor)],
-    metadata: &[(String, String)],
-) -> Result<String, WeightsError> {
+fn header(path: &Path, tensors: &[&(String, Tensor)], metadata: &[(String, String)]) -> Result<String, WeightsError> {
     let mut fields = Vec::new();
     let metadata: BTreeMap<&String, &String> = metadata.iter().map(|(k, v)| (k, v)).collect();
     if !metadata.is_empty() {
-        let pairs: Vec<String> = metadata
-            .iter()
-            .map(|(key, value)| format!("{}:{}", json(key), json(value)))
-            .collect();
+        let pairs: Vec<String> = metadata.iter().map(|(key, value)| format!("{}:{}", json(key), json(value))).collect();
         fields.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
     }
     let mut names = std::collections::BTreeSet::new();
     let mut start = 0usize;
     for (name, tensor) in tensors {
-        let unwritable = |reason: String| WeightsError::Unwritable {
-            path: path.to_path_buf(),
-            name: name.clone(),
-            reason,
-        };
+        let unwritable =
+            |reason: String| WeightsError::Unwritable { path: path.to_path_buf(), name: name.clone(), reason };
         if name == "__metadata__" {
             return Err(unwritable("the format reserves this name".into()));
         }
@@ -171,6 +149,9 @@ fn json(text: &str) -> String {
         match c {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
             c if c < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
@@ -201,8 +182,7 @@ impl From<candle_core::Error> for Failure {
 fn write_tensor(out: &mut impl Write, tensor: &Tensor) -> Result<(), Failure> {
     let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets())
-    else {
+    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         return Err(candle_core::Error::Msg("no contiguous copy on the CPU".into()).into());
     };
     match storage {

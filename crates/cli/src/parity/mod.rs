@@ -1,0 +1,112 @@
+//! `selfpatch parity`: the project's numbers against fixtures computed by the original program.
+//!
+//! A fixture folder holds `NAME.safetensors` with `NAME.json`, or with one `manifest.json` for all
+//! (the two formats differ in their prefixes: `in/ w/ f32/ f64/`, or `in. par. out. grad.`). Shapes,
+//! sizes and settings are read from the files.
+
+mod aggregation;
+mod fixture;
+mod heads;
+mod losses;
+mod matching;
+mod objectives;
+mod report;
+mod schedules;
+mod train;
+mod vit;
+
+use anyhow::{Context, Result, bail};
+use fixture::{Fixture, Format};
+use report::Report;
+use std::path::{Path, PathBuf};
+
+/// A check of one fixture.
+type Check = fn(&Fixture, &mut Report) -> Result<()>;
+
+/// Every fixture that has a check.
+const CHECKS: &[(Format, &str, Check)] = &[
+    (Format::Single, "vit", vit::tokens_only),
+    (Format::Single, "vit_p8", vit::tokens_only),
+    (Format::Single, "droppath", vit::drop_path),
+    (Format::Single, "matching", matching::selfpatch),
+    (Format::Single, "aggregation", aggregation::selfpatch),
+    (Format::Single, "heads", heads::dino_heads),
+    (Format::Single, "loss_2p2", losses::selfpatch),
+    (Format::Single, "loss_2p8", losses::selfpatch),
+    (Format::Single, "schedules", schedules::selfpatch),
+    (Format::Single, "train_a", train::steps),
+    (Format::Single, "train_b", train::steps),
+    (Format::Manifest, "vit_cls", objectives::vit_cls),
+    (Format::Manifest, "vit_tokens_selfpatch", objectives::vit_tokens),
+    (Format::Manifest, "neighbours", objectives::neighbours),
+    (Format::Manifest, "dino", objectives::dino),
+    (Format::Manifest, "selfpatch_total_dino", objectives::total),
+];
+
+/// What `parity` was asked to do.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folders of fixtures; folders of such folders are searched too
+    #[arg(long, value_name = "DIR", num_args = 1.., default_value = "crates/cli/tests/fixtures")]
+    fixtures: Vec<PathBuf>,
+    /// Only these fixtures (NAME or FOLDER/NAME)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the checks, prints the result, and says whether everything passed.
+pub fn run(args: &Args) -> Result<bool> {
+    let mut found = Vec::new();
+    for folder in &args.fixtures {
+        let before = found.len();
+        search(folder, &mut found)?;
+        if found.len() == before {
+            bail!("{}: holds no fixtures (NAME.safetensors with NAME.json or manifest.json)", folder.display());
+        }
+    }
+    if !args.only.is_empty() {
+        for name in &args.only {
+            if !found.iter().any(|f| f.is_called(name)) {
+                let names = found.iter().map(|f| f.name.as_str());
+                bail!("--only: there is no fixture {name:?}{}", selfpatch_train::did_you_mean(name, names));
+            }
+        }
+        found.retain(|f| args.only.iter().any(|name| f.is_called(name)));
+    }
+    let mut report = Report::default();
+    for place in found {
+        report.begin(&place.label());
+        let check = CHECKS.iter().find(|(format, name, _)| *format == place.format && *name == place.name);
+        match check {
+            None => report.no_check(),
+            Some((_, _, check)) => {
+                let outcome = Fixture::read(&place).and_then(|fixture| check(&fixture, &mut report));
+                if let Err(e) = outcome {
+                    report.failed(&crate::plain(&e));
+                }
+            }
+        }
+    }
+    report.print(args.json)
+}
+
+/// Adds the fixtures of `folder` and of its sub-folders, by name.
+fn search(folder: &Path, found: &mut Vec<fixture::Place>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    let manifest = folder.join("manifest.json").is_file();
+    for path in paths {
+        if path.is_dir() {
+            search(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            found.extend(fixture::Place::of(&path, manifest));
+        } else if path.extension().is_some_and(|e| e == "json") && !path.with_extension("safetensors").exists() {
+            found.extend(fixture::Place::json_only(&path, manifest));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! The rules that join several fields of a configuration.
+
+use crate::Error;
+use crate::config::{Aggregation, Algorithm, Border, Config};
+use selfpatch_aggregation::AggregatorConfig;
+use selfpatch_losses::HeadConfig;
+use selfpatch_matching::Neighbours;
+use selfpatch_vit::VitConfig;
+
+impl Config {
+    /// The backbone.
+    pub fn vit(&self) -> Result<VitConfig, Error> {
+        let m = &self.model;
+        let vit = match m.arch.as_str() {
+            "custom" => VitConfig::new(m.embed_dim, m.depth, m.num_heads, m.patch_size),
+            "vit_tiny" | "vit_small" | "vit_base" => VitConfig::arch(&m.arch, m.patch_size)?,
+            other => {
+                let names = ["vit_tiny", "vit_small", "vit_base", "custom"];
+                let hint = crate::overlay::did_you_mean(other, names.into_iter());
+                return Err(field("model.arch", format!("there is no {other:?}{hint}")));
+            }
+        }
+        .with_image_size(m.image_size);
+        vit.validate().map_err(|e| field("model", one_line(&e)))?;
+        Ok(vit)
+    }
+
+    /// The aggregation module.
+    pub fn aggregator(&self) -> Result<AggregatorConfig, Error> {
+        let vit = self.vit()?;
+        Ok(AggregatorConfig {
+            depth: self.patch_loss.aggregation_depth,
+            ..AggregatorConfig::new(vit.embed_dim, vit.num_heads)
+        })
+    }
+
+    /// The class head.
+    pub fn class_head(&self) -> Result<HeadConfig, Error> {
+        let h = &self.head;
+        Ok(HeadConfig {
+            in_dim: self.vit()?.embed_dim,
+            hidden_dim: h.hidden_dim,
+            bottleneck_dim: h.bottleneck_dim,
+            out_dim: h.out_dim,
+            layers: h.layers,
+            batch_norm: h.use_bn_in_head,
+            norm_last_layer: h.norm_last_layer,
+        })
+    }
+
+    /// The patch head, or `None` where the patch objective has no weight.
+    pub fn patch_head(&self) -> Result<Option<HeadConfig>, Error> {
+        if self.patch_loss.lambda == 0. {
+            return Ok(None);
+        }
+        Ok(Some(HeadConfig { out_dim: self.head.out_dim_selfpatch, ..self.class_head()? }))
+    }
+
+    /// Neighbourhoods on the grid of a square crop, and the number of positives; `None` where
+    /// targets need no neighbours.
+    pub fn neighbours(&self, crop: usize) -> Result<Option<(Neighbours, usize)>, Error> {
+        let p = &self.patch_loss;
+        if p.lambda == 0. || p.aggregation == Aggregation::None {
+            return Ok(None);
+        }
+        let (rows, cols) = self.vit()?.grid(crop, crop)?;
+        let border = match p.border {
+            Border::Torus => selfpatch_matching::Border::Torus,
+            Border::Clipped => selfpatch_matching::Border::Clipped,
+        };
+        let neighbours =
+            Neighbours::new(rows, cols, p.window, border).map_err(|e| field("patch_loss.window", one_line(&e)))?;
+        let k = if p.matching { p.k_num } else { neighbours.width() };
+        if k == 0 || k > neighbours.width() {
+            return Err(field(
+                "patch_loss.k_num",
+                format!(
+                    "{k} positives cannot be chosen from the {} neighbours of a patch in a {} x {} window on the \
+                     {rows} x {cols} grid of a {crop}-pixel crop",
+                    neighbours.width(),
+                    p.window,
+                    p.window
+                ),
+            ));
+        }
+        Ok(Some((neighbours, k)))
+    }
+
+    /// The optimiser.
+    pub fn algorithm(&self) -> selfpatch_optim::Algorithm {
+        match self.optim.optimizer {
+            Algorithm::AdamW => selfpatch_optim::Algorithm::AdamW,
+            Algorithm::Sgd => selfpatch_optim::Algorithm::Sgd,
+            Algorithm::Lars => selfpatch_optim::Algorithm::Lars,
+        }
+    }
+
+    /// Sides of the square crops: global, and local if there are any.
+    pub fn crop_sizes(&self) -> Vec<usize> {
+        let mut sizes: Vec<usize> = self.crops.globals.first().map(|g| g.size).into_iter().collect();
+        if self.crops.local_count > 0 {
+            sizes.push(self.crops.locals.size);
+        }
+        sizes
+    }
+
+    /// Every rule; the error names the field.
+    pub fn check(&self) -> Result<(), Error> {
+        self.crops.validate()?;
+        let vit = self.vit()?;
+        for (name, size) in ["crops.globals.size", "crops.locals.size"].into_iter().zip(self.crop_sizes()) {
+            if !size.is_multiple_of(vit.patch_size) {
+                return Err(field(
+                    name,
+                    format!("crops of {size} pixels cannot be cut into patches of {}", vit.patch_size),
+                ));
+            }
+            self.neighbours(size)?;
+        }
+        if self.crops.globals.len() != 2 {
+            return Err(field("crops.globals", format!("DINO needs 2 global views, not {}", self.crops.globals.len())));
+        }
+        if self.data.path.is_empty() {
+            return Err(field("data.path", "this recipe needs a folder of images: --data-path FOLDER".into()));
+        }
+        if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+            return Err(field("name", format!("{:?} cannot be the name of a run", self.name)));
+        }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), Error> {
+        let (i, p, o) = (&self.image_loss, &self.patch_loss, &self.optim);
+        for (name, value) in [
+            ("image_loss.student_temp", i.student_temp),
+            ("image_loss.warmup_teacher_temp", i.warmup_teacher_temp),
+            ("image_loss.teacher_temp", i.teacher_temp),
+            ("patch_loss.teacher_temp", p.teacher_temp.unwrap_or(1.)),
+        ] {
+            if !(value > 0. && value.is_finite()) {
+                return Err(field(name, format!("a temperature must be above 0, is {value}")));
+            }
+        }
+        for (name, value) in [
+            ("patch_loss.lambda", p.lambda),
+            ("optim.lr", o.lr),
+            ("optim.min_lr", o.min_lr),
+            ("optim.warmup_epochs", o.warmup_epochs),
+            ("optim.weight_decay", o.weight_decay),
+            ("optim.weight_decay_end", o.weight_decay_end),
+            ("optim.clip_grad", o.clip_grad),
+        ] {
+            if !(value >= 0. && value.is_finite()) {
+                return Err(field(name, format!("must be a number of at least 0, is {value}")));
+            }
+        }
+        for (name, value) in [
+            ("image_loss.center_momentum", i.center_momentum),
+            ("optim.momentum_teacher", o.momentum_teacher),
+            ("model.drop_path_rate", self.model.drop_path_rate),
+        ] {
+            if !(0. ..=1.).contains(&value) || (name.starts_with("model") && value == 1.) {
+                return Err(field(name, format!("must lie between 0 and 1, is {value}")));
+            }
+        }
+        for (name, value) in [
+            ("optim.batch_size", o.batch_size),
+            ("optim.epochs", o.epochs),
+            ("optim.max_steps", o.max_steps.unwrap_or(1)),
+            ("checkpoint.every_epochs", self.checkpoint.every_epochs),
+            ("checkpoint.keep", self.checkpoint.keep),
+            ("patch_loss.aggregation_depth", p.aggregation_depth),
+            ("head.out_dim", self.head.out_dim),
+            ("head.out_dim_selfpatch", self.head.out_dim_selfpatch),
+            ("head.hidden_dim", self.head.hidden_dim),
+            ("head.bottleneck_dim", self.head.bottleneck_dim),
+            ("head.layers", self.head.layers),
+        ] {
+            if value == 0 {
+                return Err(field(name, "must be at least 1".into()));
+            }
+        }
+        if o.warmup_epochs > o.epochs as f64 {
+            return Err(field(
+                "optim.warmup_epochs",
+                format!("{} epochs of warm-up do not fit into {} epochs", o.warmup_epochs, o.epochs),
+            ));
+        }
+        if i.warmup_teacher_temp_epochs > o.epochs {
+            return Err(field("image_loss.warmup_teacher_temp_epochs", format!("is above optim.epochs {}", o.epochs)));
+        }
+        Ok(())
+    }
+}
+
+fn field(name: &str, reason: String) -> Error {
+    Error::Config { field: name.into(), reason }
+}
+
+/// The first line of a tensor error: without a backtrace.
+fn one_line(e: &candle_core::Error) -> String {
+    e.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    #[test]
+    fn presets_pass() -> Result<(), Error> {
+        for (_, preset) in Preset::ALL {
+            let mut config = preset.config();
+            if config.data.path.is_empty() {
+                assert!(config.check().unwrap_err().to_string().contains("--data-path"));
+                config.data.path = "photos".into();
+            }
+            config.check()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_combinations_name_their_field() {
+        let cases: [(&str, fn(&mut Config)); 9] = [
+            ("patch_loss.k_num", |c| c.patch_loss.k_num = 9),
+            ("patch_loss.window", |c| c.patch_loss.window = 4),
+            ("crops.locals.size", |c| c.crops.locals.size = 25),
+            ("num_heads", |c| c.model.num_heads = 5),
+            ("model.arch", |c| c.model.arch = "vit_tinny".into()),
+            ("optim.batch_size", |c| c.optim.batch_size = 0),
+            ("optim.warmup_epochs", |c| c.optim.warmup_epochs = 2.),
+            ("image_loss.teacher_temp", |c| c.image_loss.teacher_temp = 0.),
+            ("optim.lr", |c| c.optim.lr = f64::NAN),
+        ];
+        for (name, spoil) in cases {
+            let mut config = Preset::Default.config();
+            spoil(&mut config);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+}

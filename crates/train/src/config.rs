@@ -1,0 +1,343 @@
+//! What a run is: one TOML file, every field of it, and the published recipes.
+
+use crate::Error;
+use selfpatch_datasets::MultiCrop;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A whole run. A recipe ([`Preset`]) fills every field; a TOML file and flags overwrite some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the run; its folder is `runs/<name>` unless `output_dir` says otherwise.
+    pub name: String,
+    /// Folder of the run.
+    pub output_dir: PathBuf,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The data.
+    pub data: Data,
+    /// The backbone.
+    pub model: Model,
+    /// The projection heads.
+    pub head: Head,
+    /// The image objective (DINO).
+    pub image_loss: ImageLoss,
+    /// The patch objective (SelfPatch).
+    pub patch_loss: PatchObjective,
+    /// The optimiser and its schedules.
+    pub optim: Optim,
+    /// Saving.
+    pub checkpoint: Checkpointing,
+    /// The views; DINO's multi-crop.
+    pub crops: MultiCrop,
+}
+
+/// Where the images come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// A folder of images at any depth, or `procedural` for the made-up world.
+    pub path: String,
+    /// Number of procedural images; unused for a folder.
+    pub procedural_images: usize,
+    /// Side of a procedural image in pixels; unused for a folder.
+    pub procedural_size: usize,
+    /// Threads that load and augment; 0 for one per core. They do not change the result.
+    pub workers: usize,
+}
+
+/// The backbone: a named architecture, or `custom` with its own numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// `vit_tiny`, `vit_small`, `vit_base`, or `custom`.
+    pub arch: String,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Side of the images that the position table is made for; must be a multiple of the patch.
+    pub image_size: usize,
+    /// Stochastic depth of the student's last block.
+    pub drop_path_rate: f64,
+    /// Width, for `custom`.
+    pub embed_dim: usize,
+    /// Blocks, for `custom`.
+    pub depth: usize,
+    /// Heads, for `custom`.
+    pub num_heads: usize,
+}
+
+/// Both projection heads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Class prototypes (`--out-dim`).
+    pub out_dim: usize,
+    /// Patch prototypes (`--out-dim-selfpatch`).
+    pub out_dim_selfpatch: usize,
+    /// Width of the hidden layers.
+    pub hidden_dim: usize,
+    /// Width of the bottleneck.
+    pub bottleneck_dim: usize,
+    /// Linear layers before the prototypes.
+    pub layers: usize,
+    /// Batch norm in the heads.
+    pub use_bn_in_head: bool,
+    /// Freeze the gain of the prototypes at 1.
+    pub norm_last_layer: bool,
+}
+
+/// DINO's loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageLoss {
+    /// Temperature of the student.
+    pub student_temp: f64,
+    /// Temperature of the teacher at the start.
+    pub warmup_teacher_temp: f64,
+    /// Temperature of the teacher after its warm-up.
+    pub teacher_temp: f64,
+    /// Epochs of that warm-up.
+    pub warmup_teacher_temp_epochs: usize,
+    /// Momentum of the centres.
+    pub center_momentum: f64,
+}
+
+/// What becomes of a patch's positives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// Class attention over the positives: SelfPatch.
+    ClassAttention,
+    /// Their mean: no aggregation module.
+    Mean,
+    /// No neighbours at all: the target is the teacher's own patch.
+    None,
+}
+
+/// How windows end at the border of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Border {
+    /// They wrap around, as in the reference.
+    Torus,
+    /// They are cut off.
+    Clipped,
+}
+
+/// SelfPatch's loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchObjective {
+    /// Weight of the patch loss; 0 trains the image objective alone.
+    pub lambda: f64,
+    /// Positives per patch (`--k-num`).
+    pub k_num: usize,
+    /// Side of the neighbourhood in patches, odd.
+    pub window: usize,
+    /// The border of the grid.
+    pub border: Border,
+    /// Choose the most similar neighbours; if false, all of the window are positives.
+    pub matching: bool,
+    /// What becomes of the positives.
+    pub aggregation: Aggregation,
+    /// Class-attention blocks, which also make the class token.
+    pub aggregation_depth: usize,
+    /// Temperature of the patch teacher; absent: that of the image teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_temp: Option<f64>,
+}
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// AdamW.
+    AdamW,
+    /// SGD with momentum 0.9.
+    Sgd,
+    /// LARS.
+    Lars,
+}
+
+/// The optimiser and the values that change over the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optim {
+    /// `adamw`, `sgd` or `lars`.
+    pub optimizer: Algorithm,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Learning rate for 256 images per step; scaled with `batch_size / 256`.
+    pub lr: f64,
+    /// Learning rate at the end.
+    pub min_lr: f64,
+    /// Epochs of linear warm-up; may be a fraction.
+    pub warmup_epochs: f64,
+    /// Weight decay at the start.
+    pub weight_decay: f64,
+    /// Weight decay at the end.
+    pub weight_decay_end: f64,
+    /// Largest norm of one gradient tensor; 0 for no clipping.
+    pub clip_grad: f64,
+    /// Epochs during which the prototypes stay as they are.
+    pub freeze_last_layer: usize,
+    /// Momentum of the teacher at the start; it ends at 1.
+    pub momentum_teacher: f64,
+    /// Stop after this many steps, the schedules unchanged; absent: all epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+}
+
+/// When to save and how much to keep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpointing {
+    /// Save after every this many epochs, and always at the end.
+    pub every_epochs: usize,
+    /// Newest checkpoints kept.
+    pub keep: usize,
+}
+
+/// A recipe that fills every field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Minutes on two cores on made-up images; see `docs/method.md`.
+    Default,
+    /// The published program's defaults, 1024 images per step (8 GPUs x 128).
+    Paper,
+    /// The published recipe for one's own folder on one machine: ViT-Ti/16, 8 images per step.
+    Folder,
+}
+
+impl Preset {
+    /// All recipes with their names.
+    pub const ALL: [(&'static str, Preset); 3] =
+        [("default", Preset::Default), ("paper", Preset::Paper), ("folder", Preset::Folder)];
+
+    /// The recipe called `name`.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, p)| *p).ok_or_else(|| Error::Config {
+            field: "preset".into(),
+            reason: format!(
+                "there is no {name:?}{}",
+                crate::overlay::did_you_mean(name, Self::ALL.iter().map(|(n, _)| *n))
+            ),
+        })
+    }
+
+    /// The whole configuration.
+    pub fn config(self) -> Config {
+        match self {
+            Preset::Default => procedural(),
+            Preset::Paper => paper(),
+            Preset::Folder => {
+                let mut c = paper();
+                c.name = "folder".into();
+                c.output_dir = "runs/folder".into();
+                c.model.arch = "vit_tiny".into();
+                c.optim.batch_size = 8;
+                c.optim.epochs = 100;
+                c
+            }
+        }
+    }
+}
+
+/// The published program's defaults (its argument parser; specs in `docs/method.md`).
+fn paper() -> Config {
+    Config {
+        name: "paper".into(),
+        output_dir: "runs/paper".into(),
+        seed: 0,
+        data: Data { path: String::new(), procedural_images: 0, procedural_size: 0, workers: 0 },
+        model: Model {
+            arch: "vit_small".into(),
+            patch_size: 16,
+            image_size: 224,
+            drop_path_rate: 0.1,
+            embed_dim: 384,
+            depth: 12,
+            num_heads: 6,
+        },
+        head: Head {
+            out_dim: 65536,
+            out_dim_selfpatch: 4096,
+            hidden_dim: 2048,
+            bottleneck_dim: 256,
+            layers: 3,
+            use_bn_in_head: false,
+            norm_last_layer: true,
+        },
+        image_loss: ImageLoss {
+            student_temp: 0.1,
+            warmup_teacher_temp: 0.04,
+            teacher_temp: 0.04,
+            warmup_teacher_temp_epochs: 0,
+            center_momentum: 0.9,
+        },
+        patch_loss: PatchObjective {
+            lambda: 0.1,
+            k_num: 4,
+            window: 3,
+            border: Border::Torus,
+            matching: true,
+            aggregation: Aggregation::ClassAttention,
+            aggregation_depth: 2,
+            teacher_temp: None,
+        },
+        optim: Optim {
+            optimizer: Algorithm::AdamW,
+            batch_size: 1024,
+            epochs: 300,
+            lr: 5e-4,
+            min_lr: 1e-6,
+            warmup_epochs: 10.,
+            weight_decay: 0.04,
+            weight_decay_end: 0.4,
+            clip_grad: 3.0,
+            freeze_last_layer: 1,
+            momentum_teacher: 0.996,
+            max_steps: None,
+        },
+        checkpoint: Checkpointing { every_epochs: 1, keep: 3 },
+        crops: MultiCrop::dino(224, 96, 8, [0.25, 1.0], [0.05, 0.25]),
+    }
+}
+
+/// A recipe in which learning shows within minutes on two cores.
+fn procedural() -> Config {
+    let paper = paper();
+    Config {
+        name: "default".into(),
+        output_dir: "runs/default".into(),
+        data: Data { path: "procedural".into(), procedural_images: 8192, procedural_size: 96, workers: 0 },
+        model: Model {
+            arch: "custom".into(),
+            patch_size: 8,
+            image_size: 48,
+            drop_path_rate: 0.,
+            embed_dim: 96,
+            depth: 4,
+            num_heads: 3,
+        },
+        head: Head { out_dim: 512, out_dim_selfpatch: 512, hidden_dim: 256, bottleneck_dim: 64, ..paper.head },
+        image_loss: ImageLoss { warmup_teacher_temp: 0.03, teacher_temp: 0.03, ..paper.image_loss },
+        patch_loss: PatchObjective { teacher_temp: Some(0.04), ..paper.patch_loss },
+        optim: Optim {
+            batch_size: 16,
+            epochs: 1,
+            lr: 3e-4 * 256. / 16.,
+            min_lr: 1e-5,
+            warmup_epochs: 0.1,
+            weight_decay_end: 0.1,
+            freeze_last_layer: 0,
+            momentum_teacher: 0.99,
+            ..paper.optim
+        },
+        crops: MultiCrop::procedural(),
+        ..paper
+    }
+}

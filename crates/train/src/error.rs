@@ -1,0 +1,69 @@
+//! What can go wrong with a run.
+
+use std::path::PathBuf;
+
+/// An error that names the file or field at fault and says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field with an impossible value.
+    #[error("{field}: {reason}")]
+    Config {
+        /// Place in the configuration, such as `optim.lr`.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The run's folder belongs to another configuration.
+    #[error(
+        "{path} holds a run with other settings: {differences}. Continue it with its own settings, \
+         choose another --name, or start over with --overwrite"
+    )]
+    OtherRun {
+        /// The run's folder.
+        path: PathBuf,
+        /// The fields that differ.
+        differences: String,
+    },
+    /// The loss is no longer a number.
+    #[error(
+        "the loss is not finite at step {step} (class loss {class}, patch loss {patch}); the weights were left as \
+         they were before this step. Lower optim.lr or raise image_loss.teacher_temp, and continue from the last \
+         checkpoint"
+    )]
+    NotFinite {
+        /// The step, counted from 0.
+        step: usize,
+        /// Class loss.
+        class: f64,
+        /// Patch loss.
+        patch: f64,
+    },
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] selfpatch_datasets::Error),
+    /// A weight file.
+    #[error(transparent)]
+    Weights(#[from] selfpatch_nn::weights::WeightsError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] crate::telemetry::LogError),
+    /// A tensor operation.
+    #[error("{0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A file-system error with the path it happened at.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |e| Error::File { path, reason: e.to_string() }
+    }
+}

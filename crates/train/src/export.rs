@@ -1,0 +1,34 @@
+//! The bare backbone of a run, for others to use.
+
+use crate::{Config, Error, Trainer};
+use selfpatch_nn::Params;
+use selfpatch_nn::weights::write_safetensors;
+use std::path::{Path, PathBuf};
+
+/// Writes `export/backbone.safetensors`: the teacher's backbone under DINO's and timm's names, with
+/// its shapes in the file's metadata. Returns the path.
+pub fn export(run: &Path, config: &Config, trainer: &Trainer) -> Result<PathBuf, Error> {
+    let path = run.join("export").join("backbone.safetensors");
+    let folder = run.join("export");
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let vit = config.vit()?;
+    let metadata = [
+        ("model", "selfpatch-vit".to_string()),
+        ("num_heads", vit.num_heads.to_string()),
+        ("patch_size", vit.patch_size.to_string()),
+        ("image_size", vit.image_size.to_string()),
+        ("run", config.name.clone()),
+    ]
+    .map(|(k, v)| (k.to_string(), v));
+    write_safetensors(&path, &backbone(&trainer.teacher_params), &metadata)?;
+    Ok(path)
+}
+
+/// Tensors of the backbone without their prefix.
+fn backbone(params: &Params) -> Vec<(String, candle_core::Tensor)> {
+    params
+        .tensors()
+        .into_iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_string(), t)))
+        .collect()
+}

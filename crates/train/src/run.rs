@@ -1,0 +1,228 @@
+//! A whole run: data, steps, log, checkpoints, export.
+
+use crate::telemetry::{EventWriter, LogWriter, Record, log, write_report};
+use crate::{Config, Error, Hyper, Settings, Trainer, checkpoint, export, pixels};
+use candle_core::{DType, Device};
+use selfpatch_datasets::{ImageFolder, ImageSource, Loader, ProceduralImages};
+use selfpatch_losses::teacher_temperature;
+use selfpatch_optim::Cosine;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What happens during a run, for whoever shows it.
+pub enum Event<'a> {
+    /// Before the first step.
+    Start {
+        /// Images in the data.
+        images: usize,
+        /// Trainable numbers of the student.
+        parameters: usize,
+        /// Steps already finished by an earlier session.
+        first_step: usize,
+        /// Steps at which the run ends.
+        steps: usize,
+        /// Steps of one epoch.
+        steps_per_epoch: usize,
+    },
+    /// After each step.
+    Step(&'a Record),
+    /// After each checkpoint.
+    Saved(&'a Path),
+    /// Something the user should know that does not stop the run.
+    Warning(String),
+}
+
+/// What a run left.
+pub struct Summary {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The exported backbone.
+    pub backbone: PathBuf,
+    /// Whether there was nothing left to do.
+    pub was_complete: bool,
+}
+
+/// Trains as `config` says, or continues where an earlier session of the same run stopped.
+///
+/// `overwrite` discards an earlier run in the same folder. Data and settings are checked before
+/// anything is written.
+pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnMut(Event)) -> Result<Summary, Error> {
+    config.check()?;
+    let loader = loader(config)?;
+    let per_epoch = loader.steps_per_epoch();
+    let plan = Plan::new(config, per_epoch);
+    let folder = config.output_dir.clone();
+    open_folder(config, &folder, overwrite)?;
+
+    let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
+    let restored = checkpoint::restore_newest(&folder, &mut trainer, |w| tell(Event::Warning(w)))?;
+    let first = restored.unwrap_or(0);
+    log::truncate_after(&folder, first as u64)?;
+    let earlier = log::read(&folder)?.last().map_or(0., |r| r.seconds);
+    let mut log = LogWriter::append(&folder)?;
+    let board = folder.join("tb");
+    let mut board = match restored {
+        Some(step) => EventWriter::resume(&board, step as i64 + 1),
+        None => EventWriter::create(&board),
+    }
+    .map_err(Error::io(&board))?;
+    tell(Event::Start {
+        images: plan.images,
+        parameters: trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum(),
+        first_step: first,
+        steps: plan.end,
+        steps_per_epoch: per_epoch,
+    });
+
+    let start = Instant::now();
+    let mut step = first;
+    while step < plan.end {
+        let epoch = step / per_epoch;
+        for batch in loader.epoch(epoch as u64, step % per_epoch) {
+            let begun = Instant::now();
+            let batch = batch?;
+            let hyper = plan.at(step);
+            let crops = pixels::crops(&batch, &config.crop_sizes(), device)?;
+            let report = trainer.step(&crops, batch.batch, step, &hyper)?;
+            step += 1;
+            let record = Record {
+                step: step as u64,
+                epoch: step as f64 / per_epoch as f64,
+                train_loss: report.losses[0],
+                train_clsloss: report.losses[1],
+                train_patchloss: report.losses[2],
+                train_lr: hyper.lr,
+                train_wd: hyper.weight_decay,
+                momentum: hyper.momentum,
+                images_per_second: batch.batch as f64 / begun.elapsed().as_secs_f64().max(1e-9),
+                seconds: earlier + start.elapsed().as_secs_f64(),
+                teacher_entropy: Some(report.teacher_entropy),
+            };
+            tell(Event::Step(&record));
+            if step.is_multiple_of(plan.log_every) || step == plan.end {
+                log.write(&record)?;
+                scalars(&mut board, &record).map_err(Error::io(folder.join("tb")))?;
+            }
+            if step == plan.end {
+                break;
+            }
+        }
+        if (epoch + 1).is_multiple_of(config.checkpoint.every_epochs) || step == plan.end {
+            let path = checkpoint::save(&folder, &trainer, step, config.checkpoint.keep)?;
+            export::export(&folder, config, &trainer)?;
+            write_report(&folder).map_err(Error::io(folder.join("report.html")))?;
+            tell(Event::Saved(&path));
+        }
+    }
+    let backbone = folder.join("export").join("backbone.safetensors");
+    Ok(Summary { folder, backbone, was_complete: first >= plan.end })
+}
+
+/// Values over the steps of a run.
+struct Plan {
+    images: usize,
+    end: usize,
+    per_epoch: usize,
+    log_every: usize,
+    lr: Cosine,
+    weight_decay: Cosine,
+    momentum: Cosine,
+    temperature: (f64, f64, usize),
+    patch_temperature: Option<f64>,
+    freeze_epochs: usize,
+}
+
+impl Plan {
+    fn new(config: &Config, per_epoch: usize) -> Self {
+        let (o, i) = (&config.optim, &config.image_loss);
+        let steps = per_epoch * o.epochs;
+        let lr = o.lr * o.batch_size as f64 / 256.; // reference: linear scaling rule
+        let warmup = (o.warmup_epochs * per_epoch as f64).round() as usize;
+        Self {
+            images: per_epoch * o.batch_size,
+            end: steps.min(o.max_steps.unwrap_or(steps)),
+            per_epoch,
+            log_every: (steps / 20_000).max(1),
+            lr: Cosine::new(lr, o.min_lr, steps).with_warmup(warmup),
+            weight_decay: Cosine::new(o.weight_decay, o.weight_decay_end, steps),
+            momentum: Cosine::new(o.momentum_teacher, 1., steps),
+            temperature: (i.warmup_teacher_temp, i.teacher_temp, i.warmup_teacher_temp_epochs),
+            patch_temperature: config.patch_loss.teacher_temp,
+            freeze_epochs: o.freeze_last_layer,
+        }
+    }
+
+    fn at(&self, step: usize) -> Hyper {
+        let epoch = step / self.per_epoch;
+        let (from, to, epochs) = self.temperature;
+        let teacher_temp = teacher_temperature(from, to, epochs, epoch);
+        Hyper {
+            lr: self.lr.at(step),
+            weight_decay: self.weight_decay.at(step),
+            momentum: self.momentum.at(step),
+            teacher_temp,
+            patch_teacher_temp: self.patch_temperature.unwrap_or(teacher_temp),
+            freeze_last_layer: epoch < self.freeze_epochs,
+        }
+    }
+}
+
+/// The data as batches of crops.
+fn loader(config: &Config) -> Result<Loader, Error> {
+    let data = &config.data;
+    let source: Arc<dyn ImageSource> = if data.path == "procedural" {
+        Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size))
+    } else {
+        Arc::new(ImageFolder::open(&data.path)?)
+    };
+    Ok(Loader::new(source, config.crops.clone(), config.optim.batch_size, config.seed, data.workers)?)
+}
+
+/// Makes the run's folder, or makes sure that an existing one belongs to the same configuration.
+fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Error> {
+    let file = folder.join("config.toml");
+    if file.exists() {
+        if overwrite {
+            fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+        } else {
+            let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+            let mut saved = Config::parse(&file, &text)?;
+            // These change neither the result nor the meaning of what is saved.
+            saved.data.workers = config.data.workers;
+            saved.checkpoint = config.checkpoint.clone();
+            saved.output_dir = config.output_dir.clone();
+            saved.optim.max_steps = config.optim.max_steps;
+            let differences = saved.differences(config)?;
+            if !differences.is_empty() {
+                return Err(Error::OtherRun { path: folder.into(), differences: differences.join(", ") });
+            }
+            return Ok(());
+        }
+    } else if folder.is_dir() && fs::read_dir(folder).map_err(Error::io(folder))?.next().is_some() {
+        return Err(Error::File {
+            path: folder.into(),
+            reason: "is not empty and holds no run; choose another --output-dir".into(),
+        });
+    }
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    fs::write(&file, config.to_toml()?).map_err(Error::io(&file))
+}
+
+fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0., |d| d.as_secs_f64());
+    board.scalars(
+        r.step as i64,
+        now,
+        &[
+            ("train_loss", r.train_loss as f32),
+            ("train_clsloss", r.train_clsloss as f32),
+            ("train_patchloss", r.train_patchloss as f32),
+            ("train_lr", r.train_lr as f32),
+            ("train_wd", r.train_wd as f32),
+            ("images_per_second", r.images_per_second as f32),
+            ("teacher_entropy", r.teacher_entropy.unwrap_or(f64::NAN) as f32),
+        ],
+    )
+}
