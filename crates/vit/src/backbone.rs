@@ -118,8 +118,9 @@ impl Vit {
         }
         self.config.grid(height, width)?;
         let dim = self.config.embed_dim;
-        let weight = self.patch_weight.reshape((dim, ()))?;
-        let patches = ops::linear(&self.patchify(x)?, &weight, Some(&self.patch_bias))?;
+        // Rows, columns, channels: the order in which torch's convolution sums.
+        let weight = self.patch_weight.permute([0, 2, 3, 1])?.reshape((dim, ()))?;
+        let patches = ops::linear_in_order(&self.patchify(x)?, &weight, &self.patch_bias)?;
         let positions = self.positions(height, width)?;
         match &self.cls_token {
             None => patches.broadcast_add(&positions),
@@ -142,14 +143,14 @@ impl Vit {
         Tensor::cat(&[&cls, &position::resize(&table.contiguous()?, rows, cols, square)?], 1)
     }
 
-    /// `[B, C, H, W] -> [B, N, C*p*p]`: each patch flattened as a convolution kernel is.
+    /// `[B, C, H, W] -> [B, N, p*p*C]`: each patch row by row, its channels innermost.
     fn patchify(&self, x: &Tensor) -> Result<Tensor> {
         let (b, c, height, width) = x.dims4()?;
         let p = self.config.patch_size;
         let (rows, cols) = (height / p, width / p);
         x.reshape((b, c, rows, p, cols * p))?
             .reshape(&[b, c, rows, p, cols, p][..])?
-            .permute([0, 2, 4, 1, 3, 5])?
+            .permute([0, 2, 4, 3, 5, 1])?
             .reshape((b, rows * cols, c * p * p))
     }
 

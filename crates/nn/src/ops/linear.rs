@@ -1,6 +1,7 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
 use super::cpu::{self, Mat, ROWS_PER_TASK};
+use super::sequential;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -14,10 +15,25 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         return reference(x, weight, bias);
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let op = Linear { in_order: false };
     match bias {
-        Some(bias) => x.apply_op3(&weight, bias, Linear),
-        None => x.apply_op2(&weight, Linear),
+        Some(bias) => x.apply_op3(&weight, bias, op),
+        None => x.apply_op2(&weight, op),
     }
+}
+
+/// [`linear`] with bias, each output summed in the order of its inputs and the bias added last, as
+/// torch's convolution sums. For the projection of raw pixels, whose rounding every later layer
+/// inherits; slower than [`linear`].
+pub fn linear_in_order(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (out, inp) = weight.dims2()?;
+    if x.dim(D::Minus1)? != inp || bias.dims() != [out] || out * inp == 0 {
+        bail!("a linear layer {inp} -> {out} with bias {:?} was given {:?}", bias.dims(), x.dims())
+    }
+    if !cpu::fusible(x) {
+        return reference(x, weight, Some(bias));
+    }
+    x.contiguous()?.apply_op3(&weight.contiguous()?, bias, Linear { in_order: true })
 }
 
 /// The same from candle's own ops.
@@ -35,10 +51,14 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
     y.reshape(shape)
 }
 
-struct Linear;
+struct Linear {
+    /// Sum each output in the order of its inputs.
+    in_order: bool,
+}
 
 impl Linear {
     fn forward(
+        &self,
         (x, x_layout): (&CpuStorage, &Layout),
         (w, w_layout): (&CpuStorage, &Layout),
         bias: Option<&[f32]>,
@@ -47,6 +67,14 @@ impl Linear {
         let (x, w) = (cpu::slice(x, x_layout)?, cpu::slice(w, w_layout)?);
         let m = x.len() / k.max(1);
         let mut y = vec![0f32; m * n];
+        let mut dims = x_layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = n;
+        }
+        if let (true, Some(bias)) = (self.in_order, bias) {
+            sequential::product(x, w, bias, k, &mut y);
+            return Ok((CpuStorage::F32(y), Shape::from(dims)));
+        }
         if let Some(bias) = bias {
             y.par_chunks_mut(ROWS_PER_TASK * n).for_each(|rows| {
                 rows.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
@@ -55,10 +83,6 @@ impl Linear {
         let a = Mat { data: x, rows: k, cols: 1 };
         let b = Mat { data: w, rows: 1, cols: k };
         cpu::gemm((m, n, k), &mut y, n, bias.is_some(), 1.0, a, b, true);
-        let mut dims = x_layout.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = n;
-        }
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
@@ -100,7 +124,7 @@ impl CustomOp2 for Linear {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        Self::forward((x, xl), (w, wl), None)
+        self.forward((x, xl), (w, wl), None)
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -126,7 +150,7 @@ impl CustomOp3 for Linear {
         if bias.len() != wl.dims()[0] {
             bail!("a linear layer with {} outputs was given a bias of {}", wl.dims()[0], bias.len())
         }
-        Self::forward((x, xl), (w, wl), Some(bias))
+        self.forward((x, xl), (w, wl), Some(bias))
     }
 
     fn bwd(

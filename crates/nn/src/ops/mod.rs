@@ -8,12 +8,13 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod math;
+mod sequential;
 mod soft_cross_entropy;
 mod weight_norm;
 
 pub use attention::{attention, attention_probs, reference as attention_reference};
 pub use gelu::{gelu, reference as gelu_reference};
 pub use layer_norm::{layer_norm, reference as layer_norm_reference};
-pub use linear::{linear, reference as linear_reference};
+pub use linear::{linear, linear_in_order, reference as linear_reference};
 pub use soft_cross_entropy::{reference as soft_cross_entropy_reference, soft_cross_entropy};
 pub use weight_norm::{reference as weight_norm_reference, weight_norm};
