@@ -1,1 +1,105 @@
-fn main() {}
+//! `cargo xtask COMMAND`: builds the `selfpatch` program with the features that the arguments ask
+//! for and runs it, or runs one of the repository's own chores. Links no candle.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND [ARGS]
+
+Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
+  train        pre-train a ViT; without arguments on made-up images
+  eval-davis   measure dense features on videos; without arguments the newest run
+  parity       compare with fixtures computed by the original program
+
+Chores:
+  build        build the selfpatch program [--features F]
+  bench        Criterion benches [ARGS of cargo bench]
+  ci           what CI runs: format, clippy, tests, docs
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    };
+    // Paths in arguments are relative to where the user stands, cargo finds the workspace by itself.
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.toml");
+    let manifest = manifest.to_string_lossy().into_owned();
+    let cargo = |args: &[&str]| run(args, &manifest);
+    match command.as_str() {
+        "-h" | "--help" | "help" => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        "train" | "eval-davis" | "parity" => {
+            let features = features(rest);
+            let mut all = vec!["run", "--release", "--quiet", "--package", "selfpatch-cli"];
+            if !features.is_empty() {
+                all.extend(["--features", features.as_str()]);
+            }
+            all.extend(["--", command]);
+            all.extend(rest.iter().map(String::as_str));
+            cargo(&all)
+        }
+        "build" => {
+            let mut all = vec!["build", "--release", "--package", "selfpatch-cli"];
+            all.extend(rest.iter().map(String::as_str));
+            cargo(&all)
+        }
+        "bench" => {
+            let mut all = vec!["bench", "--package", "selfpatch-benches"];
+            all.extend(rest.iter().map(String::as_str));
+            cargo(&all)
+        }
+        "ci" => {
+            let chores: [&[&str]; 4] = [
+                &["fmt", "--all", "--check"],
+                &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
+                &["test", "--release", "--workspace"],
+                &["doc", "--release", "--workspace", "--no-deps"],
+            ];
+            // SAFETY: this program has one thread.
+            unsafe { env::set_var("RUSTDOCFLAGS", "-D warnings") };
+            chores.iter().map(|c| cargo(c)).find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
+        }
+        other => {
+            eprintln!("error: there is no command {other:?}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Features of the program that the arguments ask for.
+fn features(args: &[String]) -> String {
+    let mut features = Vec::new();
+    let device = args
+        .iter()
+        .position(|a| a == "--device")
+        .and_then(|i| args.get(i + 1).map(String::as_str))
+        .or_else(|| args.iter().find_map(|a| a.strip_prefix("--device=")));
+    match device {
+        Some(d) if d.starts_with("cuda") => features.push("cuda"),
+        Some("metal") => features.push("metal"),
+        _ => {}
+    }
+    features.join(",")
+}
+
+fn run(args: &[&str], manifest: &str) -> ExitCode {
+    let (verb, rest) = match args.split_first() {
+        Some((verb, rest)) => (*verb, rest),
+        None => return ExitCode::FAILURE,
+    };
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo).arg(verb).args(["--manifest-path", manifest]).args(rest).status();
+    match status {
+        Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+        Err(e) => {
+            eprintln!("error: cargo could not be started: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,15 +1,22 @@
-//! The `selfpatch` program.
+//! The `selfpatch` program: pre-train, evaluate, check parity.
 
+mod device;
+mod error;
+mod eval_davis;
 mod parity;
+mod train;
 
 use clap::{Parser, Subcommand};
+use error::plain;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Learn dense visual features without labels.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "selfpatch", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,13 +24,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
+    Train(Box<train::Args>),
+    /// Measure dense features by DAVIS label propagation; without arguments the newest run
+    EvalDavis(eval_davis::Args),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().map(hyphenated).collect();
+    device::limit_threads(&arguments);
+    let cli = Cli::parse_from(arguments);
     let outcome = match &cli.command {
+        Command::Train(args) => train::run(args).map(|()| true),
+        Command::EvalDavis(args) => eval_davis::run(args).map(|()| true),
         Command::Parity(args) => parity::run(args),
     };
     match outcome {
@@ -36,16 +51,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes on one line, without the backtraces that tensor errors carry.
-fn plain(e: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in e.chain() {
-        let text = cause.to_string();
-        let lines = text.lines().take_while(|l| !l.trim_start().starts_with("0: "));
-        let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
-        if !parts.iter().any(|p| p.contains(&line)) {
-            parts.push(line);
+/// DINO spells its flags with underscores: `--data_path` is `--data-path`.
+fn hyphenated(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text.starts_with("--") => {
+            let (flag, value) = match text.split_once('=') {
+                Some((flag, value)) => (flag, Some(value)),
+                None => (text, None),
+            };
+            let flag = flag.replace('_', "-");
+            value.map_or(flag.clone(), |value| format!("{flag}={value}")).into()
         }
+        _ => argument,
     }
-    parts.join(": ")
 }

@@ -25,7 +25,7 @@ pub trait DenseFeatures {
     /// Side of a patch in pixels.
     fn patch(&self) -> usize;
     /// Tokens of a frame from its normalised pixels `[3, height, width]`. The grid must be
-    /// `height / patch` by `width / patch`; both sides are multiples of [`patch`](Self::patch).
+    /// `height / patch` by `width / patch`, rounded down; what does not fill a patch is left out.
     ///
     /// # Errors
     /// [`Error::Model`] if the model cannot run on this frame.

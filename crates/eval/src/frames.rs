@@ -32,11 +32,10 @@ impl Default for FrameSize {
 
 impl FrameSize {
     /// Width and height at which a model with patches of `patch` pixels sees a frame of
-    /// `width x height`. Both are floored to whole patches, so that the grid covers all of the
-    /// resized frame; where 64 and the short side are multiples of `patch` this changes nothing.
+    /// `width x height`. Pixels beyond the last whole patch are the model's to leave out.
     ///
     /// # Errors
-    /// [`Error::Config`] if a side would be empty.
+    /// [`Error::Config`] if a side would not hold one patch.
     pub fn of(self, width: usize, height: usize, patch: usize) -> Result<(usize, usize), Error> {
         let (w, h) = match self {
             Self::Native => (width, height),
@@ -50,13 +49,11 @@ impl FrameSize {
                 }
             }
         };
-        let whole = |side: usize| side.checked_div(patch).unwrap_or(0) * patch;
-        let (w, h) = (whole(w), whole(h));
-        if w == 0 || h == 0 || width == 0 || height == 0 {
+        if patch == 0 || w < patch || h < patch {
             return Err(Error::Config {
                 field: "frame size",
                 reason: format!(
-                    "{self:?} makes a frame of {width} x {height} pixels {w} x {h} with patches \
+                    "{self:?} makes a frame of {width} x {height} pixels {w} x {h}, less than a patch \
                      of {patch}; choose a larger size"
                 ),
             });
@@ -113,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(size.of(w, h, 16).unwrap(), expected, "{w} x {h}");
         }
-        assert_eq!(FrameSize::Native.of(130, 128, 8).unwrap(), (128, 128));
+        assert_eq!(FrameSize::Native.of(130, 128, 8).unwrap(), (130, 128));
         assert!(FrameSize::Native.of(10, 128, 16).is_err());
         assert!(FrameSize::ShortSide(32).of(60, 40, 8).is_err());
         assert!(size.of(0, 0, 16).is_err());

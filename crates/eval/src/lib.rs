@@ -59,6 +59,7 @@ pub mod propagation;
 pub mod resize;
 mod scores;
 mod table;
+mod vit;
 
 pub use davis::{DenseFeatures, Features, Progress, evaluate, first_mask_copied};
 pub use error::Error;
@@ -66,6 +67,7 @@ pub use frames::FrameSize;
 pub use propagation::{Propagation, Propagator};
 pub use scores::{DavisReport, Scores};
 pub use table::table;
+pub use vit::VitFeatures;
 
 /// The id of pixels that an annotation leaves open; they belong to no object and are not scored.
 pub const VOID: u8 = 255;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct Config {
     /// Name of the run; its folder is `runs/<name>` unless `output_dir` says otherwise.
     pub name: String,
-    /// Folder of the run.
+    /// Folder of the run; empty in a recipe: `runs/<name>`.
     pub output_dir: PathBuf,
     /// Seed of everything random.
     pub seed: u64,
@@ -236,7 +236,6 @@ impl Preset {
             Preset::Folder => {
                 let mut c = paper();
                 c.name = "folder".into();
-                c.output_dir = "runs/folder".into();
                 c.model.arch = "vit_tiny".into();
                 c.optim.batch_size = 8;
                 c.optim.epochs = 100;
@@ -250,7 +249,7 @@ impl Preset {
 fn paper() -> Config {
     Config {
         name: "paper".into(),
-        output_dir: "runs/paper".into(),
+        output_dir: PathBuf::new(),
         seed: 0,
         data: Data { path: String::new(), procedural_images: 0, procedural_size: 0, workers: 0 },
         model: Model {
@@ -312,7 +311,6 @@ fn procedural() -> Config {
     let paper = paper();
     Config {
         name: "default".into(),
-        output_dir: "runs/default".into(),
         data: Data { path: "procedural".into(), procedural_images: 8192, procedural_size: 96, workers: 0 },
         model: Model {
             arch: "custom".into(),

@@ -30,7 +30,11 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
         let Value::Table(nested) = nested else { continue };
         merge(&mut table, &known, nested, "").map_err(|reason| Error::Config { field: place.clone(), reason })?;
     }
-    Config::deserialize_table(table)
+    let mut config = Config::deserialize_table(table)?;
+    if config.output_dir.as_os_str().is_empty() {
+        config.output_dir = Path::new("runs").join(&config.name);
+    }
+    Ok(config)
 }
 
 impl Config {

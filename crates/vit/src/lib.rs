@@ -41,6 +41,7 @@ mod backbone;
 mod block;
 mod config;
 mod layout;
+mod load;
 pub mod position;
 
 pub use backbone::{DropPath, Vit};

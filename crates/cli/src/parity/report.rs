@@ -106,6 +106,11 @@ impl Report {
         self.note("-", "no check yet");
     }
 
+    /// The current fixture has no check, but a namesake in another folder has.
+    pub fn passed_over(&mut self) {
+        self.note("-", "no check yet (a namesake was checked)");
+    }
+
     /// The current fixture could not be checked.
     pub fn failed(&mut self, why: &str) {
         self.note(why, "FAIL");

@@ -84,10 +84,12 @@ impl Dims {
 }
 
 fn softmax_row(row: &mut [f32]) {
-    let top = cpu::max(row);
-    row.iter_mut().for_each(|x| *x = math::exp(*x - top));
-    let inverse = 1.0 / cpu::sum(row);
-    row.iter_mut().for_each(|x| *x *= inverse);
+    cpu::wide(|| {
+        let top = cpu::max(row);
+        row.iter_mut().for_each(|x| *x = math::exp(*x - top));
+        let inverse = 1.0 / cpu::sum(row);
+        row.iter_mut().for_each(|x| *x *= inverse);
+    });
 }
 
 /// One sample: fills `probs [heads, N, N]` (or reuses its first `N * N` for every head) and `out [N, D]`.
@@ -130,10 +132,12 @@ fn sample_backward(dims: Dims, qkv: &[f32], probs: &[f32], dout: &[f32], dqkv: &
         let p_t = Mat { data: p, rows: 1, cols: n };
         cpu::gemm((n, d, n), &mut dqkv[at(2)..], row, false, 1.0, p_t, dout, parallel);
         cpu::gemm((n, n, d), &mut ds, n, false, 1.0, dout, head(2, true), parallel);
-        for (ds, p) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
-            let mean = cpu::dot(ds, p);
-            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean));
-        }
+        cpu::wide(|| {
+            for (ds, p) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
+                let mean = cpu::dot(ds, p);
+                ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean));
+            }
+        });
         let (ds_n, ds_t) = (Mat { data: &ds, rows: n, cols: 1 }, Mat { data: &ds, rows: 1, cols: n });
         let scale = dims.scale();
         cpu::gemm((n, d, n), &mut dqkv[at(0)..], row, false, scale, ds_n, head(1, false), parallel);

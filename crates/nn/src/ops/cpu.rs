@@ -87,6 +87,24 @@ pub(super) fn gemm(
     }
 }
 
+/// Runs `f`, compiled for AVX2 where the CPU has it. The results are the same either way: wider
+/// registers do not change the order of any sum, and no multiply-add is fused.
+#[inline(always)]
+pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has the feature that the function is compiled for.
+            return unsafe { avx2(f) };
+        }
+    }
+    f()
+}
+
 /// Sum over the rows of `x` (`[rows, n]`), in a fixed order.
 pub(super) fn column_sums(x: &[f32], n: usize) -> Vec<f32> {
     let partial: Vec<Vec<f32>> = x
@@ -112,6 +130,7 @@ pub(super) fn add_up(parts: Vec<Vec<f32>>, n: usize) -> Vec<f32> {
 }
 
 /// Dot product with 16 running sums, which the compiler turns into vector code.
+#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
     let (xs, ys) = (a.chunks_exact(16), b.chunks_exact(16));
@@ -125,6 +144,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Sum with 16 running sums.
+#[inline(always)]
 pub(super) fn sum(a: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
     let xs = a.chunks_exact(16);
@@ -138,6 +158,7 @@ pub(super) fn sum(a: &[f32]) -> f32 {
 }
 
 /// Largest element (negative infinity for an empty slice).
+#[inline(always)]
 pub(super) fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let xs = a.chunks_exact(16);

@@ -31,7 +31,7 @@ impl CustomOp1 for Gelu {
         let x = cpu::slice(x, layout)?;
         let mut y = vec![0f32; x.len()];
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal_cdf(x));
+            cpu::wide(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal_cdf(x)));
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -44,10 +44,12 @@ impl CustomOp1 for Gelu {
             cpu::with(&dy, |dy| {
                 dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK))).for_each(
                     |(dx, (x, dy))| {
-                        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                            let density = math::exp(-0.5 * x * x) * INV_SQRT_2PI;
-                            *dx = dy * (math::normal_cdf(x) + x * density);
-                        }
+                        cpu::wide(|| {
+                            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                                let density = math::exp(-0.5 * x * x) * INV_SQRT_2PI;
+                                *dx = dy * (math::normal_cdf(x) + x * density);
+                            }
+                        });
                     },
                 );
                 Ok(())

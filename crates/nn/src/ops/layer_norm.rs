@@ -67,12 +67,14 @@ impl CustomOp3 for LayerNorm {
         let mut y = vec![0f32; x.len()];
         let task = ROWS_PER_TASK * n;
         y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(ys, xs)| {
-            for (y, x) in ys.chunks_exact_mut(n).zip(xs.chunks_exact(n)) {
-                let (mean, inverse) = statistics(x, self.eps);
-                for i in 0..n {
-                    y[i] = (x[i] - mean) * inverse * w[i] + b[i];
+            cpu::wide(|| {
+                for (y, x) in ys.chunks_exact_mut(n).zip(xs.chunks_exact(n)) {
+                    let (mean, inverse) = statistics(x, self.eps);
+                    for i in 0..n {
+                        y[i] = (x[i] - mean) * inverse * w[i] + b[i];
+                    }
                 }
-            }
+            });
         });
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
@@ -96,7 +98,7 @@ impl CustomOp3 for LayerNorm {
                     Ok(dx
                         .par_chunks_mut(task)
                         .zip(x.par_chunks(task).zip(dy.par_chunks(task)))
-                        .map(|(dxs, (xs, dys))| self.rows_backward(dxs, xs, dys, w))
+                        .map(|(dxs, (xs, dys))| cpu::wide(|| self.rows_backward(dxs, xs, dys, w)))
                         .collect())
                 })
             })
@@ -113,6 +115,7 @@ impl CustomOp3 for LayerNorm {
 
 impl LayerNorm {
     /// Writes `dx` and returns the partial sums of `dw` and `db` over these rows.
+    #[inline(always)]
     fn rows_backward(&self, dxs: &mut [f32], xs: &[f32], dys: &[f32], w: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let n = w.len();
         let (mut dw, mut db) = (vec![0f32; n], vec![0f32; n]);

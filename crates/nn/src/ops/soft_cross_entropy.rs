@@ -44,6 +44,43 @@ struct Row {
     mass: f32,
 }
 
+/// Loss of one row, and what its backward pass needs.
+#[inline(always)]
+fn row_forward(s: &[f32], q: &[f32], inverse: f32) -> (f32, Row) {
+    let top = cpu::max(s);
+    // exp is summed block by block so that one row of 65,536 classes stays in cache
+    let mut total = 0f64;
+    for block in s.chunks(4096) {
+        let mut lanes = [0f32; 16];
+        let chunks = block.chunks_exact(16);
+        let rest: f32 = chunks.remainder().iter().map(|x| math::exp((x - top) * inverse)).sum();
+        for x in chunks {
+            for i in 0..16 {
+                lanes[i] += math::exp((x[i] - top) * inverse);
+            }
+        }
+        total += (lanes.iter().sum::<f32>() + rest) as f64;
+    }
+    // Relative to the row's maximum, so that large common offsets do not cancel.
+    let log_total = total.ln();
+    let (mut mass, mut match_) = (0f64, 0f64);
+    for (s, q) in s.chunks(256).zip(q.chunks(256)) {
+        let mut lanes = [0f32; 16];
+        let (xs, qs) = (s.chunks_exact(16), q.chunks_exact(16));
+        let tail = xs.remainder().iter().zip(qs.remainder());
+        let rest: f32 = tail.map(|(x, q)| (x - top) * q).sum();
+        for (x, q) in xs.zip(qs) {
+            for i in 0..16 {
+                lanes[i] += (x[i] - top) * q[i];
+            }
+        }
+        match_ += (lanes.iter().sum::<f32>() + rest) as f64;
+        mass += cpu::sum(q) as f64;
+    }
+    let loss = mass * log_total - match_ * inverse as f64;
+    (loss as f32, Row { top, log_total: log_total as f32, mass: mass as f32 })
+}
+
 impl CustomOp2 for SoftCrossEntropy {
     fn name(&self) -> &'static str {
         "soft-cross-entropy"
@@ -56,40 +93,7 @@ impl CustomOp2 for SoftCrossEntropy {
         let per_row: Vec<(f32, Row)> = s
             .par_chunks_exact(classes.max(1))
             .zip(q.par_chunks_exact(classes.max(1)))
-            .map(|(s, q)| {
-                let top = cpu::max(s);
-                // exp is summed block by block so that one row of 65,536 classes stays in cache
-                let mut total = 0f64;
-                for block in s.chunks(4096) {
-                    let mut lanes = [0f32; 16];
-                    let chunks = block.chunks_exact(16);
-                    let rest: f32 = chunks.remainder().iter().map(|x| math::exp((x - top) * inverse)).sum();
-                    for x in chunks {
-                        for i in 0..16 {
-                            lanes[i] += math::exp((x[i] - top) * inverse);
-                        }
-                    }
-                    total += (lanes.iter().sum::<f32>() + rest) as f64;
-                }
-                // Relative to the row's maximum, so that large common offsets do not cancel.
-                let log_total = total.ln();
-                let (mut mass, mut match_) = (0f64, 0f64);
-                for (s, q) in s.chunks(256).zip(q.chunks(256)) {
-                    let mut lanes = [0f32; 16];
-                    let (xs, qs) = (s.chunks_exact(16), q.chunks_exact(16));
-                    let tail = xs.remainder().iter().zip(qs.remainder());
-                    let rest: f32 = tail.map(|(x, q)| (x - top) * q).sum();
-                    for (x, q) in xs.zip(qs) {
-                        for i in 0..16 {
-                            lanes[i] += (x[i] - top) * q[i];
-                        }
-                    }
-                    match_ += (lanes.iter().sum::<f32>() + rest) as f64;
-                    mass += cpu::sum(q) as f64;
-                }
-                let loss = mass * log_total - match_ * inverse as f64;
-                (loss as f32, Row { top, log_total: log_total as f32, mass: mass as f32 })
-            })
+            .map(|(s, q)| cpu::wide(|| row_forward(s, q, inverse)))
             .collect();
         if let Ok(mut kept) = self.rows.lock() {
             *kept = per_row.iter().map(|&(_, row)| row).collect();
@@ -110,9 +114,11 @@ impl CustomOp2 for SoftCrossEntropy {
                         let Row { top, log_total, mass } = rows[r];
                         let g = dloss[r] * inverse;
                         let (s, q) = (&s[r * classes..][..classes], &q[r * classes..][..classes]);
-                        for ((ds, &s), &q) in ds.iter_mut().zip(s).zip(q) {
-                            *ds = g * (mass * math::exp((s - top) * inverse - log_total) - q);
-                        }
+                        cpu::wide(|| {
+                            for ((ds, &s), &q) in ds.iter_mut().zip(s).zip(q) {
+                                *ds = g * (mass * math::exp((s - top) * inverse - log_total) - q);
+                            }
+                        });
                     });
                     Ok(())
                 })

@@ -34,8 +34,10 @@ impl CustomOp2 for WeightNorm {
         let mut w = vec![0f32; v.len()];
         w.par_chunks_exact_mut(n.max(1)).with_min_len(ROWS_PER_TASK).zip(v.par_chunks_exact(n.max(1)).zip(g)).for_each(
             |(w, (v, g))| {
-                let scale = g / cpu::dot(v, v).sqrt();
-                w.iter_mut().zip(v).for_each(|(w, v)| *w = v * scale);
+                cpu::wide(|| {
+                    let scale = g / cpu::dot(v, v).sqrt();
+                    w.iter_mut().zip(v).for_each(|(w, v)| *w = v * scale);
+                });
             },
         );
         Ok((CpuStorage::F32(w), vl.shape().clone()))

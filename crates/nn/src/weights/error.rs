@@ -147,4 +147,12 @@ pub enum WeightsError {
         /// Candle's answer.
         source: Box<candle_core::Error>,
     },
+    /// The tensors do not make up the model that was asked for.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file concerned.
+        path: PathBuf,
+        /// What does not fit.
+        source: Box<candle_core::Error>,
+    },
 }

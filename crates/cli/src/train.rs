@@ -1,0 +1,343 @@
+//! `selfpatch train`.
+
+use crate::device::Compute;
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selfpatch_train::telemetry::Record;
+use selfpatch_train::{Event, Preset, Setting, resolve, run as train};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Value;
+
+/// Flags of DINO (with hyphens or underscores) and of SelfPatch; each overwrites one field of the
+/// configuration.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Configuration file; its fields are laid over the preset
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Recipe: default (made-up images), folder (own images, one machine), paper (published)
+    #[arg(long)]
+    preset: Option<String>,
+    /// Name of the run; its folder is runs/NAME
+    #[arg(long)]
+    name: Option<String>,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Discard an earlier run in that folder
+    #[arg(long)]
+    overwrite: bool,
+    /// Folder of images, at any depth; or `procedural`
+    #[arg(long, value_name = "DIR")]
+    data_path: Option<String>,
+    /// vit_tiny, vit_small, vit_base or custom
+    #[arg(long)]
+    arch: Option<String>,
+    /// Side of a patch in pixels
+    #[arg(long)]
+    patch_size: Option<u32>,
+    /// Stochastic depth of the student
+    #[arg(long)]
+    drop_path_rate: Option<f64>,
+    /// Class prototypes
+    #[arg(long)]
+    out_dim: Option<u32>,
+    /// Patch prototypes
+    #[arg(long)]
+    out_dim_selfpatch: Option<u32>,
+    /// Freeze the gain of the prototypes
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    norm_last_layer: Option<bool>,
+    /// Batch norm in the heads
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    use_bn_in_head: Option<bool>,
+    /// Weight of the patch loss; 0 trains DINO alone
+    #[arg(long)]
+    lambda: Option<f64>,
+    /// Positives per patch
+    #[arg(long)]
+    k_num: Option<u32>,
+    /// Side of the neighbourhood in patches, odd
+    #[arg(long)]
+    window: Option<u32>,
+    /// torus (reference) or clipped
+    #[arg(long)]
+    border: Option<String>,
+    /// Choose the most similar neighbours; false: take all
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    matching: Option<bool>,
+    /// class-attention, mean or none
+    #[arg(long)]
+    aggregation: Option<String>,
+    /// Class-attention blocks
+    #[arg(long)]
+    aggregation_depth: Option<u32>,
+    /// Temperature of the teacher at the start
+    #[arg(long)]
+    warmup_teacher_temp: Option<f64>,
+    /// Temperature of the teacher
+    #[arg(long)]
+    teacher_temp: Option<f64>,
+    /// Epochs of the temperature's warm-up
+    #[arg(long)]
+    warmup_teacher_temp_epochs: Option<u32>,
+    /// Images per step
+    #[arg(long, alias = "batch-size-per-gpu")]
+    batch_size: Option<u32>,
+    /// Passes over the data
+    #[arg(long)]
+    epochs: Option<u32>,
+    /// Stop after this many steps, the schedules unchanged
+    #[arg(long)]
+    max_steps: Option<u32>,
+    /// adamw, sgd or lars
+    #[arg(long)]
+    optimizer: Option<String>,
+    /// Learning rate for 256 images per step
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Learning rate at the end
+    #[arg(long)]
+    min_lr: Option<f64>,
+    /// Epochs of linear warm-up
+    #[arg(long)]
+    warmup_epochs: Option<f64>,
+    /// Weight decay at the start
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Weight decay at the end
+    #[arg(long)]
+    weight_decay_end: Option<f64>,
+    /// Largest norm of a gradient tensor; 0 for none
+    #[arg(long)]
+    clip_grad: Option<f64>,
+    /// Epochs during which the prototypes stay as they are
+    #[arg(long)]
+    freeze_last_layer: Option<u32>,
+    /// Momentum of the teacher at the start
+    #[arg(long)]
+    momentum_teacher: Option<f64>,
+    /// Area of the global crops
+    #[arg(long, num_args = 2, value_names = ["MIN", "MAX"])]
+    global_crops_scale: Option<Vec<f64>>,
+    /// Area of the local crops
+    #[arg(long, num_args = 2, value_names = ["MIN", "MAX"])]
+    local_crops_scale: Option<Vec<f64>>,
+    /// Number of local crops
+    #[arg(long)]
+    local_crops_number: Option<u32>,
+    /// Side of the global crops in pixels
+    #[arg(long)]
+    global_crops_size: Option<u32>,
+    /// Side of the local crops in pixels
+    #[arg(long)]
+    local_crops_size: Option<u32>,
+    /// Seed of everything random
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Threads that load and augment
+    #[arg(long)]
+    num_workers: Option<u32>,
+    /// Epochs between checkpoints
+    #[arg(long)]
+    saveckp_freq: Option<u32>,
+    /// Any field by its place, as in --set optim.lr=1e-3
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Print the resolved configuration and stop
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Trains, or continues, and says where the results are.
+pub fn run(args: &Args) -> Result<()> {
+    let file = match &args.config {
+        Some(path) => {
+            Some((path.as_path(), std::fs::read_to_string(path).with_context(|| path.display().to_string())?))
+        }
+        None => None,
+    };
+    let own_data = args.data_path.as_deref().is_some_and(|p| p != "procedural")
+        || file.as_ref().is_some_and(|(_, text)| names_a_folder(text));
+    let preset = match &args.preset {
+        Some(name) => Preset::named(name)?,
+        None if own_data => Preset::Folder,
+        None => Preset::Default,
+    };
+    let config = resolve(preset, file.as_ref().map(|(p, t)| (*p, t.as_str())), &args.settings(preset)?)?;
+    config.check()?;
+    if args.print_config {
+        print!("{}", config.to_toml()?);
+        return Ok(());
+    }
+    let device = args.compute.device()?;
+    let mut show = Show::new();
+    let summary = train(&config, args.overwrite, &device, |event| show.event(event))?;
+    show.bar.finish_and_clear();
+    if summary.was_complete {
+        println!(
+            "{} is complete; use --name or --output-dir for another run, --overwrite to repeat it",
+            summary.folder.display()
+        );
+    }
+    println!("backbone: {}", summary.backbone.display());
+    println!("report:   {}", summary.folder.join("report.html").display());
+    println!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display());
+    Ok(())
+}
+
+/// Whether a configuration's text sets `data.path` to a folder.
+fn names_a_folder(text: &str) -> bool {
+    let table = text.parse::<toml::Table>().ok();
+    let path = table.as_ref().and_then(|t| t.get("data")?.get("path")?.as_str());
+    path.is_some_and(|p| p != "procedural")
+}
+
+impl Args {
+    /// The flags as settings of the configuration.
+    fn settings(&self, preset: Preset) -> Result<Vec<Setting>> {
+        let int = |v: u32| Value::Integer(v.into());
+        let text = |v: &String| Value::String(v.clone());
+        let path = |v: &PathBuf| Value::String(v.to_string_lossy().into_owned());
+        let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
+        let mut settings: Vec<Setting> = [
+            ("name", self.name.as_ref().map(text)),
+            ("output_dir", self.output_dir.as_ref().map(path)),
+            ("seed", self.seed.map(int)),
+            ("data.path", self.data_path.as_ref().map(text)),
+            ("data.workers", self.num_workers.map(int)),
+            ("model.arch", self.arch.as_ref().map(text)),
+            ("model.patch_size", self.patch_size.map(int)),
+            ("model.drop_path_rate", self.drop_path_rate.map(Value::Float)),
+            ("head.out_dim", self.out_dim.map(int)),
+            ("head.out_dim_selfpatch", self.out_dim_selfpatch.map(int)),
+            ("head.norm_last_layer", self.norm_last_layer.map(Value::Boolean)),
+            ("head.use_bn_in_head", self.use_bn_in_head.map(Value::Boolean)),
+            ("patch_loss.lambda", self.lambda.map(Value::Float)),
+            ("patch_loss.k_num", self.k_num.map(int)),
+            ("patch_loss.window", self.window.map(int)),
+            ("patch_loss.border", self.border.as_ref().map(text)),
+            ("patch_loss.matching", self.matching.map(Value::Boolean)),
+            ("patch_loss.aggregation", self.aggregation.as_ref().map(text)),
+            ("patch_loss.aggregation_depth", self.aggregation_depth.map(int)),
+            ("image_loss.warmup_teacher_temp", self.warmup_teacher_temp.map(Value::Float)),
+            ("image_loss.teacher_temp", self.teacher_temp.map(Value::Float)),
+            ("image_loss.warmup_teacher_temp_epochs", self.warmup_teacher_temp_epochs.map(int)),
+            ("optim.batch_size", self.batch_size.map(int)),
+            ("optim.epochs", self.epochs.map(int)),
+            ("optim.max_steps", self.max_steps.map(int)),
+            ("optim.optimizer", self.optimizer.as_ref().map(text)),
+            ("optim.lr", self.lr.map(Value::Float)),
+            ("optim.min_lr", self.min_lr.map(Value::Float)),
+            ("optim.warmup_epochs", self.warmup_epochs.map(Value::Float)),
+            ("optim.weight_decay", self.weight_decay.map(Value::Float)),
+            ("optim.weight_decay_end", self.weight_decay_end.map(Value::Float)),
+            ("optim.clip_grad", self.clip_grad.map(Value::Float)),
+            ("optim.freeze_last_layer", self.freeze_last_layer.map(int)),
+            ("optim.momentum_teacher", self.momentum_teacher.map(Value::Float)),
+            ("checkpoint.every_epochs", self.saveckp_freq.map(int)),
+            ("crops.local_count", self.local_crops_number.map(int)),
+            ("crops.locals.size", self.local_crops_size.map(int)),
+            ("crops.locals.scale", self.local_crops_scale.as_ref().map(pair)),
+        ]
+        .into_iter()
+        .filter_map(|(place, value)| Some((place.to_string(), value?)))
+        .collect();
+        if self.global_crops_size.is_some() || self.global_crops_scale.is_some() {
+            settings.push(("crops.globals".into(), self.globals(preset)?));
+        }
+        for text in &self.set {
+            let (place, value) = text.split_once('=').with_context(|| format!("--set {text}: FIELD=VALUE expected"))?;
+            let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+            settings.push((place.trim().into(), parsed.unwrap_or_else(|| Value::String(value.into()))));
+        }
+        Ok(settings)
+    }
+
+    /// The preset's global views with the size and area asked for.
+    fn globals(&self, preset: Preset) -> Result<Value> {
+        let mut views = preset.config().crops.globals;
+        for view in &mut views {
+            if let Some(size) = self.global_crops_size {
+                view.size = size as usize;
+            }
+            if let Some([least, most]) = self.global_crops_scale.as_deref() {
+                view.scale = [*least as f32, *most as f32];
+            }
+        }
+        Ok(Value::try_from(views)?)
+    }
+}
+
+/// A progress bar on a terminal, plain lines elsewhere.
+struct Show {
+    bar: ProgressBar,
+    plain: bool,
+    steps: u64,
+    last_line: Option<std::time::Instant>,
+    /// Running mean of images per second.
+    speed: f64,
+}
+
+impl Show {
+    fn new() -> Self {
+        let plain = !std::io::stderr().is_terminal();
+        let bar = ProgressBar::new(0);
+        if plain {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, plain, steps: 0, last_line: None, speed: 0. }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Start { images, parameters, first_step, steps, steps_per_epoch } => {
+                self.steps = steps as u64;
+                self.say(&format!(
+                    "{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps, \
+                     {:.1} M parameters",
+                    parameters as f64 / 1e6
+                ));
+                if first_step > 0 {
+                    self.say(&format!("continuing after step {first_step}"));
+                }
+                self.bar.set_length(steps as u64);
+                self.bar.set_position(first_step as u64);
+                self.bar.reset_eta();
+            }
+            Event::Step(record) => self.step(record),
+            Event::Saved(path) => self.say(&format!("saved {}", path.display())),
+            Event::Warning(text) => self.say(&format!("warning: {text}")),
+        }
+    }
+
+    fn step(&mut self, r: &Record) {
+        self.speed =
+            if self.speed == 0. { r.images_per_second } else { 0.95 * self.speed + 0.05 * r.images_per_second };
+        let message = format!(
+            "epoch {:.2} | loss {:.4} (class {:.4}, patch {:.4}) | lr {:.2e} | {:.1} images/s",
+            r.epoch, r.train_loss, r.train_clsloss, r.train_patchloss, r.train_lr, self.speed
+        );
+        self.bar.set_position(r.step);
+        self.bar.set_message(message.clone());
+        let due = self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(5)) || r.step == self.steps;
+        if self.plain && due {
+            self.last_line = Some(std::time::Instant::now());
+            let left = self.bar.eta().as_secs();
+            println!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60);
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match self.plain {
+            true => println!("{line}"),
+            false => self.bar.println(line),
+        }
+    }
+}
