@@ -85,6 +85,10 @@ fn features(args: &[String]) -> String {
         Some("metal") => features.push("metal"),
         _ => {}
     }
+    let remote = |a: &String| a.starts_with("hf://") || a.starts_with("--") && a.contains("=hf://");
+    if args.iter().any(remote) {
+        features.push("hub");
+    }
     features.join(",")
 }
 

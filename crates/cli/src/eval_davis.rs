@@ -1,5 +1,8 @@
 //! `selfpatch eval-davis`.
 
+#[path = "hub.rs"]
+mod hub;
+
 use crate::device::Compute;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
@@ -21,7 +24,7 @@ pub struct Args {
     /// Runs to compare [default: the newest in ./runs]
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "weights")]
     run: Vec<PathBuf>,
-    /// A weight file: safetensors or .pth
+    /// A weight file, safetensors or .pth, or one of the hub: `hf://owner/name[@revision]/path/in/repo`
     #[arg(long, alias = "pretrained-weights", value_name = "FILE")]
     weights: Option<PathBuf>,
     /// vit_tiny, vit_small or vit_base; must fit the file
@@ -93,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
         Ok(report)
     };
     if let Some(path) = &args.weights {
-        let report = judge("weights", load(args, path, &device)?)?;
+        let report = judge("weights", load(args, &hub::local(path)?, &device)?)?;
         return print(args, &[(path.display().to_string(), report)]);
     }
     let runs = if args.run.is_empty() { vec![newest(Path::new("runs"))?] } else { args.run.clone() };

@@ -1,0 +1,254 @@
+//! Whole runs of a tiny configuration: what is trained, what is left behind, what is refused.
+
+use selfpatch_nn::weights;
+use selfpatch_train::candle_core::{DType, Device, Tensor};
+use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
+use selfpatch_train::{Error, Event, Hyper, Preset, Settings, Trainer, run};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// 8 steps of 4 images, both networks of a few thousand parameters.
+fn tiny(folder: &Path) -> Config {
+    let mut c = Preset::Default.config();
+    c.output_dir = folder.join("run");
+    c.data.procedural_images = 16;
+    c.data.procedural_size = 64;
+    c.data.workers = 1;
+    c.model.embed_dim = 12;
+    c.model.depth = 2;
+    c.model.drop_path_rate = 0.2;
+    c.head.out_dim = 32;
+    c.head.out_dim_selfpatch = 24;
+    c.head.hidden_dim = 16;
+    c.head.bottleneck_dim = 8;
+    c.optim.batch_size = 4;
+    c.optim.epochs = 2;
+    c
+}
+
+fn go(config: &Config, overwrite: bool) -> Result<Vec<f64>, Error> {
+    let mut losses = Vec::new();
+    run(config, overwrite, &Device::Cpu, |event| {
+        if let Event::Step(record) = event {
+            losses.push(record.train_loss);
+        }
+    })?;
+    Ok(losses)
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let read = weights::read(path, &Device::Cpu).expect("a weight file").tensors;
+    let values = |t: Tensor| t.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
+    read.into_iter().map(|(name, t)| (name, values(t))).collect()
+}
+
+fn crops(images: usize) -> Vec<Tensor> {
+    [(2, 48), (4, 24)]
+        .map(|(views, size)| Tensor::randn(0f32, 1f32, (views * images, 3, size, size), &Device::Cpu).expect("random"))
+        .to_vec()
+}
+
+fn hyper() -> Hyper {
+    Hyper {
+        lr: 1e-3,
+        weight_decay: 0.04,
+        momentum: 0.9,
+        teacher_temp: 0.04,
+        patch_teacher_temp: 0.04,
+        freeze_last_layer: false,
+    }
+}
+
+#[test]
+fn every_trainable_parameter_receives_a_gradient() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for norm_last_layer in [true, false] {
+        for lambda in [0.1, 0.0] {
+            let mut config = tiny(folder.path());
+            config.head.norm_last_layer = norm_last_layer;
+            config.patch_loss.lambda = lambda;
+            let trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
+            let crops = crops(2);
+            let (teacher, student) = (trainer.teacher_logits(&crops, 2)?, trainer.student_logits(&crops, 2, 0)?);
+            let grads = trainer.loss(&student, &teacher, &crops, 2, &hyper())?.total.backward()?;
+            for (name, var) in trainer.student_params.iter() {
+                let frozen = norm_last_layer && name.ends_with("weight_g");
+                let gradient = grads.get(&var);
+                assert_eq!(gradient.is_some(), !frozen, "{name}");
+                if let Some(g) = gradient {
+                    let largest = g.abs()?.max_all()?.to_scalar::<f32>()?;
+                    // The gradient of a key bias is zero analytically: only rounding is left.
+                    let zero = name.ends_with("attn.k.bias");
+                    assert!(largest.is_finite() && (largest > 0. || zero), "{name}: {largest}");
+                }
+            }
+            assert!(trainer.teacher_params.iter().all(|(_, v)| grads.get(&v).is_none()));
+            assert_eq!(trainer.student_params.iter().any(|(n, _)| n.starts_with("p_head")), lambda > 0.);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_loss_falls_on_repeated_crops() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.model.drop_path_rate = 0.;
+    let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
+    let crops = crops(4);
+    let mut losses = Vec::new();
+    for step in 0..30 {
+        losses.push(trainer.step(&crops, 4, step, &hyper())?.losses[0]);
+    }
+    assert!(losses[29] < 0.9 * losses[0], "{losses:?}");
+    Ok(())
+}
+
+#[test]
+fn frozen_prototypes_stay_as_they_are() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut trainer = Trainer::new(Settings::of(&tiny(folder.path()))?, DType::F32, &Device::Cpu)?;
+    let value = |t: &Trainer| -> Result<Vec<f32>, Error> {
+        let var = t.student_params.get("c_head.last_layer.weight_v").expect("the prototypes");
+        Ok(var.flatten_all()?.to_vec1()?)
+    };
+    let before = value(&trainer)?;
+    let crops = crops(2);
+    trainer.step(&crops, 2, 0, &Hyper { freeze_last_layer: true, ..hyper() })?;
+    assert_eq!(value(&trainer)?, before);
+    assert!(!trainer.optimizer.steps().keys().any(|name| name.contains("last_layer")));
+    trainer.step(&crops, 2, 1, &hyper())?;
+    assert_ne!(value(&trainer)?, before);
+    assert_eq!(trainer.optimizer.steps()["c_head.last_layer.weight_v"], 1);
+    Ok(())
+}
+
+#[test]
+fn every_ablation_trains() -> Result<(), Error> {
+    let cases: [(&str, fn(&mut Config)); 11] = [
+        ("lambda 0", |c| c.patch_loss.lambda = 0.),
+        ("mean", |c| c.patch_loss.aggregation = Aggregation::Mean),
+        ("none", |c| c.patch_loss.aggregation = Aggregation::None),
+        ("no matching", |c| c.patch_loss.matching = false),
+        ("clipped, k above a corner's neighbours", |c| {
+            c.patch_loss.border = Border::Clipped;
+            c.patch_loss.k_num = 6;
+        }),
+        ("window 5 on global crops only", |c| {
+            c.patch_loss.window = 5;
+            c.crops.local_count = 0;
+        }),
+        ("depth 3", |c| c.patch_loss.aggregation_depth = 3),
+        ("batch norm", |c| c.head.use_bn_in_head = true),
+        ("one layer", |c| c.head.layers = 1),
+        ("sgd", |c| c.optim.optimizer = Algorithm::Sgd),
+        ("lars", |c| c.optim.optimizer = Algorithm::Lars),
+    ];
+    for (name, change) in cases {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = tiny(folder.path());
+        change(&mut config);
+        config.optim.max_steps = Some(2);
+        let losses = go(&config, false)?;
+        assert!(losses.len() == 2 && losses.iter().all(|l| l.is_finite()), "{name}: {losses:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_leaves_what_is_needed_and_resumes_bit_for_bit() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let whole = tiny(folder.path());
+    let straight = go(&whole, false)?;
+    assert_eq!(straight.len(), 8);
+    let root = &whole.output_dir;
+    for file in ["config.toml", "log.jsonl", "report.html", "export/backbone.safetensors", "tb"] {
+        assert!(root.join(file).exists(), "{file}");
+    }
+    assert_eq!(std::fs::read_to_string(root.join("log.jsonl")).expect("a log").lines().count(), 8);
+
+    // Stopped after 5 of 8 steps, in the middle of the second epoch, then continued.
+    let mut parts = whole.clone();
+    parts.output_dir = folder.path().join("parts");
+    parts.optim.max_steps = Some(5);
+    let first = go(&parts, false)?;
+    parts.optim.max_steps = None;
+    let second = go(&parts, false)?;
+    assert_eq!([first, second].concat(), straight);
+    let last = |root: &Path| root.join("checkpoints/step-000008");
+    for file in ["student", "teacher", "optimizer", "centers"] {
+        let file = format!("{file}.safetensors");
+        assert_eq!(tensors(&last(root).join(&file)), tensors(&last(&parts.output_dir).join(&file)), "{file}");
+    }
+    assert!(go(&parts, false)?.is_empty(), "a complete run has nothing left to do");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = tiny(folder.path());
+    let straight = go(&config, false)?;
+    let newest = config.output_dir.join("checkpoints/step-000008");
+    let file = newest.join("student.safetensors");
+    let mut bytes = std::fs::read(&file).expect("a checkpoint");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+    let mut warnings = Vec::new();
+    let mut losses = Vec::new();
+    run(&config, false, &Device::Cpu, |event| match event {
+        Event::Warning(w) => warnings.push(w),
+        Event::Step(r) => losses.push(r.train_loss),
+        _ => {}
+    })?;
+    assert!(warnings.len() == 1 && warnings[0].contains("step-000008"), "{warnings:?}");
+    assert_eq!(losses, straight[4..]); // the checkpoint of the first epoch is whole
+
+    for step in ["step-000004", "step-000008"] {
+        std::fs::write(config.output_dir.join("checkpoints").join(step).join("state.json"), "{").expect("written");
+    }
+    let error = go(&config, false).expect_err("all are damaged").to_string();
+    assert!(error.contains("every checkpoint is damaged"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn another_configuration_in_the_same_folder_is_refused() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.optim.max_steps = Some(1);
+    go(&config, false)?;
+    config.patch_loss.lambda = 0.5;
+    let error = go(&config, false).expect_err("other settings").to_string();
+    assert!(error.contains("patch_loss.lambda: 0.1 -> 0.5") && error.contains("--overwrite"), "{error}");
+    assert_eq!(go(&config, true)?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_written_when_the_data_is_bad() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    for (path, expected) in [(folder.path().join("absent"), "absent"), (folder.path().to_path_buf(), "")] {
+        config.data.path = path.to_string_lossy().into_owned();
+        let error = go(&config, false).expect_err("no images").to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!config.output_dir.exists());
+    }
+    config.data.path = "procedural".into();
+    config.optim.batch_size = 17;
+    assert!(go(&config, false).is_err() && !config.output_dir.exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.optim.lr = 1e38;
+    config.optim.warmup_epochs = 0.;
+    match go(&config, false) {
+        Err(Error::NotFinite { step, .. }) => assert!(step > 0),
+        other => panic!("{other:?}"),
+    }
+}
