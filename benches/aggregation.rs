@@ -12,7 +12,7 @@
 //! Bytes: `4 B N D` in, `4 B N D` (`patches`) or `4 B D` (`image`) out, `4 L 12 D^2` of weights.
 
 use candle_core::{DType, Device, Tensor};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
 use selfpatch_matching::{Border, Neighbours, positives};
 use selfpatch_nn::Params;
@@ -38,6 +38,7 @@ fn aggregation(c: &mut Criterion) {
     let head = Aggregator::new(&config, Params::frozen(0).builder(DType::F32, &Device::Cpu)).unwrap();
 
     let mut group = c.benchmark_group("aggregation");
+    group.sampling_mode(SamplingMode::Flat);
     let flops = (28 * depth - 6) * B * n * D * D + 4 * depth * (1 + K) * B * n * D;
     group.throughput(Throughput::Elements(flops as u64));
     group.bench_function("patches", |b| b.iter(|| head.patches(black_box(&tokens), &chosen).unwrap()));

@@ -7,7 +7,7 @@
 //! gradient) and `8 B h N^2` for the probabilities written and read again.
 
 use candle_core::{Device, Result, Tensor, Var};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use selfpatch_nn::ops::{attention, attention_reference};
 use std::hint::black_box;
 use std::time::Duration;
@@ -26,6 +26,7 @@ const OPS: [(&str, Op); 2] = [("fused", attention), ("reference", attention_refe
 fn forward(c: &mut Criterion) {
     let qkv = Tensor::randn(0f32, 1f32, (B, N, 3 * D), &Device::Cpu).unwrap();
     let mut group = c.benchmark_group("attention/forward");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements((4 * B * N * N * D) as u64));
     for (name, op) in OPS {
         group.bench_function(name, |b| b.iter(|| op(black_box(&qkv), HEADS).unwrap()));
@@ -36,6 +37,7 @@ fn forward(c: &mut Criterion) {
 fn forward_backward(c: &mut Criterion) {
     let qkv = Var::randn(0f32, 1f32, (B, N, 3 * D), &Device::Cpu).unwrap();
     let mut group = c.benchmark_group("attention/forward+backward");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements((12 * B * N * N * D) as u64));
     for (name, op) in OPS {
         group.bench_function(name, |b| {

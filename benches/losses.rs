@@ -8,7 +8,7 @@
 //! - `patch`: `4 P 3 R` bytes, `2 R P` exponentials.
 
 use candle_core::{DType, Device, Tensor, Var};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use selfpatch_losses::{CropGroup, Dino, PatchLoss};
 use std::hint::black_box;
 use std::time::Duration;
@@ -31,6 +31,7 @@ fn image(c: &mut Criterion) {
     let objective = Dino::new(classes, MOMENTUM, DType::F32, &Device::Cpu).unwrap();
 
     let mut group = c.benchmark_group("losses");
+    group.sampling_mode(SamplingMode::Flat);
     let bytes = 4 * classes * (2 * views + objective.globals) * images;
     group.throughput(Throughput::Bytes(bytes as u64));
     group.bench_function("image", |b| {
@@ -47,6 +48,7 @@ fn patch(c: &mut Criterion) {
     let objective = PatchLoss::new(classes, MOMENTUM, DType::F32, &Device::Cpu).unwrap();
 
     let mut group = c.benchmark_group("losses");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Bytes((4 * classes * 3 * rows) as u64));
     group.bench_function("patch", |b| {
         b.iter(|| objective.loss(black_box(&student), &teacher, &groups, TEACHER_TEMP).unwrap().backward().unwrap())

@@ -15,7 +15,7 @@
 //! teacher's weight in and out).
 
 use candle_core::{DType, Device, Tensor};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use selfpatch_train::{Config, Hyper, Preset, Settings, Trainer};
 use std::hint::black_box;
 use std::time::Duration;
@@ -64,6 +64,7 @@ fn step(c: &mut Criterion) {
     let mut trainer = Trainer::new(Settings::of(&config).unwrap(), DType::F32, &Device::Cpu).unwrap();
 
     let mut group = c.benchmark_group("step");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(flops(&config) as u64));
     let mut at = 0;
     group.bench_function("default", |b| {

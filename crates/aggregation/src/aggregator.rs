@@ -13,7 +13,7 @@ pub struct AggregatorConfig {
     pub dim: usize,
     /// Attention heads; must divide `dim`.
     pub num_heads: usize,
-    /// Number of class-attention blocks; 2 in the paper.
+    /// Number of class-attention blocks; 2 in the reference.
     pub depth: usize,
     /// Hidden width of the feed-forward part over `dim`.
     pub mlp_ratio: usize,
@@ -22,7 +22,7 @@ pub struct AggregatorConfig {
 }
 
 impl AggregatorConfig {
-    /// Two blocks, as in the paper.
+    /// Two blocks, as in the reference.
     pub fn new(dim: usize, num_heads: usize) -> Self {
         Self { dim, num_heads, depth: 2, mlp_ratio: 4, norm_eps: 1e-6 }
     }

@@ -1,4 +1,4 @@
-//! Class-attention pooling of an image and of each patch's positives (SelfPatch, section 3.3).
+//! Class-attention pooling of an image and of each patch's positives (`SelfPatchHead` of the reference).
 //!
 //! One learned query reads a set of tokens through two class-attention blocks. Over all patches of
 //! an image that gives its class token; over the positives of one patch, the target of that patch.

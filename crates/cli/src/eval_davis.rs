@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{DavisFolder, ProceduralVideos, VideoSource};
 use selfpatch_eval::{DavisReport, FrameSize, Propagation, VitFeatures, evaluate, first_mask_copied, table};
 use selfpatch_nn::Params;
+use selfpatch_nn::weights::WeightsError;
 use selfpatch_train::Config;
 use selfpatch_vit::{Vit, VitConfig};
 use std::io::IsTerminal;
@@ -149,7 +150,14 @@ fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, FrameSize)> {
 fn load(args: &Args, path: &Path, device: &Device) -> Result<Vit> {
     let arch = args.arch.as_ref().map(|name| VitConfig::arch(name, args.patch_size.unwrap_or(16))).transpose()?;
     let heads = arch.as_ref().map(|a| a.num_heads).or(args.num_heads).unwrap_or(0);
-    let vit = Vit::load(path, args.checkpoint_key.as_deref(), heads, device)?;
+    let vit = match Vit::load(path, args.checkpoint_key.as_deref(), heads, device) {
+        // As in DINO, a key is no mistake on a file that holds nothing but a backbone.
+        Err(WeightsError::NoSuchKey { available, .. }) if available.contains("patch_embed") => {
+            eprintln!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
+            Vit::load(path, None, heads, device)?
+        }
+        other => other?,
+    };
     let found = vit.config();
     if let Some(arch) = arch
         && (arch.embed_dim, arch.depth) != (found.embed_dim, found.depth)

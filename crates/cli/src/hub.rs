@@ -76,6 +76,7 @@ mod client {
     use sha2::{Digest, Sha256};
     use std::fmt::Write;
     use std::fs::File;
+    use std::io::{BufRead, BufReader};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -172,7 +173,16 @@ mod client {
 
     fn sha256(path: &Path) -> Result<String> {
         let mut hash = Sha256::new();
-        std::io::copy(&mut File::open(path)?, &mut hash)?;
+        let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+        loop {
+            let part = file.fill_buf()?;
+            if part.is_empty() {
+                break;
+            }
+            hash.update(part);
+            let read = part.len();
+            file.consume(read);
+        }
         let mut hex = String::new();
         for byte in hash.finalize() {
             write!(hex, "{byte:02x}")?;

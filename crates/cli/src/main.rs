@@ -27,7 +27,7 @@ enum Command {
     /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
     Train(Box<train::Args>),
     /// Measure dense features by DAVIS label propagation; without arguments the newest run
-    EvalDavis(eval_davis::Args),
+    EvalDavis(Box<eval_davis::Args>),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),
 }

@@ -136,7 +136,7 @@ pub struct Args {
     local_crops_size: Option<u32>,
     /// Seed of everything random
     #[arg(long)]
-    seed: Option<u32>,
+    seed: Option<i64>,
     /// Threads that load and augment
     #[arg(long)]
     num_workers: Option<u32>,
@@ -162,13 +162,22 @@ pub fn run(args: &Args) -> Result<()> {
         None => None,
     };
     let own_data = args.data_path.as_deref().is_some_and(|p| p != "procedural")
+        || args.set.iter().any(|s| s.starts_with("data.path=") && !s.ends_with("=procedural"))
         || file.as_ref().is_some_and(|(_, text)| names_a_folder(text));
     let preset = match &args.preset {
         Some(name) => Preset::named(name)?,
         None if own_data => Preset::Folder,
         None => Preset::Default,
     };
-    let config = resolve(preset, file.as_ref().map(|(p, t)| (*p, t.as_str())), &args.settings(preset)?)?;
+    let mut config = resolve(preset, file.as_ref().map(|(p, t)| (*p, t.as_str())), &args.settings()?)?;
+    for view in &mut config.crops.globals {
+        if let Some(size) = args.global_crops_size {
+            view.size = size as usize;
+        }
+        if let Some([least, most]) = args.global_crops_scale.as_deref() {
+            view.scale = [*least as f32, *most as f32];
+        }
+    }
     config.check()?;
     if args.print_config {
         print!("{}", config.to_toml()?);
@@ -199,15 +208,19 @@ fn names_a_folder(text: &str) -> bool {
 
 impl Args {
     /// The flags as settings of the configuration.
-    fn settings(&self, preset: Preset) -> Result<Vec<Setting>> {
+    fn settings(&self) -> Result<Vec<Setting>> {
         let int = |v: u32| Value::Integer(v.into());
         let text = |v: &String| Value::String(v.clone());
         let path = |v: &PathBuf| Value::String(v.to_string_lossy().into_owned());
         let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
         let mut settings: Vec<Setting> = [
             ("name", self.name.as_ref().map(text)),
-            ("output_dir", self.output_dir.as_ref().map(path)),
-            ("seed", self.seed.map(int)),
+            // A name of its own moves the run to a folder of its own, whatever a file says.
+            (
+                "output_dir",
+                self.output_dir.as_ref().map(path).or(self.name.as_ref().map(|_| Value::String(String::new()))),
+            ),
+            ("seed", self.seed.map(Value::Integer)),
             ("data.path", self.data_path.as_ref().map(text)),
             ("data.workers", self.num_workers.map(int)),
             ("model.arch", self.arch.as_ref().map(text)),
@@ -247,29 +260,12 @@ impl Args {
         .into_iter()
         .filter_map(|(place, value)| Some((place.to_string(), value?)))
         .collect();
-        if self.global_crops_size.is_some() || self.global_crops_scale.is_some() {
-            settings.push(("crops.globals".into(), self.globals(preset)?));
-        }
         for text in &self.set {
             let (place, value) = text.split_once('=').with_context(|| format!("--set {text}: FIELD=VALUE expected"))?;
             let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
             settings.push((place.trim().into(), parsed.unwrap_or_else(|| Value::String(value.into()))));
         }
         Ok(settings)
-    }
-
-    /// The preset's global views with the size and area asked for.
-    fn globals(&self, preset: Preset) -> Result<Value> {
-        let mut views = preset.config().crops.globals;
-        for view in &mut views {
-            if let Some(size) = self.global_crops_size {
-                view.size = size as usize;
-            }
-            if let Some([least, most]) = self.global_crops_scale.as_deref() {
-                view.scale = [*least as f32, *most as f32];
-            }
-        }
-        Ok(Value::try_from(views)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Batch normalisation over rows, in training mode.
 
-use candle_core::{D, Result, Tensor, Var};
+use candle_core::{D, Result, Tensor};
 use candle_nn::{VarBuilder, init};
 
 /// torch's `BatchNorm1d` (eps 1e-5, momentum 0.1) over the last dimension.
@@ -34,7 +34,7 @@ impl BatchNorm {
         let unbiased = (variance.detach() * (n / (n - 1.).max(1.)))?;
         for (running, now) in [(&self.running_mean, mean.detach()), (&self.running_var, unbiased)] {
             let next = ((running * 0.9)? + (now.squeeze(0)? * 0.1)?)?;
-            overwrite(running, &next)?;
+            running.slice_set(&next, 0, 0)?; // in place: the parameter store sees it
         }
         centred
             .broadcast_div(&(variance + 1e-5)?.sqrt()?)?
@@ -42,34 +42,4 @@ impl BatchNorm {
             .broadcast_add(&self.bias)?
             .reshape(x.shape())
     }
-}
-
-/// Writes `value` into the storage that `buffer` shares with the parameter store.
-fn overwrite(buffer: &Tensor, value: &Tensor) -> Result<()> {
-    struct Copy;
-    impl candle_core::InplaceOp2 for Copy {
-        fn name(&self) -> &'static str {
-            "copy"
-        }
-        fn cpu_fwd(
-            &self,
-            to: &mut candle_core::CpuStorage,
-            to_layout: &candle_core::Layout,
-            from: &candle_core::CpuStorage,
-            from_layout: &candle_core::Layout,
-        ) -> Result<()> {
-            use candle_core::CpuStorage::{F32, F64};
-            let (Some((a, b)), Some((c, d))) = (to_layout.contiguous_offsets(), from_layout.contiguous_offsets())
-            else {
-                candle_core::bail!("running statistics must be contiguous")
-            };
-            match (to, from) {
-                (F32(to), F32(from)) => to[a..b].copy_from_slice(&from[c..d]),
-                (F64(to), F64(from)) => to[a..b].copy_from_slice(&from[c..d]),
-                _ => candle_core::bail!("running statistics are f32 or f64"),
-            }
-            Ok(())
-        }
-    }
-    if buffer.device().is_cpu() { buffer.inplace_op2(value, &Copy) } else { Var::from_tensor(buffer)?.set(value) }
 }

@@ -80,8 +80,8 @@ impl Dino {
         &mut self.center
     }
 
-    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views: near 0 or near
-    /// `ln K` the teacher has collapsed.
+    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views. `ln K` means that
+    /// it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
     pub fn teacher_entropy(&self, teacher: &Tensor, teacher_temp: f64) -> Result<f64> {
         let (_, b, k) = teacher.dims3()?;
         let rows = teacher.narrow(0, 0, self.globals)?.reshape((self.globals * b, k))?;

@@ -1,5 +1,5 @@
 //! Patch neighbourhoods on any grid and positive matching: for each patch token, the `k` most
-//! similar of its neighbours by cosine similarity (SelfPatch, section 3.2).
+//! similar of its neighbours by cosine similarity (`SelfPatchHead.forward` of the reference).
 //!
 //! Windows are odd squares; at the border they wrap around as in the reference, or end
 //! ([`Border`]). The choice is deterministic: ties go to the lower patch number.

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::SeedableRng;
 pub enum Purpose {
     /// Initial value of a parameter; the id is [`name_id`] of its name.
     Init = 101,
-    /// Stochastic depth; `step` is the training step, the id the group of crops.
+    /// Stochastic depth; `step` is the training step, the id 0.
     DropPath = 102,
 }
 

@@ -123,6 +123,16 @@ impl Config {
         if self.data.path.is_empty() {
             return Err(field("data.path", "this recipe needs a folder of images: --data-path FOLDER".into()));
         }
+        let data = &self.data;
+        if data.path == "procedural" && (data.procedural_images == 0 || data.procedural_size < 32) {
+            return Err(field(
+                "data.procedural_images",
+                format!(
+                    "{} images of {} pixels cannot be made; use at least 1 of at least 32",
+                    data.procedural_images, data.procedural_size
+                ),
+            ));
+        }
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(field("name", format!("{:?} cannot be the name of a run", self.name)));
         }
@@ -179,6 +189,9 @@ impl Config {
             if value == 0 {
                 return Err(field(name, "must be at least 1".into()));
             }
+        }
+        if p.window.is_multiple_of(2) || p.window < 3 {
+            return Err(field("patch_loss.window", format!("{} is not an odd number of at least 3", p.window)));
         }
         if o.warmup_epochs > o.epochs as f64 {
             return Err(field(

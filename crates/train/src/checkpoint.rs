@@ -4,7 +4,8 @@
 //! and `state.json` with the step, the optimiser's step counts and a BLAKE3 digest of each file. It
 //! is written under another name and renamed when complete.
 
-use crate::{Error, Trainer};
+use crate::export::shapes;
+use crate::{Config, Error, Trainer};
 use candle_core::{Device, Tensor};
 use selfpatch_nn::Params;
 use selfpatch_nn::weights::{Weights, check_strict, read, write_safetensors};
@@ -28,9 +29,9 @@ struct State {
     files: BTreeMap<String, String>,
 }
 
-/// Saves after `step` finished steps and removes all but the newest `keep` checkpoints. Returns the
+/// Saves after `step` finished steps and removes all but the newest few checkpoints. Returns the
 /// checkpoint's folder.
-pub fn save(run: &Path, trainer: &Trainer, step: usize, keep: usize) -> Result<PathBuf, Error> {
+pub fn save(run: &Path, config: &Config, trainer: &Trainer, step: usize) -> Result<PathBuf, Error> {
     let folder = run.join("checkpoints");
     let (path, temporary) = (folder.join(format!("step-{step:06}")), folder.join(format!(".step-{step:06}.tmp")));
     if temporary.exists() {
@@ -38,6 +39,7 @@ pub fn save(run: &Path, trainer: &Trainer, step: usize, keep: usize) -> Result<P
     }
     fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
     let mut files = BTreeMap::new();
+    let shapes = shapes(config)?;
     for (name, tensors) in [
         ("student.safetensors", trainer.student_params.tensors()),
         ("teacher.safetensors", trainer.teacher_params.tensors()),
@@ -45,7 +47,7 @@ pub fn save(run: &Path, trainer: &Trainer, step: usize, keep: usize) -> Result<P
         ("centers.safetensors", centers(trainer)),
     ] {
         let file = temporary.join(name);
-        write_safetensors(&file, &tensors, &[])?;
+        write_safetensors(&file, &tensors, &shapes)?;
         files.insert(name.to_string(), digest(&file)?);
     }
     let state = State { format: FORMAT, step, optimizer_steps: trainer.optimizer.steps(), files };
@@ -56,28 +58,28 @@ pub fn save(run: &Path, trainer: &Trainer, step: usize, keep: usize) -> Result<P
         fs::remove_dir_all(&path).map_err(Error::io(&path))?;
     }
     fs::rename(&temporary, &path).map_err(Error::io(&path))?;
-    for (_, old) in list(run)?.into_iter().rev().skip(keep) {
+    for (_, old) in list(run)?.into_iter().rev().skip(config.checkpoint.keep) {
         fs::remove_dir_all(&old).map_err(Error::io(&old))?;
     }
     Ok(path)
 }
 
 /// Restores the newest whole checkpoint into `trainer` and returns its number of finished steps, or
-/// `None` if there is none at all. `warn` is told of each damaged one that is passed over; if all
-/// are damaged that is an error, never a silent start from scratch.
+/// `None` if there is none at all. `warn` is told of each unusable one that is passed over; if all
+/// are unusable that is an error, never a silent start from scratch.
 pub fn restore_newest(run: &Path, trainer: &mut Trainer, mut warn: impl FnMut(String)) -> Result<Option<usize>, Error> {
     let found = list(run)?;
     for (_, path) in found.iter().rev() {
         match verify(path).and_then(|state| restore(path, state, trainer)) {
             Ok(step) => return Ok(Some(step)),
-            Err(e) => warn(format!("checkpoint {} is damaged and passed over: {e}", path.display())),
+            Err(e) => warn(format!("checkpoint {} cannot be used and is passed over: {e}", path.display())),
         }
     }
     match found.is_empty() {
         true => Ok(None),
         false => Err(Error::File {
             path: run.join("checkpoints"),
-            reason: "every checkpoint is damaged; start over with --overwrite or another --name".into(),
+            reason: "no checkpoint can be used; start over with --overwrite or another --name".into(),
         }),
     }
 }

@@ -46,6 +46,15 @@ pub enum Error {
         /// Patch loss.
         patch: f64,
     },
+    /// The loss is a number, one of its gradients is not.
+    #[error(
+        "the gradient of {parameter} is not finite; the weights were left as they were before this step. Lower \
+         optim.lr or raise image_loss.teacher_temp, and continue from the last checkpoint"
+    )]
+    NotFiniteGradient {
+        /// The first parameter it was seen in.
+        parameter: String,
+    },
     /// The data.
     #[error(transparent)]
     Data(#[from] selfpatch_datasets::Error),

@@ -11,6 +11,12 @@ pub fn export(run: &Path, config: &Config, trainer: &Trainer) -> Result<PathBuf,
     let path = run.join("export").join("backbone.safetensors");
     let folder = run.join("export");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    write_safetensors(&path, &backbone(&trainer.teacher_params), &shapes(config)?)?;
+    Ok(path)
+}
+
+/// What a reader of weights cannot see in the tensors, as metadata of the file.
+pub fn shapes(config: &Config) -> Result<Vec<(String, String)>, Error> {
     let vit = config.vit()?;
     let metadata = [
         ("model", "selfpatch-vit".to_string()),
@@ -18,10 +24,8 @@ pub fn export(run: &Path, config: &Config, trainer: &Trainer) -> Result<PathBuf,
         ("patch_size", vit.patch_size.to_string()),
         ("image_size", vit.image_size.to_string()),
         ("run", config.name.clone()),
-    ]
-    .map(|(k, v)| (k.to_string(), v));
-    write_safetensors(&path, &backbone(&trainer.teacher_params), &metadata)?;
-    Ok(path)
+    ];
+    Ok(metadata.map(|(k, v)| (k.to_string(), v)).to_vec())
 }
 
 /// Tensors of the backbone without their prefix.

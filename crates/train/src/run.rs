@@ -1,6 +1,6 @@
 //! A whole run: data, steps, log, checkpoints, export.
 
-use crate::telemetry::{EventWriter, LogWriter, Record, log, write_report};
+use crate::telemetry::{EventWriter, LogWriter, Record, log, replace_file, write_report};
 use crate::{Config, Error, Hyper, Settings, Trainer, checkpoint, export, pixels};
 use candle_core::{DType, Device};
 use selfpatch_datasets::{ImageFolder, ImageSource, Loader, ProceduralImages};
@@ -55,10 +55,14 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
     let plan = Plan::new(config, per_epoch);
     let folder = config.output_dir.clone();
     open_folder(config, &folder, overwrite)?;
+    let backbone = folder.join("export").join("backbone.safetensors");
 
     let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     let restored = checkpoint::restore_newest(&folder, &mut trainer, |w| tell(Event::Warning(w)))?;
     let first = restored.unwrap_or(0);
+    if first >= plan.end {
+        return Ok(Summary { folder, backbone, was_complete: true });
+    }
     log::truncate_after(&folder, first as u64)?;
     let earlier = log::read(&folder)?.last().map_or(0., |r| r.seconds);
     let mut log = LogWriter::append(&folder)?;
@@ -78,10 +82,10 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
 
     let start = Instant::now();
     let mut step = first;
+    let mut begun = Instant::now();
     while step < plan.end {
         let epoch = step / per_epoch;
         for batch in loader.epoch(epoch as u64, step % per_epoch) {
-            let begun = Instant::now();
             let batch = batch?;
             let hyper = plan.at(step);
             let crops = pixels::crops(&batch, &config.crop_sizes(), device)?;
@@ -100,6 +104,7 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
                 seconds: earlier + start.elapsed().as_secs_f64(),
                 teacher_entropy: Some(report.teacher_entropy),
             };
+            begun = Instant::now();
             tell(Event::Step(&record));
             if step.is_multiple_of(plan.log_every) || step == plan.end {
                 log.write(&record)?;
@@ -110,14 +115,13 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
             }
         }
         if (epoch + 1).is_multiple_of(config.checkpoint.every_epochs) || step == plan.end {
-            let path = checkpoint::save(&folder, &trainer, step, config.checkpoint.keep)?;
+            let path = checkpoint::save(&folder, config, &trainer, step)?;
             export::export(&folder, config, &trainer)?;
             write_report(&folder).map_err(Error::io(folder.join("report.html")))?;
             tell(Event::Saved(&path));
         }
     }
-    let backbone = folder.join("export").join("backbone.safetensors");
-    Ok(Summary { folder, backbone, was_complete: first >= plan.end })
+    Ok(Summary { folder, backbone, was_complete: false })
 }
 
 /// Values over the steps of a run.
@@ -180,15 +184,19 @@ fn loader(config: &Config) -> Result<Loader, Error> {
     Ok(Loader::new(source, config.crops.clone(), config.optim.batch_size, config.seed, data.workers)?)
 }
 
+/// What a run keeps in its folder.
+const ENTRIES: [&str; 6] = ["config.toml", "log.jsonl", "report.html", "tb", "checkpoints", "export"];
+
 /// Makes the run's folder, or makes sure that an existing one belongs to the same configuration.
+/// `overwrite` removes what an earlier run left there, and nothing else.
 fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Error> {
     let file = folder.join("config.toml");
     if file.exists() {
+        let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+        let mut saved = Config::parse(&file, &text)?;
         if overwrite {
-            fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+            remove_run(folder)?;
         } else {
-            let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
-            let mut saved = Config::parse(&file, &text)?;
             // These change neither the result nor the meaning of what is saved.
             saved.data.workers = config.data.workers;
             saved.checkpoint = config.checkpoint.clone();
@@ -198,7 +206,6 @@ fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Er
             if !differences.is_empty() {
                 return Err(Error::OtherRun { path: folder.into(), differences: differences.join(", ") });
             }
-            return Ok(());
         }
     } else if folder.is_dir() && fs::read_dir(folder).map_err(Error::io(folder))?.next().is_some() {
         return Err(Error::File {
@@ -207,7 +214,19 @@ fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Er
         });
     }
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    fs::write(&file, config.to_toml()?).map_err(Error::io(&file))
+    replace_file(&file, config.to_toml()?.as_bytes()).map_err(Error::io(&file))
+}
+
+fn remove_run(folder: &Path) -> Result<(), Error> {
+    // The configuration goes last: a removal that is cut short still leaves a recognisable run.
+    for path in ENTRIES.iter().rev().map(|name| folder.join(name)) {
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path).map_err(Error::io(&path))?,
+            false if path.exists() => fs::remove_file(&path).map_err(Error::io(&path))?,
+            false => {}
+        }
+    }
+    Ok(())
 }
 
 fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {

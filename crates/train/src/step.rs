@@ -133,7 +133,7 @@ impl Trainer {
     /// The whole step. `crops`: one `[V_g * B, 3, S, S]` per crop size, views first; `step` counts
     /// from 0 and seeds the stochastic depth.
     ///
-    /// A loss that is not finite is an error and changes nothing.
+    /// A loss or gradient that is not finite is an error and changes nothing.
     pub fn step(
         &mut self,
         crops: &[Tensor],
@@ -150,8 +150,8 @@ impl Trainer {
         }
         let mut grads = loss.total.backward()?;
         let teacher_entropy = self.image.teacher_entropy(&teacher.class, hyper.teacher_temp)?;
-        self.commit(&teacher)?;
         self.update(&mut grads, hyper)?;
+        self.commit(&teacher)?;
         Ok(StepReport { losses, teacher_entropy })
     }
 
@@ -201,10 +201,15 @@ impl Trainer {
     }
 
     /// Clips each gradient, drops those of frozen prototypes, steps the optimiser, then moves the
-    /// teacher (QUIRKS 12, 13, 17). Returns the gradient norms before clipping.
-    pub fn update(&mut self, grads: &mut GradStore, hyper: &Hyper) -> Result<Vec<f64>> {
+    /// teacher (QUIRKS 12, 13, 17). Returns the gradient norms before clipping, in the order of the
+    /// parameters that have one. A gradient that is not finite is an error and changes nothing.
+    pub fn update(&mut self, grads: &mut GradStore, hyper: &Hyper) -> std::result::Result<Vec<f64>, Error> {
         let params: Vec<(String, Var)> = self.student_params.iter().collect();
         let norms = clip_per_tensor(&params, grads, self.settings.clip)?;
+        let with_gradient = params.iter().filter(|(_, var)| grads.get(var).is_some());
+        if let Some(((name, _), _)) = with_gradient.zip(&norms).find(|(_, norm)| !norm.is_finite()) {
+            return Err(Error::NotFiniteGradient { parameter: name.clone() });
+        }
         if hyper.freeze_last_layer {
             for (_, var) in params.iter().filter(|(name, _)| name.contains("last_layer")) {
                 grads.remove(var);

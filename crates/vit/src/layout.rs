@@ -8,7 +8,7 @@ impl VitConfig {
     /// The configuration that fits `weights` (names without any prefix).
     ///
     /// Everything but the number of heads can be read from the shapes: pass it, or 0 for the
-    /// published rule of 64 channels per head. Patch size, width, depth, position table, class token
+    /// published rule of 64 channels per head (an error where 64 does not divide the width). Patch size, width, depth, position table, class token
     /// and final norm are found; a class token without final norm (or the reverse) is an error.
     pub fn of_weights(weights: &BTreeMap<String, Tensor>, num_heads: usize) -> Result<Self> {
         let need = |name: &str| match weights.get(name) {
@@ -33,13 +33,16 @@ impl VitConfig {
             [hidden, width] if width == dim && hidden.is_multiple_of(dim) => hidden,
             ref other => bail!("blocks.0.mlp.fc1.weight {other:?} does not fit a width of {dim}"),
         };
+        if num_heads == 0 && !dim.is_multiple_of(64) {
+            bail!("num_heads: cannot be read from weights of width {dim}; state it")
+        }
         let config = Self {
             image_size: side * p,
             patch_size: p,
             in_channels,
             embed_dim: dim,
             depth,
-            num_heads: if num_heads > 0 { num_heads } else { (dim / 64).max(1) },
+            num_heads: if num_heads > 0 { num_heads } else { dim / 64 },
             mlp_ratio: hidden / dim,
             qkv_bias: weights.contains_key("blocks.0.attn.qkv.bias"),
             norm_eps: 1e-6,

@@ -61,6 +61,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<bool> {
     let mut found = Vec::new();
     for folder in &args.fixtures {
+        if !folder.is_dir() {
+            bail!("{}: is no folder; run this in the repository, or pass --fixtures DIR", folder.display());
+        }
         let before = found.len();
         search(folder, &mut found)?;
         if found.len() == before {

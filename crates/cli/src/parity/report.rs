@@ -80,7 +80,7 @@ impl Report {
             Some(row) => {
                 row.tensors += 1;
                 row.largest_error = row.largest_error.map(|e| e.max(error));
-                if !(error <= limit) {
+                if error > limit || error.is_nan() {
                     row.verdict = "FAIL".into();
                 }
             }

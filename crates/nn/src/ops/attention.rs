@@ -46,7 +46,7 @@ fn third(qkv: &Tensor, heads: usize, which: usize) -> Result<Tensor> {
 }
 
 fn check(width: usize, heads: usize) -> Result<()> {
-    if heads == 0 || width % (3 * heads) != 0 {
+    if heads == 0 || !width.is_multiple_of(3 * heads) {
         bail!("attention over {width} packed channels cannot have {heads} heads")
     }
     Ok(())

@@ -43,7 +43,7 @@ pub struct Record {
     /// The share of the old teacher kept at this step.
     #[serde(deserialize_with = "null_is_nan")]
     pub momentum: f64,
-    /// Throughput since the previous record.
+    /// Images of the last step per second of it, waiting for data included.
     #[serde(deserialize_with = "null_is_nan")]
     pub images_per_second: f64,
     /// Time spent training until now, including the sessions before a resume.

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// Puts `bytes` in place of the file at `path`, so that a reader (or a crash)
 /// meets the old content or the new, never a mixture.
-fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = OsString::from(path);
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(name);
