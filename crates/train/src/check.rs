@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn impossible_combinations_name_their_field() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 9] = [
             ("patch_loss.k_num", |c| c.patch_loss.k_num = 9),
             ("patch_loss.window", |c| c.patch_loss.window = 4),
             ("crops.locals.size", |c| c.crops.locals.size = 25),

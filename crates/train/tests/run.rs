@@ -26,6 +26,9 @@ fn tiny(folder: &Path) -> Config {
     c
 }
 
+/// A way to spoil or vary a configuration.
+type Change = fn(&mut Config);
+
 fn go(config: &Config, overwrite: bool) -> Result<Vec<f64>, Error> {
     let mut losses = Vec::new();
     run(config, overwrite, &Device::Cpu, |event| {
@@ -125,7 +128,7 @@ fn frozen_prototypes_stay_as_they_are() -> Result<(), Error> {
 
 #[test]
 fn every_ablation_trains() -> Result<(), Error> {
-    let cases: [(&str, fn(&mut Config)); 11] = [
+    let cases: [(&str, Change); 11] = [
         ("lambda 0", |c| c.patch_loss.lambda = 0.),
         ("mean", |c| c.patch_loss.aggregation = Aggregation::Mean),
         ("none", |c| c.patch_loss.aggregation = Aggregation::None),
