@@ -42,8 +42,9 @@ impl Compute {
     }
 }
 
-/// Passes `--threads` on to both thread pools, which read their size from the environment when they
-/// are first used.
+/// Passes `--threads` on to the thread pool of rayon, which reads its size from the environment when it
+/// is first used. candle has a pool of its own whose idle threads spin and take the cores away from
+/// rayon's; it gets one thread, unless `CANDLE_NUM_THREADS` says otherwise.
 pub fn limit_threads(arguments: &[OsString]) {
     let texts: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
     let value = texts
@@ -51,9 +52,14 @@ pub fn limit_threads(arguments: &[OsString]) {
         .position(|a| *a == "--threads")
         .and_then(|i| texts.get(i + 1).copied())
         .or_else(|| texts.iter().find_map(|a| a.strip_prefix("--threads=")));
-    let Some(threads) = value.filter(|v| v.parse::<usize>().is_ok_and(|n| n > 0)) else { return };
-    for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+    let set = |variable: &str, threads: &str| {
         // SAFETY: called first thing in `main`, while there is one thread.
         unsafe { std::env::set_var(variable, threads) };
+    };
+    if let Some(threads) = value.filter(|v| v.parse::<usize>().is_ok_and(|n| n > 0)) {
+        set("RAYON_NUM_THREADS", threads);
+    }
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        set("CANDLE_NUM_THREADS", "1");
     }
 }

@@ -1,9 +1,7 @@
 //! `selfpatch eval-davis`.
 
-#[path = "hub.rs"]
-mod hub;
-
 use crate::device::Compute;
+use crate::hub;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -3,6 +3,7 @@
 mod device;
 mod error;
 mod eval_davis;
+mod hub;
 mod parity;
 mod train;
 

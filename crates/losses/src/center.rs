@@ -1,6 +1,7 @@
 //! The centre of the teacher's outputs, which keeps one prototype from winning everywhere.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use selfpatch_nn::ops;
 
 /// A running mean of teacher logits, `[1, K]`.
 #[derive(Clone, Debug)]
@@ -31,14 +32,13 @@ impl Center {
 
     /// `c = m c + (1 - m) mean(rows)`, `rows [R, K]`.
     pub fn update(&mut self, rows: &Tensor) -> Result<()> {
-        let mean = rows.detach().mean_keepdim(0)?;
+        let mean = ops::row_mean(rows)?;
         self.value = ((&self.value * self.momentum)? + (mean * (1. - self.momentum))?)?;
         Ok(())
     }
 
     /// Centred, sharpened probabilities: `softmax((rows - c) / temperature)`, `[R, K]`.
     pub(crate) fn sharpen(&self, rows: &Tensor, temperature: f64) -> Result<Tensor> {
-        let centred = (rows.detach().broadcast_sub(&self.value)? / temperature)?;
-        candle_nn::ops::softmax_last_dim(&centred.contiguous()?) // no gradient is needed
+        ops::centered_softmax(rows, &self.value, temperature)
     }
 }

@@ -311,7 +311,7 @@ fn procedural() -> Config {
     let paper = paper();
     Config {
         name: "default".into(),
-        data: Data { path: "procedural".into(), procedural_images: 8192, procedural_size: 96, workers: 0 },
+        data: Data { path: "procedural".into(), procedural_images: 10240, procedural_size: 96, workers: 0 },
         model: Model {
             arch: "custom".into(),
             patch_size: 8,

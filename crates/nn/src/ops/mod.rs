@@ -3,6 +3,7 @@
 //! `f32`, and the test that both agree in value and gradient.
 
 mod attention;
+mod centered_softmax;
 mod cpu;
 mod gelu;
 mod layer_norm;
@@ -13,6 +14,7 @@ mod soft_cross_entropy;
 mod weight_norm;
 
 pub use attention::{attention, attention_probs, reference as attention_reference};
+pub use centered_softmax::{centered_softmax, centered_softmax_reference, row_mean};
 pub use gelu::{gelu, reference as gelu_reference};
 pub use layer_norm::{layer_norm, reference as layer_norm_reference};
 pub use linear::{linear, linear_in_order, reference as linear_reference};
