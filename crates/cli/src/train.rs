@@ -179,6 +179,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     config.check()?;
+    if config.optim.warmup_epochs != preset.config().optim.warmup_epochs && args.warmup_epochs.is_none() {
+        eprintln!("note: {} epochs of warm-up, a run of {}", config.optim.warmup_epochs, config.optim.epochs);
+    }
     if args.print_config {
         print!("{}", config.to_toml()?);
         return Ok(());

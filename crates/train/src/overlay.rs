@@ -9,10 +9,12 @@ pub type Setting = (String, Value);
 
 /// The recipe with `file` (TOML text and its path, for messages) and then `flags` laid over it.
 ///
-/// Unknown fields are refused with the nearest valid name. The result is not yet checked; see
-/// [`Config::check`].
+/// Unknown fields are refused with the nearest valid name. A recipe's warm-up that is longer than the
+/// epochs asked for becomes a tenth of them, unless the warm-up was asked for too. The result is not
+/// yet checked; see [`Config::check`].
 pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
     let base = preset.config();
+    let mut warmup_asked_for = flags.iter().any(|(place, _)| place == "optim.warmup_epochs");
     let mut table = to_table(&base)?;
     let known = known_fields(base)?;
     if let Some((path, text)) = file {
@@ -20,6 +22,7 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
             path: path.into(),
             reason: format!("is not valid TOML: {}", e.to_string().trim_end()),
         })?;
+        warmup_asked_for |= own.get("optim").and_then(|o| o.get("warmup_epochs")).is_some();
         merge(&mut table, &known, own, "").map_err(|reason| Error::File { path: path.into(), reason })?;
     }
     for (place, value) in flags {
@@ -31,6 +34,10 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
         merge(&mut table, &known, nested, "").map_err(|reason| Error::Config { field: place.clone(), reason })?;
     }
     let mut config = Config::deserialize_table(table)?;
+    let optim = &mut config.optim;
+    if !warmup_asked_for && optim.warmup_epochs > optim.epochs as f64 {
+        optim.warmup_epochs = optim.epochs as f64 / 10.;
+    }
     if config.output_dir.as_os_str().is_empty() {
         config.output_dir = Path::new("runs").join(&config.name);
     }
@@ -173,6 +180,17 @@ mod tests {
         let config = resolve(Preset::Paper, Some((Path::new("a.toml"), file)), &flags)?;
         assert_eq!((config.seed, config.optim.lr, config.optim.epochs), (3, 1.0, 9));
         assert_eq!(config.optim.min_lr, 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_short_run_has_a_short_warm_up() -> Result<(), Error> {
+        let epochs = ("optim.epochs".to_string(), Value::Integer(2));
+        let warmup = ("optim.warmup_epochs".to_string(), Value::Float(5.));
+        assert_eq!(resolve(Preset::Paper, None, &[])?.optim.warmup_epochs, 10.);
+        assert_eq!(resolve(Preset::Paper, None, &[epochs.clone()])?.optim.warmup_epochs, 0.2);
+        let asked = resolve(Preset::Paper, None, &[epochs, warmup, ("data.path".into(), "photos".into())])?;
+        assert!(asked.check().unwrap_err().to_string().contains("warmup_epochs"));
         Ok(())
     }
 

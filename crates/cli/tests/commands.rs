@@ -1,0 +1,113 @@
+//! The program as its user meets it: the main job end to end, and what it says to mistakes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn selfpatch(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
+    // Tensor errors carry a backtrace where this is set; the user must not see it.
+    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args);
+    command.output().expect("the program runs")
+}
+
+/// A few steps of a small network on the made-up world.
+const SMALL: [&str; 14] = [
+    "train",
+    "--set",
+    "data.procedural_images=32",
+    "--set",
+    "model.embed_dim=24",
+    "--set",
+    "model.depth=1",
+    "--set",
+    "head.hidden_dim=16",
+    "--out_dim",
+    "32",
+    "--out_dim_selfpatch=16",
+    "--batch_size_per_gpu",
+    "8",
+];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn train_then_eval_davis() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let trained = selfpatch(folder.path(), &SMALL);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let lines = text(&trained.stdout);
+    assert!(lines.contains("step 4/4") && lines.contains("images/s") && lines.contains("left 0:00"), "{lines}");
+
+    let again = selfpatch(folder.path(), &SMALL);
+    assert!(again.status.success() && text(&again.stdout).contains("is complete"), "{}", text(&again.stdout));
+
+    let table = selfpatch(folder.path(), &["eval-davis", "--n_last_frames", "2", "--size_mask_neighborhood", "4"]);
+    let rows = text(&table.stdout);
+    assert!(table.status.success(), "{}", text(&table.stderr));
+    for row in ["trained teacher", "random initialisation", "first mask copied"] {
+        assert!(rows.contains(row), "{rows}");
+    }
+
+    let weights = "runs/default/export/backbone.safetensors";
+    let json = selfpatch(folder.path(), &["eval-davis", "--weights", weights, "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    for key in ["JF", "J", "JR", "JD", "F", "FR", "FD"] {
+        assert!(report["global"][key].is_number(), "{report}");
+    }
+    assert_eq!(report["sequences"].as_object().map(|s| s.len()), Some(12));
+}
+
+#[test]
+fn mistakes_get_one_clear_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    std::fs::create_dir(root.join("empty")).expect("made");
+    std::fs::create_dir(root.join("broken")).expect("made");
+    std::fs::write(root.join("broken/a.jpg"), b"\xff\xd8\xff\xe0 not a picture").expect("written");
+    std::fs::write(root.join("w.pth"), b"PK not an archive").expect("written");
+    std::fs::write(root.join("my.toml"), "[optim]\nepoch = 3\n").expect("written");
+    std::fs::create_dir_all(root.join("thesis")).expect("made");
+    std::fs::write(root.join("thesis/config.toml"), "x = 1").expect("written");
+    let cases: [(&[&str], &str); 20] = [
+        (&["train", "--data-path", "absent"], "absent"),
+        (&["train", "--data-path", "empty"], "no images"),
+        (&["train", "--data-path", "broken", "--batch-size", "1", "--output-dir", "b"], "broken/a.jpg"),
+        (&["train", "--k-num", "9"], "patch_loss.k_num"),
+        (&["train", "--window", "4"], "patch_loss.window"),
+        (&["train", "--local-crops-size", "25"], "crops.locals.size"),
+        (&["train", "--set", "model.num_heads=5"], "num_heads"),
+        (&["train", "--config", "my.toml"], "did you mean \"epochs\"?"),
+        (&["train", "--config", "none.toml"], "none.toml"),
+        (&["train", "--set", "optim.lrr=1"], "did you mean \"lr\"?"),
+        (&["train", "--preset", "papers"], "did you mean \"paper\"?"),
+        (&["train", "--arch", "vit_smal"], "did you mean \"vit_small\"?"),
+        (&["train", "--output-dir", "/proc/none"], "/proc/none"),
+        (&["train", "--output-dir", "thesis", "--overwrite"], "thesis/config.toml"),
+        (&["train", "--threads", "0"], "--threads"),
+        (&["eval-davis"], "cargo xtask train"),
+        (&["eval-davis", "--run", "empty"], "empty"),
+        (&["eval-davis", "--weights", "w.pth"], "w.pth"),
+        (&["eval-davis", "--data-path", "absent", "--weights", "w.pth"], "absent"),
+        (&["parity", "--fixtures", "empty"], "no fixtures"),
+    ];
+    for (args, expected) in cases {
+        let output = selfpatch(root, args);
+        let error = text(&output.stderr);
+        let line = error.lines().find(|l| l.starts_with("error: ")).unwrap_or_default();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(line.contains(expected), "{args:?}: {error}");
+        assert!(!error.contains("panicked") && !error.contains("   0: "), "{args:?}: {error}");
+    }
+    assert!(root.join("thesis/config.toml").exists());
+    assert!(!root.join("runs").exists(), "a refused command must leave nothing behind");
+}
+
+#[test]
+fn unknown_flags_get_the_nearest_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = selfpatch(folder.path(), &["train", "--pach_size", "8"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--patch-size"));
+}
