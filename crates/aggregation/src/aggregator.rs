@@ -103,9 +103,7 @@ impl Aggregator {
 pub fn mean_of_positives(x: &Tensor, positives: &Positives) -> Result<Tensor> {
     let (b, n, d) = x.dims3()?;
     let k = positives.ids.dim(2)?;
-    let offsets: Vec<u32> = (0..b as u32).map(|i| i * n as u32).collect();
-    let offsets = Tensor::from_vec(offsets, (b, 1, 1), x.device())?;
-    let rows = positives.ids.broadcast_add(&offsets)?.flatten_all()?;
+    let rows = positives.rows()?;
     let near = x.reshape((b * n, d))?.index_select(&rows, 0)?.reshape((b, n, k, d))?;
     match &positives.valid {
         None => near.mean(2),
@@ -130,7 +128,7 @@ mod tests {
             let params = Params::frozen(3);
             let vb = params.builder(DType::F64, &Device::Cpu);
             let head = Aggregator::new(&AggregatorConfig::new(12, 3), vb)?;
-            let x = Tensor::randn(0f64, 1f64, (2, 12, 12), &Device::Cpu)?;
+            let x = selfpatch_nn::random::normal(1, (2, 12, 12))?.to_dtype(DType::F64)?;
             let near = Neighbours::new(3, 4, 3, border)?;
             let chosen = positives(&x, &near, 4)?;
             let pooled = head.patches(&x, &chosen)?;

@@ -59,9 +59,7 @@ impl ClassBlock {
         let (b, n, d) = x.dims3()?;
         let k = positives.ids.dim(2)?;
         let (heads, head) = (self.heads, d / self.heads);
-        let offsets: Vec<u32> = (0..b as u32).map(|i| i * n as u32).collect();
-        let offsets = Tensor::from_vec(offsets, (b, 1, 1), x.device())?;
-        let rows = positives.ids.broadcast_add(&offsets)?.flatten_all()?;
+        let rows = positives.rows()?;
 
         let (u_x, u_c) = (self.norm1.forward(x)?, self.norm1.forward(cls)?);
         let own = |t: Tensor| t.broadcast_as((b * n, 1, d));

@@ -49,7 +49,7 @@ impl FrameSize {
                 }
             }
         };
-        if patch == 0 || w < patch || h < patch {
+        if patch == 0 || width == 0 || height == 0 || w < patch || h < patch {
             return Err(Error::Config {
                 field: "frame size",
                 reason: format!(

@@ -4,6 +4,7 @@ use crate::Neighbours;
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_nn::normalize;
+use selfpatch_nn::ops::dot;
 
 /// The positives of every patch.
 #[derive(Clone, Debug)]
@@ -15,6 +16,17 @@ pub struct Positives {
     /// `[N, k]`, 1 where there is a positive and 0 where a patch at a clipped border has fewer than
     /// `k` neighbours (its id is then that of its best positive); `None` if none is missing.
     pub valid: Option<Tensor>,
+}
+
+impl Positives {
+    /// Row of each positive among all patches of the batch, `[B*N*k]` u32: for gathering from
+    /// `[B*N, D]`.
+    pub fn rows(&self) -> Result<Tensor> {
+        let (b, n, _) = self.ids.dims3()?;
+        let first: Vec<u32> = (0..b as u32).map(|image| image * n as u32).collect();
+        let first = Tensor::from_vec(first, (b, 1, 1), self.ids.device())?;
+        self.ids.broadcast_add(&first)?.flatten_all()
+    }
 }
 
 /// Cosine similarity of each patch with its neighbours: `tokens [B, N, D]` -> `[B, N, M]` in the
@@ -112,18 +124,6 @@ fn cosines_cpu(x: &[f32], (b, n, d): (usize, usize, usize), neighbours: &Neighbo
     out
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (xs, ys) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in xs.zip(ys) {
-        for i in 0..16 {
-            lanes[i] += x[i] * y[i];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn fused_equals_plain_on_every_border() -> Result<()> {
         for border in [Border::Torus, Border::Clipped] {
-            let x = Tensor::randn(0f32, 1f32, (2, 20, 37), &Device::Cpu)?;
+            let x = selfpatch_nn::random::normal(1, (2, 20, 37))?;
             let near = Neighbours::new(4, 5, 3, border)?;
             let f32_ids = positives(&x, &near, 5)?;
             let f64_ids = positives(&x.to_dtype(DType::F64)?, &near, 5)?;

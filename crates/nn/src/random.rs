@@ -1,8 +1,10 @@
 //! Counter-based randomness: every random number is a pure function of (seed, purpose, step, id),
 //! so nothing about a generator ever has to be saved to resume a run.
 
+use candle_core::{Device, Result, Shape, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
 
 /// What a stream of random numbers is for; streams of different purposes never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Purpose {
     Init = 101,
     /// Stochastic depth; `step` is the training step, the id 0.
     DropPath = 102,
+    /// [`normal`].
+    Sample = 103,
 }
 
 /// The stream for one purpose at one step and id. The four numbers are the ChaCha key.
@@ -21,6 +25,15 @@ pub fn stream(seed: u64, purpose: Purpose, step: u64, id: u64) -> ChaCha8Rng {
         part.copy_from_slice(&value.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
+}
+
+/// Standard normal f32 values on the CPU, the same for the same seed and shape. (candle's own CPU
+/// generator cannot be seeded.)
+pub fn normal(seed: u64, shape: impl Into<Shape>) -> Result<Tensor> {
+    let shape = shape.into();
+    let rng = stream(seed, Purpose::Sample, 0, 0);
+    let values: Vec<f32> = StandardNormal.sample_iter(rng).take(shape.elem_count()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// A stable number for a name (64-bit FNV-1a).

@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn restored_moments_continue_identically() -> Result<()> {
-        let start = Tensor::randn(0f32, 1f32, (3, 4), &Device::Cpu)?;
+        let start = selfpatch_nn::random::normal(1, (3, 4))?;
         let run = |p: &Var, o: &mut Optimizer, n: usize| -> Result<()> {
             for _ in 0..n {
                 let grads = p.sqr()?.sum_all()?.backward()?;

@@ -142,7 +142,7 @@ impl InplaceOp2 for Average {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use selfpatch_nn::random::normal;
 
     const STEP: AdamW =
         AdamW { lr: 0.01, decay: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, bias1: 0.271, bias2: 0.002_997 };
@@ -154,8 +154,7 @@ mod tests {
     #[test]
     fn one_pass_equals_plain_path() -> Result<()> {
         let n = CHUNK + 77;
-        let random = |shape: &[usize]| Tensor::randn(0f32, 1f32, shape, &Device::Cpu);
-        let (g, p, mv) = (random(&[n])?, random(&[n])?, random(&[2, n])?.abs()?);
+        let (g, p, mv) = (normal(1, n)?, normal(2, n)?, normal(3, (2, n))?.abs()?);
         let pair = |t: &Tensor| {
             Ok::<_, candle_core::Error>((Var::from_tensor(t)?, Var::from_tensor(&t.to_dtype(DType::F64)?)?))
         };

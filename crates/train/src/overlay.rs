@@ -188,7 +188,7 @@ mod tests {
         let epochs = ("optim.epochs".to_string(), Value::Integer(2));
         let warmup = ("optim.warmup_epochs".to_string(), Value::Float(5.));
         assert_eq!(resolve(Preset::Paper, None, &[])?.optim.warmup_epochs, 10.);
-        assert_eq!(resolve(Preset::Paper, None, &[epochs.clone()])?.optim.warmup_epochs, 0.2);
+        assert_eq!(resolve(Preset::Paper, None, std::slice::from_ref(&epochs))?.optim.warmup_epochs, 0.2);
         let asked = resolve(Preset::Paper, None, &[epochs, warmup, ("data.path".into(), "photos".into())])?;
         assert!(asked.check().unwrap_err().to_string().contains("warmup_epochs"));
         Ok(())

@@ -1,5 +1,6 @@
 //! Whole runs of a tiny configuration: what is trained, what is left behind, what is refused.
 
+use selfpatch_nn::random::normal;
 use selfpatch_nn::weights;
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
@@ -47,7 +48,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
 
 fn crops(images: usize) -> Vec<Tensor> {
     [(2, 48), (4, 24)]
-        .map(|(views, size)| Tensor::randn(0f32, 1f32, (views * images, 3, size, size), &Device::Cpu).expect("random"))
+        .map(|(views, size)| normal(size as u64, (views * images, 3, size, size)).expect("random"))
         .to_vec()
 }
 

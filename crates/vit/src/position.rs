@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn same_grid_is_untouched_only_for_square_images() -> Result<()> {
-        let table = Tensor::randn(0f32, 1f32, (1, 16, 3), &Device::Cpu)?;
+        let table = selfpatch_nn::random::normal(1, (1, 16, 3))?;
         let same = resize(&table, 4, 4, true)?;
         assert_eq!(same.flatten_all()?.to_vec1::<f32>()?, table.flatten_all()?.to_vec1::<f32>()?);
         let other = resize(&table, 2, 8, false)?; // as many tokens, another shape

@@ -131,7 +131,7 @@ pub(super) fn add_up(parts: Vec<Vec<f32>>, n: usize) -> Vec<f32> {
 
 /// Dot product with 16 running sums, which the compiler turns into vector code.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
     let (xs, ys) = (a.chunks_exact(16), b.chunks_exact(16));
     let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();

@@ -15,6 +15,7 @@ mod weight_norm;
 
 pub use attention::{attention, attention_probs, reference as attention_reference};
 pub use centered_softmax::{centered_softmax, centered_softmax_reference, row_mean};
+pub use cpu::dot;
 pub use gelu::{gelu, reference as gelu_reference};
 pub use layer_norm::{layer_norm, reference as layer_norm_reference};
 pub use linear::{linear, linear_in_order, reference as linear_reference};
