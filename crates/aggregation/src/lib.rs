@@ -7,9 +7,8 @@
 //!
 //! ```
 //! use selfpatch_aggregation::candle_core::{DType, Device, Tensor};
-//! use selfpatch_aggregation::{Aggregator, AggregatorConfig};
-//! use selfpatch_matching::{Border, Neighbours, positives};
-//! use selfpatch_nn::Params;
+//! use selfpatch_aggregation::matching::{Border, Neighbours, positives};
+//! use selfpatch_aggregation::{Aggregator, AggregatorConfig, Params};
 //!
 //! # fn main() -> selfpatch_aggregation::candle_core::Result<()> {
 //! let params = Params::frozen(0); // or a VarBuilder over loaded weights
@@ -24,6 +23,8 @@
 
 pub use candle_core;
 pub use candle_nn;
+pub use selfpatch_matching as matching;
+pub use selfpatch_nn::Params;
 
 mod aggregator;
 mod block;

@@ -13,6 +13,7 @@ use toml::Value;
 /// Flags of DINO (with hyphens or underscores) and of SelfPatch; each overwrites one field of the
 /// configuration.
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Configuration file; its fields are laid over the preset
     #[arg(long, value_name = "FILE")]

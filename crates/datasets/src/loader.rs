@@ -44,7 +44,7 @@ impl Loader {
         seed: u64,
         threads: usize,
     ) -> Result<Self, Error> {
-        let fail = |reason| Err(Error::Config { field: "batch", reason });
+        let fail = |reason| Err(Error::Config { field: "batch_size", reason });
         if batch == 0 {
             return fail("must be at least 1".into());
         }

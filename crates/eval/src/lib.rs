@@ -50,6 +50,8 @@
 //! # Ok::<(), selfpatch_eval::Error>(())
 //! ```
 
+pub use candle_core;
+
 pub mod davis;
 mod error;
 pub mod frames;

@@ -38,7 +38,8 @@ impl Neighbours {
         if rows == 0 || cols == 0 || rows * cols >= Self::NONE as usize {
             bail!("a grid of {rows} x {cols} patches has no neighbourhoods")
         }
-        let reach = (window / 2) as isize;
+        // A window beyond the grid reaches nothing new.
+        let reach = (window / 2).min(rows.max(cols)) as isize;
         let lists: Vec<Vec<u32>> = (0..rows * cols)
             .map(|cell| {
                 let (y, x) = ((cell / cols) as isize, (cell % cols) as isize);

@@ -107,6 +107,7 @@ impl Config {
     /// Every rule; the error names the field.
     pub fn check(&self) -> Result<(), Error> {
         self.crops.validate()?;
+        self.check_numbers()?;
         let vit = self.vit()?;
         for (name, size) in ["crops.globals.size", "crops.locals.size"].into_iter().zip(self.crop_sizes()) {
             if !size.is_multiple_of(vit.patch_size) {
@@ -136,7 +137,7 @@ impl Config {
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(field("name", format!("{:?} cannot be the name of a run", self.name)));
         }
-        self.check_numbers()
+        Ok(())
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
@@ -188,6 +189,27 @@ impl Config {
         ] {
             if value == 0 {
                 return Err(field(name, "must be at least 1".into()));
+            }
+        }
+        for (name, value, most) in [
+            ("optim.batch_size", o.batch_size, 1 << 16),
+            ("optim.epochs", o.epochs, 1 << 20),
+            ("patch_loss.aggregation_depth", p.aggregation_depth, 64),
+            ("head.out_dim", self.head.out_dim, 1 << 22),
+            ("head.out_dim_selfpatch", self.head.out_dim_selfpatch, 1 << 22),
+            ("head.hidden_dim", self.head.hidden_dim, 1 << 16),
+            ("head.bottleneck_dim", self.head.bottleneck_dim, 1 << 16),
+            ("head.layers", self.head.layers, 64),
+            ("model.image_size", self.model.image_size, 1 << 14),
+            ("model.embed_dim", self.model.embed_dim, 1 << 14),
+            ("model.depth", self.model.depth, 256),
+            ("crops.local_count", self.crops.local_count, 256),
+            ("data.procedural_images", self.data.procedural_images, 1 << 30),
+            ("data.procedural_size", self.data.procedural_size, 4096),
+            ("data.workers", self.data.workers, 256),
+        ] {
+            if value > most {
+                return Err(field(name, format!("{value} is beyond the limit of {most}")));
             }
         }
         if p.window.is_multiple_of(2) || p.window < 3 {

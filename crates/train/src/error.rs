@@ -35,8 +35,8 @@ pub enum Error {
     /// The loss is no longer a number.
     #[error(
         "the loss is not finite at step {step} (class loss {class}, patch loss {patch}); the weights were left as \
-         they were before this step. Lower optim.lr or raise image_loss.teacher_temp, and continue from the last \
-         checkpoint"
+         they were before this step. Start \
+         again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name or with --overwrite"
     )]
     NotFinite {
         /// The step, counted from 0.
@@ -48,8 +48,8 @@ pub enum Error {
     },
     /// The loss is a number, one of its gradients is not.
     #[error(
-        "the gradient of {parameter} is not finite; the weights were left as they were before this step. Lower \
-         optim.lr or raise image_loss.teacher_temp, and continue from the last checkpoint"
+        "the gradient of {parameter} is not finite; the weights were left as they were before this step. Start \
+         again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name or with --overwrite"
     )]
     NotFiniteGradient {
         /// The first parameter it was seen in.

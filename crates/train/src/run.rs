@@ -54,10 +54,10 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
     let per_epoch = loader.steps_per_epoch();
     let plan = Plan::new(config, per_epoch);
     let folder = config.output_dir.clone();
+    let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     open_folder(config, &folder, overwrite)?;
     let backbone = folder.join("export").join("backbone.safetensors");
 
-    let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     let restored = checkpoint::restore_newest(&folder, &mut trainer, |w| tell(Event::Warning(w)))?;
     let first = restored.unwrap_or(0);
     if first >= plan.end {
@@ -188,13 +188,15 @@ fn loader(config: &Config) -> Result<Loader, Error> {
 const ENTRIES: [&str; 6] = ["config.toml", "log.jsonl", "report.html", "tb", "checkpoints", "export"];
 
 /// Makes the run's folder, or makes sure that an existing one belongs to the same configuration.
-/// `overwrite` removes what an earlier run left there, and nothing else.
+/// What an earlier run left there is removed if `overwrite` says so or if it has no checkpoint;
+/// nothing else is.
 fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Error> {
     let file = folder.join("config.toml");
     if file.exists() {
         let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
         let mut saved = Config::parse(&file, &text)?;
-        if overwrite {
+        // A run that never came to a checkpoint has nothing to lose or to continue.
+        if overwrite || !folder.join("checkpoints").exists() {
             remove_run(folder)?;
         } else {
             // These change neither the result nor the meaning of what is saved.

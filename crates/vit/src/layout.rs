@@ -25,7 +25,7 @@ impl VitConfig {
             bail!("the weights have a class token but no final norm, or the reverse; neither layout is known")
         }
         let side = (positions - usize::from(cls && positions > 0)).isqrt();
-        if p != q || table_dim != dim || side.pow(2) + usize::from(cls) != positions {
+        if dim == 0 || p == 0 || p != q || table_dim != dim || side.pow(2) + usize::from(cls) != positions {
             bail!("patch_embed.proj.weight {patch:?} and pos_embed {table:?} do not fit together")
         }
         let depth = (0..).take_while(|i| weights.contains_key(&format!("blocks.{i}.norm1.weight"))).count();

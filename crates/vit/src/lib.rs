@@ -36,6 +36,7 @@
 
 pub use candle_core;
 pub use candle_nn;
+pub use selfpatch_nn::weights::WeightsError;
 
 mod backbone;
 mod block;

@@ -92,8 +92,10 @@ pub fn run(args: &Args) -> Result<bool> {
             None => report.no_check(),
             Some((_, _, check)) => {
                 let outcome = Fixture::read(place).and_then(|fixture| check(&fixture, &mut report));
-                if let Err(e) = outcome {
-                    report.failed(&crate::error::plain(&e));
+                match outcome {
+                    Err(e) => report.failed(&crate::error::plain(&e)),
+                    Ok(()) if report.is_silent() => report.failed("the fixture holds nothing to compare"),
+                    Ok(()) => {}
                 }
             }
         }

@@ -106,6 +106,11 @@ impl Report {
         self.note("-", "no check yet");
     }
 
+    /// Whether nothing was compared since [`Report::begin`].
+    pub fn is_silent(&self) -> bool {
+        !self.rows.iter().any(|r| r.fixture == self.fixture)
+    }
+
     /// The current fixture has no check, but a namesake in another folder has.
     pub fn passed_over(&mut self) {
         self.note("-", "no check yet (a namesake was checked)");

@@ -34,7 +34,8 @@ pub fn tokens_only(f: &Fixture, report: &mut Report) -> Result<()> {
             }
             for what in f.under(&format!("{p}/{size}/intermediate")) {
                 let (i, n) = what.split_once("_of_").context("intermediate layers are named i_of_n")?;
-                let layer = &vit.intermediate_layers(&image, n.parse()?)?[i.parse::<usize>()?];
+                let layers = vit.intermediate_layers(&image, n.parse()?)?;
+                let layer = layers.get(i.parse::<usize>()?).context("intermediate layers are named i_of_n, i < n")?;
                 let want = f.get(&format!("{p}/{size}/intermediate{what}"))?;
                 report.close(&format!("intermediate layers {p}"), layer, want, tolerance)?;
             }
