@@ -9,7 +9,7 @@ pub type Setting = (String, Value);
 
 /// The recipe with `file` (TOML text and its path, for messages) and then `flags` laid over it.
 ///
-/// Unknown fields are refused with the nearest valid name. A recipe's warm-up that is longer than the
+/// Unknown fields are refused with the nearest valid name. A recipe's warm-up that leaves nothing of the
 /// epochs asked for becomes a tenth of them, unless the warm-up was asked for too. The result is not
 /// yet checked; see [`Config::check`].
 pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
@@ -35,7 +35,7 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
     }
     let mut config = Config::deserialize_table(table)?;
     let optim = &mut config.optim;
-    if !warmup_asked_for && optim.warmup_epochs > optim.epochs as f64 {
+    if !warmup_asked_for && optim.warmup_epochs >= optim.epochs as f64 {
         optim.warmup_epochs = optim.epochs as f64 / 10.;
     }
     if config.output_dir.as_os_str().is_empty() {
