@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
         "train" | "eval-davis" | "parity" => {
             let features = features(rest);
-            let mut all = vec!["run", "--release", "--quiet", "--package", "selfpatch-cli"];
+            let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
                 all.extend(["--features", features.as_str()]);
             }
