@@ -31,6 +31,21 @@ fn only_limits_and_unknown_names_are_refused() {
     assert!(error.contains("did you mean \"vit_p8\"?"), "{error}");
 }
 
+/// A fixture in which a check finds none of its values must not pass in silence.
+#[test]
+fn an_empty_fixture_fails() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/selfpatch");
+    for name in ["schedules.safetensors", "droppath.json", "droppath.safetensors"] {
+        std::fs::copy(source.join(name), folder.path().join(name)).expect("copied");
+    }
+    std::fs::write(folder.path().join("schedules.json"), r#"{"fixture": "schedules", "values": {}}"#).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
+    let output = command.arg("parity").arg("--fixtures").arg(folder.path()).output().expect("the program runs");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && table.contains("nothing to compare"), "{table}");
+}
+
 /// A wrong number must fail: the check of the checks.
 #[test]
 fn a_changed_value_fails() {

@@ -145,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn a_window_beyond_the_grid_is_the_whole_grid() -> Result<()> {
+        for border in [Border::Torus, Border::Clipped] {
+            let whole = Neighbours::new(3, 5, 1_000_001, border)?;
+            assert!((0..15).all(|p| whole.of(p).len() == 14));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn even_windows_are_refused() {
         assert!(Neighbours::new(4, 4, 2, Border::Torus).is_err());
         assert!(Neighbours::new(4, 4, 1, Border::Torus).is_err());

@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn impossible_combinations_name_their_field() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 12] = [
             ("patch_loss.k_num", |c| c.patch_loss.k_num = 9),
             ("patch_loss.window", |c| c.patch_loss.window = 4),
             ("crops.locals.size", |c| c.crops.locals.size = 25),
@@ -268,6 +268,9 @@ mod tests {
             ("optim.warmup_epochs", |c| c.optim.warmup_epochs = 2.),
             ("image_loss.teacher_temp", |c| c.image_loss.teacher_temp = 0.),
             ("optim.lr", |c| c.optim.lr = f64::NAN),
+            ("head.out_dim", |c| c.head.out_dim = 4_000_000_000),
+            ("model.image_size", |c| c.model.image_size = 8_000_000_000),
+            ("data.procedural_images", |c| c.data.procedural_images = 0),
         ];
         for (name, spoil) in cases {
             let mut config = Preset::Default.config();

@@ -231,10 +231,47 @@ fn another_configuration_in_the_same_folder_is_refused() -> Result<(), Error> {
 }
 
 #[test]
+fn a_run_without_a_checkpoint_gives_way_and_overwrite_keeps_what_is_not_its_own() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.optim.max_steps = Some(1);
+    go(&config, false)?;
+    let other = config.output_dir.join("thesis.txt");
+    std::fs::write(&other, "mine").expect("written");
+    go(&config, true)?;
+    assert!(other.exists());
+    // As a first session leaves it that failed before its first checkpoint.
+    std::fs::remove_dir_all(config.output_dir.join("checkpoints")).expect("removed");
+    config.patch_loss.lambda = 0.5;
+    assert_eq!(go(&config, false)?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_stops_before_the_weights() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut trainer = Trainer::new(Settings::of(&tiny(folder.path()))?, DType::F32, &Device::Cpu)?;
+    let value = |t: &Trainer| -> Result<Vec<f32>, Error> {
+        Ok(t.student_params.get("ca_head.norm.weight").expect("a weight").to_vec1()?)
+    };
+    let before = value(&trainer)?;
+    let bad = trainer.student_params.get("backbone.pos_embed").expect("the positions");
+    let mut grads = trainer.student_params.get("ca_head.norm.weight").expect("a weight").sum_all()?.backward()?;
+    grads.insert(&bad, (bad.as_tensor() * f64::NAN)?);
+    match trainer.update(&mut grads, &hyper()) {
+        Err(Error::NotFiniteGradient { parameter }) => assert_eq!(parameter, "backbone.pos_embed"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(value(&trainer)?, before);
+    assert!(trainer.optimizer.steps().is_empty());
+    Ok(())
+}
+
+#[test]
 fn nothing_is_written_when_the_data_is_bad() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = tiny(folder.path());
-    for (path, expected) in [(folder.path().join("absent"), "absent"), (folder.path().to_path_buf(), "")] {
+    for (path, expected) in [(folder.path().join("absent"), "absent"), (folder.path().to_path_buf(), "no images")] {
         config.data.path = path.to_string_lossy().into_owned();
         let error = go(&config, false).expect_err("no images").to_string();
         assert!(error.contains(expected), "{error}");

@@ -73,6 +73,16 @@ fn missing_extra_and_misshaped_names_are_listed() {
 }
 
 #[test]
+fn a_width_of_zero_is_an_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let shapes: [(&str, &[usize]); 3] =
+        [("patch_embed.proj.weight", &[0, 3, 16, 16]), ("pos_embed", &[1, 4, 0]), ("blocks.0.mlp.fc1.weight", &[0, 0])];
+    let zero = |s: &[usize]| Tensor::zeros(s, DType::F32, &Device::Cpu).expect("zeros");
+    let tensors: Vec<_> = shapes.iter().map(|(name, s)| (name.to_string(), zero(s))).collect();
+    assert!(Vit::load(&save(folder.path(), &tensors), None, 0, &Device::Cpu).is_err());
+}
+
+#[test]
 fn heads_that_cannot_be_known_must_be_stated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = save(folder.path(), &weights(&VitConfig::new(48, 1, 3, 8), str::to_string));
