@@ -15,7 +15,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
 
 Chores:
   build        build the selfpatch program [--features F]
-  bench        Criterion benches [ARGS of cargo bench]
+  bench        speed of the step and of its ops, also beside PyTorch (bench --help tells more)
   ci           what CI runs: format, clippy, tests, docs
 ";
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             cargo(&all)
         }
         "bench" => {
-            let mut all = vec!["bench", "--package", "selfpatch-benches"];
+            let mut all = vec!["run", "--release", "--package", "selfpatch-benches", "--bin", "selfpatch-bench", "--"];
             all.extend(rest.iter().map(String::as_str));
             cargo(&all)
         }

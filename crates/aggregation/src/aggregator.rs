@@ -1,10 +1,9 @@
 //! The aggregation module, which is also the module that makes the class token.
 
-use crate::block::ClassBlock;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use selfpatch_matching::Positives;
-use selfpatch_nn::{LayerNorm, WEIGHT_INIT};
+use selfpatch_nn::{ClassBlock, LayerNorm, Sequences, WEIGHT_INIT, ops};
 
 /// Shape of an [`Aggregator`].
 #[derive(Clone, Debug, PartialEq)]
@@ -60,22 +59,28 @@ impl Aggregator {
 
     /// Class token of each image: `x [B, N, D]` -> `[B, D]`, normalised.
     pub fn image(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, _, d) = x.dims3()?;
-        let mut cls = self.cls_token.broadcast_as((b, 1, d))?;
-        for block in &self.blocks {
-            cls = block.over_image(&cls, x)?.0;
-        }
-        self.norm.forward(&cls.squeeze(1)?)
+        let (b, n, _) = x.dims3()?;
+        self.images(&x.flatten(0, 1)?, &Sequences::new(&[(b, n)]))
+    }
+
+    /// Class token of each of several packed images, which may differ in size: `x [T, D]` -> `[B, D]`,
+    /// normalised.
+    pub fn images(&self, x: &Tensor, sequences: &Sequences) -> Result<Tensor> {
+        self.norm.forward(&ops::class_attention(x, sequences, &self.cls_token, &self.blocks)?)
     }
 
     /// One vector per patch from its positives: `x [B, N, D]` -> `[B, N, D]`, normalised. The patch
     /// itself takes no part other than by having chosen its positives.
     pub fn patches(&self, x: &Tensor, positives: &Positives) -> Result<Tensor> {
-        let mut cls = self.cls_token.clone();
-        for block in &self.blocks {
-            cls = block.over_positives(&cls, x, positives)?;
-        }
-        self.norm.forward(&cls.reshape(x.shape())?)
+        let (b, n, d) = x.dims3()?;
+        let k = positives.ids.dim(2)?;
+        let rows = positives.rows()?.reshape((b * n, k))?;
+        let valid = match &positives.valid {
+            Some(valid) => Some(valid.unsqueeze(0)?.broadcast_as((b, n, k))?.reshape((b * n, k))?),
+            None => None,
+        };
+        let c = ops::pool_positives(&x.reshape((b * n, d))?, &rows, valid.as_ref(), &self.cls_token, &self.blocks)?;
+        self.norm.forward(&c)?.reshape(x.shape())
     }
 
     /// The final norm alone, all that student patches pass through: `[.., D] -> [.., D]`.
@@ -86,15 +91,11 @@ impl Aggregator {
     /// Class-attention probabilities of each block over a whole image, `[B, heads, 1, 1 + N]`; entry 0
     /// is the class token itself.
     pub fn attention(&self, x: &Tensor) -> Result<Vec<Tensor>> {
-        let (b, _, d) = x.dims3()?;
-        let mut cls = self.cls_token.broadcast_as((b, 1, d))?;
-        let mut maps = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (next, probs) = block.over_image(&cls, x)?;
-            cls = next;
-            maps.push(probs);
-        }
-        Ok(maps)
+        let (b, n, d) = x.dims3()?;
+        let sequences = Sequences::new(&[(b, n)]);
+        let x = x.reshape((b * n, d))?;
+        let (_, maps) = ops::class_attention_with_probabilities(&x, &sequences, &self.cls_token, &self.blocks)?;
+        Ok(maps.into_iter().flatten().collect())
     }
 }
 

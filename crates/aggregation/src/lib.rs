@@ -27,6 +27,5 @@ pub use selfpatch_matching as matching;
 pub use selfpatch_nn::Params;
 
 mod aggregator;
-mod block;
 
 pub use aggregator::{Aggregator, AggregatorConfig, mean_of_positives};

@@ -9,11 +9,9 @@ mod train;
 
 use clap::{Parser, Subcommand};
 use error::plain;
+use selfpatch_allocator as _;
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Learn dense visual features without labels.
 #[derive(Parser)]

@@ -87,6 +87,12 @@ pub struct Args {
     /// Images per step
     #[arg(long, alias = "batch-size-per-gpu")]
     batch_size: Option<u32>,
+    /// Take the images of a step in this many parts, to save memory; the result stays the same
+    #[arg(long, value_name = "PARTS")]
+    accumulate: Option<u32>,
+    /// Compute activations twice instead of keeping them: less memory, more time, the same result
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    recompute: Option<bool>,
     /// Passes over the data
     #[arg(long)]
     epochs: Option<u32>,
@@ -245,6 +251,8 @@ impl Args {
             ("image_loss.teacher_temp", self.teacher_temp.map(Value::Float)),
             ("image_loss.warmup_teacher_temp_epochs", self.warmup_teacher_temp_epochs.map(int)),
             ("optim.batch_size", self.batch_size.map(int)),
+            ("optim.accumulate", self.accumulate.map(int)),
+            ("optim.recompute", self.recompute.map(Value::Boolean)),
             ("optim.epochs", self.epochs.map(int)),
             ("optim.max_steps", self.max_steps.map(int)),
             ("optim.optimizer", self.optimizer.as_ref().map(text)),

@@ -1,7 +1,6 @@
 //! The centre of the teacher's outputs, which keeps one prototype from winning everywhere.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use selfpatch_nn::ops;
 
 /// A running mean of teacher logits, `[1, K]`.
 #[derive(Clone, Debug)]
@@ -30,15 +29,9 @@ impl Center {
         Ok(())
     }
 
-    /// `c = m c + (1 - m) mean(rows)`, `rows [R, K]`.
-    pub fn update(&mut self, rows: &Tensor) -> Result<()> {
-        let mean = ops::row_mean(rows)?;
-        self.value = ((&self.value * self.momentum)? + (mean * (1. - self.momentum))?)?;
+    /// `c = m c + (1 - m) mean`, `mean [1, K]` being that of the teacher's rows.
+    pub fn update(&mut self, mean: &Tensor) -> Result<()> {
+        self.value = ((&self.value * self.momentum)? + (mean.detach() * (1. - self.momentum))?)?;
         Ok(())
-    }
-
-    /// Centred, sharpened probabilities: `softmax((rows - c) / temperature)`, `[R, K]`.
-    pub(crate) fn sharpen(&self, rows: &Tensor, temperature: f64) -> Result<Tensor> {
-        ops::centered_softmax(rows, &self.value, temperature)
     }
 }

@@ -14,6 +14,42 @@ pub enum CenterViews {
     Globals,
 }
 
+/// The teacher's logits as far as the loss needs them.
+#[derive(Clone, Debug)]
+pub struct TeacherViews {
+    /// The targets, `[G, B, K]`.
+    pub globals: Tensor,
+    /// Sum of the logits of all other views, `[1, K]`, and their number: they only move the centre, and
+    /// the prototypes being linear, the sum costs one row instead of all.
+    pub others: Option<(Tensor, usize)>,
+}
+
+impl TeacherViews {
+    /// Of the logits of all views, `[V, B, K]`, the first `globals` being global.
+    pub fn of(teacher: &Tensor, globals: usize) -> Result<Self> {
+        let (v, b, k) = teacher.dims3()?;
+        if globals > v {
+            bail!("{globals} global views among {v}")
+        }
+        let others = (v - globals) * b;
+        let sum = || teacher.narrow(0, globals, v - globals)?.reshape((others, k))?.sum_keepdim(0);
+        let others = (others > 0).then(|| sum().map(|sum| (sum, others))).transpose()?;
+        Ok(Self { globals: teacher.narrow(0, 0, globals)?, others })
+    }
+}
+
+/// What one call of [`Dino::loss`] gives.
+#[derive(Clone, Debug)]
+pub struct DinoTerm {
+    /// A scalar, with gradient to the student's logits.
+    pub loss: Tensor,
+    /// Mean of the teacher's rows, `[1, K]`: what moves the centre.
+    pub teacher_mean: Tensor,
+    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views. `ln K` means that
+    /// it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
+    pub teacher_entropy: f64,
+}
+
 /// Cross-entropy between each global teacher view and every other student view.
 #[derive(Clone, Debug)]
 pub struct Dino {
@@ -39,35 +75,33 @@ impl Dino {
 
     /// Mean cross-entropy over all pairs (global teacher view, other student view) and images.
     ///
-    /// `student [V, B, K]`, `teacher [G.., B, K]` (at least the global views), both logits; the
-    /// centre before this step's update is used. A scalar with gradient to `student`.
-    pub fn loss(&self, student: &Tensor, teacher: &Tensor, teacher_temp: f64) -> Result<Tensor> {
+    /// `student [V, B, K]` logits; the centre before this step's update is used.
+    pub fn loss(&self, student: &Tensor, teacher: &TeacherViews, teacher_temp: f64) -> Result<DinoTerm> {
         let (views, b, k) = student.dims3()?;
         let g = self.globals;
-        if teacher.dim(0)? < g || views < g || views < 2 {
-            bail!("DINO needs {g} global views and one more view than one; got {views} student views")
+        if teacher.globals.dims() != [g, b, k] || views < g || views < 2 {
+            let got = teacher.globals.dims();
+            bail!("DINO needs {g} global views of {b} images and more student views than one; got {got:?} and {views}")
         }
-        let targets = self.center.sharpen(&teacher.narrow(0, 0, g)?.reshape((g * b, k))?, teacher_temp)?;
-        let targets = targets.reshape((g, b, k))?;
-        // A student view is matched with the sum of all targets but its own.
-        let sum = targets.sum_keepdim(0)?;
-        let mut matched = vec![sum.broadcast_sub(&targets)?];
-        if views > g {
-            matched.push(sum.broadcast_as((views - g, b, k))?);
-        }
-        let matched = Tensor::cat(&matched, 0)?.reshape((views * b, k))?;
-        let rows = ops::soft_cross_entropy(&student.reshape((views * b, k))?, &matched, self.student_temp)?;
-        rows.sum_all()? / (g * (views - 1) * b) as f64
+        let globals = teacher.globals.reshape((g * b, k))?;
+        let (targets, teacher_entropy) = ops::sharpened(&globals, self.center.value(), teacher_temp)?;
+        // A student view is matched with all global views but itself.
+        let pairs: Vec<Vec<usize>> = (0..views * b)
+            .map(|row| (0..g).filter(|&view| view != row / b).map(|view| view * b + row % b).collect())
+            .collect();
+        let weights = vec![1. / (g * (views - 1) * b) as f64; views * b];
+        let student = student.reshape((views * b, k))?;
+        let loss = ops::paired_cross_entropy(&student, &targets, &pairs, &weights, self.student_temp)?;
+        let teacher_mean = match (&teacher.others, self.center_views) {
+            (Some((sum, rows)), CenterViews::All) => ((globals.sum_keepdim(0)? + sum)? / (g * b + rows) as f64)?,
+            _ => globals.mean_keepdim(0)?,
+        };
+        Ok(DinoTerm { loss, teacher_mean, teacher_entropy })
     }
 
-    /// Moves the centre by the teacher's logits `[V, B, K]`; once per step, after the loss.
-    pub fn commit(&mut self, teacher: &Tensor) -> Result<()> {
-        let (views, b, k) = teacher.dims3()?;
-        let used = match self.center_views {
-            CenterViews::All => views,
-            CenterViews::Globals => self.globals,
-        };
-        self.center.update(&teacher.narrow(0, 0, used)?.reshape((used * b, k))?)
+    /// Moves the centre by the mean of the teacher's logits; once per step, after the loss.
+    pub fn commit(&mut self, teacher_mean: &Tensor) -> Result<()> {
+        self.center.update(teacher_mean)
     }
 
     /// The centre, `[1, K]`.
@@ -78,15 +112,5 @@ impl Dino {
     /// The centre, to be restored when a run is resumed.
     pub fn center_mut(&mut self) -> &mut Center {
         &mut self.center
-    }
-
-    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views. `ln K` means that
-    /// it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
-    pub fn teacher_entropy(&self, teacher: &Tensor, teacher_temp: f64) -> Result<f64> {
-        let (_, b, k) = teacher.dims3()?;
-        let rows = teacher.narrow(0, 0, self.globals)?.reshape((self.globals * b, k))?;
-        let p = self.center.sharpen(&rows, teacher_temp)?;
-        let plogp = (&p * (&p + 1e-12)?.log()?)?;
-        plogp.sum(1)?.mean_all()?.neg()?.to_dtype(DType::F64)?.to_scalar()
     }
 }

@@ -3,7 +3,7 @@
 use crate::batch_norm::BatchNorm;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{VarBuilder, init};
-use selfpatch_nn::{Linear, normalize, ops, torch_default};
+use selfpatch_nn::{Linear, ops, torch_default};
 use serde::{Deserialize, Serialize};
 
 /// Shape of a [`ProjectionHead`].
@@ -83,6 +83,20 @@ impl ProjectionHead {
 
     /// Logits: `[.., in_dim] -> [.., out_dim]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let rows = match shape.last_mut() {
+            Some(last) => x.reshape(((), std::mem::replace(last, self.weight_v.dim(0)?)))?,
+            None => bail!("a head needs rows"),
+        };
+        self.logits(&self.embed(&rows)?)?.reshape(shape)
+    }
+
+    /// All but the prototypes: `[R, in_dim] -> [R, bottleneck_dim]`, rows of unit length.
+    pub fn embed(&self, x: &Tensor) -> Result<Tensor> {
+        if self.layers.iter().all(|(_, norm)| norm.is_none()) {
+            let layers: Vec<Linear> = self.layers.iter().map(|(linear, _)| linear.clone()).collect();
+            return ops::normalize(&ops::mlp(x, &layers)?);
+        }
         let mut x = x.clone();
         for (i, (linear, norm)) in self.layers.iter().enumerate() {
             x = linear.forward(&x)?;
@@ -93,6 +107,21 @@ impl ProjectionHead {
                 x = ops::gelu(&x)?;
             }
         }
-        ops::linear(&normalize(&x)?, &ops::weight_norm(&self.weight_v, &self.weight_g)?, None)
+        ops::normalize(&x)
+    }
+
+    /// Number of prototypes.
+    pub fn prototypes(&self) -> usize {
+        self.weight_v.dims()[0]
+    }
+
+    /// The prototypes alone, which are linear: `[R, bottleneck_dim] -> [R, out_dim]`.
+    pub fn logits(&self, embedded: &Tensor) -> Result<Tensor> {
+        ops::prototypes(embedded, &self.weight_v, &self.weight_g)
+    }
+
+    /// The same head, its prototypes out of reach of gradients.
+    pub fn with_frozen_prototypes(&self) -> Self {
+        Self { weight_g: self.weight_g.detach(), weight_v: self.weight_v.detach(), ..self.clone() }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Center;
 use candle_core::{DType, Device, Result, Tensor, bail};
-use selfpatch_nn::ops;
+use selfpatch_nn::ops::{self, Temperatures};
 
 /// Consecutive rows of a batch of patches that belong to crops of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,15 @@ pub struct CropGroup {
     pub crops: usize,
     /// Rows per crop: images times patches per image.
     pub rows: usize,
+}
+
+/// What one call of [`PatchLoss::loss`] gives.
+#[derive(Clone, Debug)]
+pub struct PatchTerm {
+    /// A scalar, with gradient to the student's logits.
+    pub loss: Tensor,
+    /// Mean of the teacher's rows, `[1, P]`: what moves the centre.
+    pub teacher_mean: Tensor,
 }
 
 /// Cross-entropy between each aggregated teacher patch and the student patch at the same place of
@@ -30,24 +39,30 @@ impl PatchLoss {
 
     /// Mean over crops of the mean over a crop's rows (QUIRKS 9): crops weigh the same whatever
     /// their number of patches. `student`, `teacher` `[R, P]` logits, crops in the order of `groups`.
-    pub fn loss(&self, student: &Tensor, teacher: &Tensor, groups: &[CropGroup], teacher_temp: f64) -> Result<Tensor> {
+    pub fn loss(
+        &self,
+        student: &Tensor,
+        teacher: &Tensor,
+        groups: &[CropGroup],
+        teacher_temp: f64,
+    ) -> Result<PatchTerm> {
         let rows: usize = groups.iter().map(|g| g.crops * g.rows).sum();
         if student.dims() != teacher.dims() || student.dim(0)? != rows {
             bail!("patch logits {:?} and {:?} do not fit {rows} rows of crops", student.dims(), teacher.dims())
         }
-        let targets = self.center.sharpen(teacher, teacher_temp)?;
-        let losses = ops::soft_cross_entropy(student, &targets, self.student_temp)?;
         let crops: usize = groups.iter().map(|g| g.crops).sum();
         let weights: Vec<f64> =
             groups.iter().flat_map(|g| std::iter::repeat_n(1. / (crops * g.rows) as f64, g.crops * g.rows)).collect();
-        let weights = Tensor::from_vec(weights, rows, student.device())?.to_dtype(student.dtype())?;
-        (losses * weights)?.sum_all()
+        let temperatures = Temperatures { student: self.student_temp, teacher: teacher_temp };
+        let center = self.center.value();
+        let (loss, teacher_mean) = ops::matched_cross_entropy(student, teacher, center, &weights, temperatures)?;
+        Ok(PatchTerm { loss, teacher_mean })
     }
 
-    /// Moves the centre by the mean over all tokens of all crops, `teacher [R, P]` (QUIRKS 10: here
-    /// crops weigh by their number of patches); once per step, after the loss.
-    pub fn commit(&mut self, teacher: &Tensor) -> Result<()> {
-        self.center.update(teacher)
+    /// Moves the centre by the mean over all tokens of all crops (QUIRKS 10: here crops weigh by their
+    /// number of patches); once per step, after the loss.
+    pub fn commit(&mut self, teacher_mean: &Tensor) -> Result<()> {
+        self.center.update(teacher_mean)
     }
 
     /// The centre, `[1, P]`.

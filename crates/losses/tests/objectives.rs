@@ -1,7 +1,7 @@
 //! The objectives against their definitions, written out pair by pair in f64.
 
 use selfpatch_losses::candle_core::{DType, Device, Result, Tensor, Var};
-use selfpatch_losses::{CropGroup, Dino, HeadConfig, PatchLoss, ProjectionHead};
+use selfpatch_losses::{CropGroup, Dino, HeadConfig, PatchLoss, ProjectionHead, TeacherViews};
 use selfpatch_nn::Params;
 use selfpatch_nn::random::normal;
 
@@ -27,7 +27,8 @@ fn dino_is_the_mean_over_pairs_of_different_views() -> Result<()> {
     let (student, teacher, center) = (random(1, &[views, b, k])?, random(2, &[views, b, k])?, random(3, &[1, k])?);
     let mut dino = Dino::new(k, 0.9, DType::F64, &Device::Cpu)?;
     dino.center_mut().set(&center)?;
-    let got = dino.loss(&student, &teacher, 0.04)?.to_scalar::<f64>()?;
+    let term = dino.loss(&student, &TeacherViews::of(&teacher, 2)?, 0.04)?;
+    let got = term.loss.to_scalar::<f64>()?;
 
     let (s, t) = (student.to_vec3::<f64>()?, teacher.to_vec3::<f64>()?);
     let c = center.flatten_all()?.to_vec1::<f64>()?;
@@ -43,7 +44,7 @@ fn dino_is_the_mean_over_pairs_of_different_views() -> Result<()> {
     assert_eq!(pairs, 8);
     assert!((got - sum / pairs as f64).abs() < 1e-10, "{got} {}", sum / pairs as f64);
 
-    dino.commit(&teacher)?;
+    dino.commit(&term.teacher_mean)?;
     let moved = dino.center().value().flatten_all()?.to_vec1::<f64>()?;
     for (j, moved) in moved.iter().enumerate() {
         let mean = t.iter().flatten().map(|row| row[j]).sum::<f64>() / (views * b) as f64;
@@ -57,7 +58,7 @@ fn crops_weigh_the_same_whatever_their_patches() -> Result<()> {
     let groups = [CropGroup { crops: 2, rows: 6 }, CropGroup { crops: 3, rows: 2 }];
     let (student, teacher) = (random(4, &[18, 4])?, random(5, &[18, 4])?);
     let patch = PatchLoss::new(4, 0.9, DType::F64, &Device::Cpu)?;
-    let got = patch.loss(&student, &teacher, &groups, 0.05)?.to_scalar::<f64>()?;
+    let got = patch.loss(&student, &teacher, &groups, 0.05)?.loss.to_scalar::<f64>()?;
     let (s, t) = (student.to_vec2::<f64>()?, teacher.to_vec2::<f64>()?);
     let row = |r: usize| cross_entropy(&softmax(&t[r], &[0.; 4], 0.05), &s[r]);
     let crop = |from: usize, rows: usize| (from..from + rows).map(row).sum::<f64>() / rows as f64;
@@ -71,7 +72,7 @@ fn crops_weigh_the_same_whatever_their_patches() -> Result<()> {
 fn teachers_get_no_gradient() -> Result<()> {
     let (student, teacher) = (Var::from_tensor(&random(6, &[3, 2, 5])?)?, Var::from_tensor(&random(7, &[3, 2, 5])?)?);
     let dino = Dino::new(5, 0.9, DType::F64, &Device::Cpu)?;
-    let grads = dino.loss(student.as_tensor(), teacher.as_tensor(), 0.04)?.backward()?;
+    let grads = dino.loss(student.as_tensor(), &TeacherViews::of(teacher.as_tensor(), 2)?, 0.04)?.loss.backward()?;
     assert!(grads.get(&student).is_some() && grads.get(&teacher).is_none());
     Ok(())
 }

@@ -3,8 +3,7 @@
 use crate::Neighbours;
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
-use selfpatch_nn::normalize;
-use selfpatch_nn::ops::dot;
+use selfpatch_nn::ops::{dot, normalize};
 
 /// The positives of every patch.
 #[derive(Clone, Debug)]

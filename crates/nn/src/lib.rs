@@ -18,7 +18,7 @@
 //! let layer = Linear::new(8, 4, vb.pp("fc"))?;
 //! let x = Tensor::randn(0f32, 1f32, (2, 3, 8), &Device::Cpu)?;
 //! let loss = ops::gelu(&layer.forward(&x)?)?.sqr()?.sum_all()?;
-//! let grads = loss.backward()?;
+//! let grads = selfpatch_nn::backward(&loss)?;
 //! for (name, var) in params.iter() {
 //!     assert!(grads.get(&var).is_some(), "{name} got no gradient");
 //! }
@@ -29,13 +29,18 @@
 pub use candle_core;
 pub use candle_nn;
 
+mod gradients;
+mod kernel;
 mod layers;
 pub mod ops;
 mod params;
 pub mod random;
+mod sequences;
 #[cfg(test)]
 mod testing;
 pub mod weights;
 
-pub use layers::{LayerNorm, Linear, Mlp, WEIGHT_INIT, drop_path, drop_path_rates, normalize, torch_default};
+pub use gradients::backward;
+pub use layers::{Block, ClassBlock, LayerNorm, Linear, Mlp, Survival, WEIGHT_INIT, drop_path_rates, torch_default};
 pub use params::{Params, is_buffer};
+pub use sequences::Sequences;

@@ -64,3 +64,55 @@ pub(crate) fn finite_differences(shape: &[usize], f: impl Fn(&Tensor) -> Result<
     }
     Ok(())
 }
+
+/// A fused op with parameters of its own, and its reference.
+pub(crate) struct Case<'a, B, F, R> {
+    /// Shapes of the inputs.
+    pub inputs: &'a [&'a [usize]],
+    /// Makes the parameters.
+    pub build: B,
+    pub fused: F,
+    pub reference: R,
+}
+
+/// Value and gradients, to the inputs and to all parameters, of `fused` in f32 against `reference` in
+/// f64, on random inputs and parameters moved away from their initial values: at most 1e-5 of the
+/// largest element // f32 sums over up to a few hundred terms.
+pub(crate) fn equal_with_parameters<P>(
+    case: Case<
+        impl Fn(candle_nn::VarBuilder) -> Result<P>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+    >,
+) -> Result<()> {
+    let run = |dtype: DType, f: &dyn Fn(&[Tensor], &P) -> Result<Tensor>| -> Result<Vec<Tensor>> {
+        let params = crate::Params::trainable(1);
+        let built = (case.build)(params.builder(dtype, &Device::Cpu))?;
+        for (i, (_, var)) in params.iter().enumerate() {
+            let noise = (normal(100 + i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?;
+            var.set(&(var.as_tensor() + noise)?.detach())?;
+        }
+        let inputs =
+            case.inputs.iter().zip(1..).map(|(&shape, seed)| Var::from_tensor(&normal(seed, shape)?.to_dtype(dtype)?));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
+        let y = f(&tensors, &built)?;
+        let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(dtype)?;
+        let grads = crate::backward(&(&y * weights)?.sum_all()?)?;
+        let mut all = vec![y.to_dtype(DType::F64)?];
+        for var in inputs.into_iter().chain(params.iter().map(|(_, var)| var)) {
+            let Some(gradient) = grads.get(&var) else { candle_core::bail!("{:?} got no gradient", var.dims()) };
+            all.push(gradient.to_dtype(DType::F64)?);
+        }
+        Ok(all)
+    };
+    let (got, want) = (run(DType::F32, &case.fused)?, run(DType::F64, &case.reference)?);
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert_eq!(got.dims(), want.dims());
+        let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+        assert!(error <= 1e-5 * size, "{:?}, tensor {i}: error {error:e} of {size:e}", case.inputs);
+    }
+    Ok(())
+}

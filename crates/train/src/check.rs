@@ -177,6 +177,7 @@ impl Config {
         for (name, value) in [
             ("optim.batch_size", o.batch_size),
             ("optim.epochs", o.epochs),
+            ("optim.accumulate", o.accumulate),
             ("optim.max_steps", o.max_steps.unwrap_or(1)),
             ("checkpoint.every_epochs", self.checkpoint.every_epochs),
             ("checkpoint.keep", self.checkpoint.keep),
@@ -190,6 +191,14 @@ impl Config {
             if value == 0 {
                 return Err(field(name, "must be at least 1".into()));
             }
+        }
+        if o.accumulate > o.batch_size {
+            let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);
+            return Err(field("optim.accumulate", reason));
+        }
+        if o.accumulate > 1 && self.head.use_bn_in_head {
+            let reason = "batch norm in the heads (head.use_bn_in_head) would see parts of a batch; use 1".into();
+            return Err(field("optim.accumulate", reason));
         }
         for (name, value, most) in [
             ("optim.batch_size", o.batch_size, 1 << 16),

@@ -186,9 +186,25 @@ pub struct Optim {
     pub freeze_last_layer: usize,
     /// Momentum of the teacher at the start; it ends at 1.
     pub momentum_teacher: f64,
+    /// Parts in which the images of a step are taken, to save memory (`--accumulate`); the result is
+    /// that of all at once, up to rounding.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
+    /// Compute activations a second time for the backward pass instead of keeping them: less memory,
+    /// about a quarter more time; the result is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Stop after this many steps, the schedules unchanged; absent: all epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 /// When to save and how much to keep.
@@ -304,6 +320,8 @@ fn paper() -> Config {
             clip_grad: 3.0,
             freeze_last_layer: 1,
             momentum_teacher: 0.996,
+            accumulate: 1,
+            recompute: false,
             max_steps: None,
         },
         checkpoint: Checkpointing { every_epochs: 1, keep: 3 },

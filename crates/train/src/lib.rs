@@ -38,7 +38,7 @@ pub mod telemetry;
 
 pub use config::{Config, Preset};
 pub use error::Error;
-pub use network::{Logits, Network, NetworkConfig, Target};
+pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
 pub use run::{Event, Summary, run};
-pub use step::{Hyper, Loss, Settings, StepReport, Trainer};
+pub use step::{Hyper, Loss, Means, Settings, StepReport, Trainer};

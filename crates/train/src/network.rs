@@ -4,9 +4,10 @@ use crate::{Config, Error};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::{Aggregator, AggregatorConfig, mean_of_positives};
-use selfpatch_losses::{HeadConfig, ProjectionHead};
+use selfpatch_losses::{HeadConfig, ProjectionHead, TeacherViews};
 use selfpatch_matching::{Neighbours, positives};
-use selfpatch_vit::{DropPath, Vit, VitConfig};
+use selfpatch_nn::Sequences;
+use selfpatch_vit::{Pass, Patches, Vit, VitConfig};
 
 /// Shapes of a network.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ pub struct Network {
     patch_head: Option<ProjectionHead>,
 }
 
-/// Logits of one network for all crops of a batch.
+/// The student's logits for all crops of a batch.
 #[derive(Clone, Debug)]
 pub struct Logits {
     /// `[V, B, K]`, views in crop order.
@@ -52,6 +53,20 @@ pub struct Logits {
     /// `[R, P]`, rows by crop, image, patch; `None` without a patch head.
     pub patch: Option<Tensor>,
 }
+
+/// The teacher's logits for a batch.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// For the image objective.
+    pub class: TeacherViews,
+    /// What the class prototypes multiply, of all views, `[V * B, b]`.
+    pub embedded: Tensor,
+    /// `[R, P]`, rows by crop, image, patch; `None` without a patch head.
+    pub patch: Option<Tensor>,
+}
+
+/// Logits up to which those of all views are computed, not the sum of the local ones.
+const SMALL_PRODUCT: usize = 4096;
 
 /// How the targets of the patch objective are made on the grid of one crop size.
 #[derive(Clone, Debug)]
@@ -79,52 +94,83 @@ impl Network {
         })
     }
 
-    /// The student's side. `crops`: one `[V_g * B, 3, S, S]` per crop size. Its patches bypass the
-    /// aggregation: only the final norm touches them (QUIRKS 5).
-    pub fn student(&self, crops: &[Tensor], images: usize, mut drop: Option<DropPath>) -> Result<Logits> {
-        self.logits(crops, images, |_, x| {
-            let tokens = match &mut drop {
-                Some(d) => self.backbone.forward_train(x, DropPath { rate: d.rate, rng: &mut *d.rng })?,
-                None => self.backbone.forward(x)?,
-            };
-            let patches = self.aggregator.norm(&tokens)?;
-            Ok((tokens, patches))
-        })
-    }
-
-    /// The teacher's side: targets for the patches of **all** crops (QUIRKS 8), each from its own
-    /// crop; `targets`: one per crop size.
-    pub fn teacher(&self, crops: &[Tensor], images: usize, targets: &[Target]) -> Result<Logits> {
-        self.logits(crops, images, |i, x| {
-            let tokens = self.backbone.forward(x)?;
-            let patches = match &targets[i] {
-                Target::ClassAttention(near, k) => self.aggregator.patches(&tokens, &positives(&tokens, near, *k)?)?,
-                Target::Mean(near, k) => {
-                    self.aggregator.norm(&mean_of_positives(&tokens, &positives(&tokens, near, *k)?)?)?
-                }
-                Target::Own => self.aggregator.norm(&tokens)?,
-            };
-            Ok((tokens, patches))
-        })
-    }
-
-    fn logits(
-        &self,
-        crops: &[Tensor],
-        images: usize,
-        mut branch: impl FnMut(usize, &Tensor) -> Result<(Tensor, Tensor)>,
-    ) -> Result<Logits> {
-        let (mut class, mut patch) = (Vec::new(), Vec::new());
-        for (i, x) in crops.iter().enumerate() {
-            let (tokens, patches) = branch(i, x)?;
-            class.push(self.aggregator.image(&tokens)?);
-            patch.push(patches.flatten(0, 1)?);
-        }
-        let class = self.class_head.forward(&Tensor::cat(&class, 0)?)?;
+    /// The student's side: all crops. Its patches bypass the aggregation: only the final norm touches
+    /// them (QUIRKS 5).
+    pub fn student(&self, patches: &Patches, images: usize, pass: &Pass) -> Result<Logits> {
+        let (tokens, sequences) = self.backbone.packed(patches, pass)?;
+        let class = self.class_head.forward(&self.aggregator.images(&tokens, &sequences)?)?;
         let (rows, k) = class.dims2()?;
-        Ok(Logits {
-            class: class.reshape((rows / images, images, k))?,
-            patch: self.patch_head.as_ref().map(|head| head.forward(&Tensor::cat(&patch, 0)?)).transpose()?,
-        })
+        let patch = match &self.patch_head {
+            Some(head) => Some(head.forward(&self.aggregator.norm(&tokens)?)?),
+            None => None,
+        };
+        Ok(Logits { class: class.reshape((rows / images, images, k))?, patch })
+    }
+
+    /// The teacher's side: class logits of the first `globals` views, and targets for the patches of
+    /// **all** crops (QUIRKS 8), each from its own crop; `targets`: one per crop size.
+    pub fn teacher(&self, patches: &Patches, images: usize, globals: usize, targets: &[Target]) -> Result<Targets> {
+        let (tokens, sequences) = self.backbone.packed(patches, &Pass::default())?;
+        let embedded = self.class_head.embed(&self.aggregator.images(&tokens, &sequences)?)?;
+        let (count, used) = (embedded.dim(0)?, globals * images);
+        // Small products save nothing and round in another way than the student's do.
+        let summed = count > used && (used + 1) * self.class_head.prototypes() > SMALL_PRODUCT;
+        let rows = match summed {
+            true => {
+                let others = embedded.narrow(0, used, count - used)?.sum_keepdim(0)?;
+                Tensor::cat(&[&embedded.narrow(0, 0, used)?, &others], 0)?
+            }
+            false => embedded.clone(),
+        };
+        let logits = self.class_head.logits(&rows)?;
+        let k = logits.dim(1)?;
+        let others = || {
+            Ok::<_, candle_core::Error>((logits.narrow(0, used, rows.dim(0)? - used)?.sum_keepdim(0)?, count - used))
+        };
+        let others = (count > used).then(others);
+        let class = TeacherViews {
+            globals: logits.narrow(0, 0, used)?.reshape((globals, images, k))?,
+            others: others.transpose()?,
+        };
+        let patch = match &self.patch_head {
+            Some(head) => Some(head.forward(&self.targets(&tokens, patches, targets)?)?),
+            None => None,
+        };
+        Ok(Targets { class, embedded, patch })
+    }
+
+    /// The teacher's class logits of all views, `[V, B, K]`: more than the losses need.
+    pub fn all_class_logits(&self, teacher: &Targets, images: usize) -> Result<Tensor> {
+        let logits = self.class_head.logits(&teacher.embedded)?;
+        let (rows, k) = logits.dims2()?;
+        logits.reshape((rows / images, images, k))
+    }
+
+    /// What the patch head of the teacher is given: `tokens [T, D]` -> `[T, D]`.
+    fn targets(&self, tokens: &Tensor, patches: &Patches, targets: &[Target]) -> Result<Tensor> {
+        let dim = tokens.dim(1)?;
+        let mut first = 0;
+        let pooled = patches.groups().iter().zip(targets).map(|(group, target)| {
+            let n = group.rows * group.cols;
+            let tokens = tokens.narrow(0, first, group.count * n)?.reshape((group.count, n, dim))?;
+            first += group.count * n;
+            match target {
+                Target::ClassAttention(near, k) => self.aggregator.patches(&tokens, &positives(&tokens, near, *k)?),
+                Target::Mean(near, k) => {
+                    self.aggregator.norm(&mean_of_positives(&tokens, &positives(&tokens, near, *k)?)?)
+                }
+                Target::Own => self.aggregator.norm(&tokens),
+            }
+        });
+        Sequences::join(&pooled.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The same network, its prototypes out of reach of gradients.
+    pub fn with_frozen_prototypes(&self) -> Self {
+        Self {
+            class_head: self.class_head.with_frozen_prototypes(),
+            patch_head: self.patch_head.as_ref().map(ProjectionHead::with_frozen_prototypes),
+            ..self.clone()
+        }
     }
 }

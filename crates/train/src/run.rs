@@ -204,6 +204,7 @@ fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Er
             saved.checkpoint = config.checkpoint.clone();
             saved.output_dir = config.output_dir.clone();
             saved.optim.max_steps = config.optim.max_steps;
+            saved.optim.recompute = config.optim.recompute;
             let differences = saved.differences(config)?;
             if !differences.is_empty() {
                 return Err(Error::OtherRun { path: folder.into(), differences: differences.join(", ") });

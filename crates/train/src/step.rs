@@ -1,14 +1,16 @@
 //! One training step: teacher, student, loss, gradients, optimiser, average.
 
-use crate::network::{Logits, Network, NetworkConfig, Target};
+use crate::network::{Logits, Network, NetworkConfig, Target, Targets};
 use crate::{Config, Error};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use selfpatch_losses::{CropGroup, Dino, PatchLoss};
-use selfpatch_nn::Params;
+use selfpatch_nn::ops::{Activations, Survivals};
 use selfpatch_nn::random::{Purpose, stream};
+use selfpatch_nn::{Params, Survival, backward};
 use selfpatch_optim::{Algorithm, Optimizer, clip_per_tensor, ema};
-use selfpatch_vit::DropPath;
+use selfpatch_vit::{Group, Pass, Patches};
+use std::ops::Range;
 
 /// What changes from step to step.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,10 @@ pub struct Settings {
     pub drop_path_rate: f64,
     /// Which optimiser.
     pub algorithm: Algorithm,
+    /// Parts in which the images of a step are taken; 1 for all at once.
+    pub accumulate: usize,
+    /// What is kept for the backward pass.
+    pub activations: Activations,
     /// Seed of initial weights and stochastic depth.
     pub seed: u64,
 }
@@ -74,6 +80,11 @@ impl Settings {
             clip: config.optim.clip_grad,
             drop_path_rate: config.model.drop_path_rate,
             algorithm: config.algorithm(),
+            accumulate: config.optim.accumulate,
+            activations: match config.optim.recompute {
+                true => Activations::Recompute,
+                false => Activations::Keep,
+            },
             seed: config.seed,
         })
     }
@@ -96,13 +107,25 @@ pub struct Trainer {
     pub optimizer: Optimizer,
 }
 
-/// Losses of one step, still in the graph.
+/// Losses of one batch, still in the graph.
 pub struct Loss {
     /// image + lambda * patch.
     pub total: Tensor,
     /// DINO's loss.
     pub class: Tensor,
     /// The patch loss; `None` without a patch head.
+    pub patch: Option<Tensor>,
+    /// What the centres are moved by.
+    pub means: Means,
+    /// Mean entropy of the teacher's class outputs, in nats.
+    pub teacher_entropy: f64,
+}
+
+/// Means of the teacher's rows, which move the centres.
+pub struct Means {
+    /// `[1, K]`.
+    pub class: Tensor,
+    /// `[1, P]`; `None` without a patch head.
     pub patch: Option<Tensor>,
 }
 
@@ -133,6 +156,9 @@ impl Trainer {
     /// The whole step. `crops`: one `[V_g * B, 3, S, S]` per crop size, views first; `step` counts
     /// from 0 and seeds the stochastic depth.
     ///
+    /// With [`Settings::accumulate`] above 1 the images are taken in that many parts, one after the
+    /// other; gradients, losses and centres come out as those of the whole batch, up to rounding.
+    ///
     /// A loss or gradient that is not finite is an error and changes nothing.
     pub fn step(
         &mut self,
@@ -141,63 +167,125 @@ impl Trainer {
         step: usize,
         hyper: &Hyper,
     ) -> std::result::Result<StepReport, Error> {
-        let teacher = self.teacher_logits(crops, images)?;
-        let student = self.student_logits(crops, images, step)?;
-        let loss = self.loss(&student, &teacher, crops, images, hyper)?;
-        let losses = loss.values()?;
-        if losses.iter().any(|l| !l.is_finite()) {
-            return Err(Error::NotFinite { step, class: losses[1], patch: losses[2] });
+        // On a thread of the pool, so that its parallel loops need no hand-over.
+        rayon::scope(|_| self.step_on_pool(crops, images, step, hyper))
+    }
+
+    fn step_on_pool(
+        &mut self,
+        crops: &[Tensor],
+        images: usize,
+        step: usize,
+        hyper: &Hyper,
+    ) -> std::result::Result<StepReport, Error> {
+        let depth = self.survivals(crops, step)?;
+        let (mut all, mut sum): (Option<GradStore>, Option<(Means, StepReport)>) = (None, None);
+        for part in parts(images, self.settings.accumulate) {
+            let share = part.len() as f64 / images as f64;
+            let n = part.len();
+            let crops = crops.iter().map(|x| images_of(x, images, &part)).collect::<Result<Vec<_>>>()?;
+            let patches = self.student.backbone.patches(&crops)?;
+            let survivals = depth.as_ref().map(|depth| survivals_of(depth, images, &part));
+            let teacher = self.teacher_targets(&patches, n)?;
+            let pass = Pass { survivals, activations: self.settings.activations };
+            let student = self.student_logits(&patches, n, &pass, hyper.freeze_last_layer)?;
+            let loss = self.loss(&student, &teacher, &patches, n, hyper)?;
+            drop((student, teacher, patches));
+            let losses = loss.values()?;
+            if losses.iter().any(|l| !l.is_finite()) {
+                return Err(Error::NotFinite { step, class: losses[1], patch: losses[2] });
+            }
+            let total = if share == 1. { loss.total.clone() } else { (&loss.total * share)? };
+            let report = StepReport { losses, teacher_entropy: loss.teacher_entropy };
+            let grads = backward(&total)?;
+            all = Some(match all {
+                None => grads,
+                Some(sum) => self.added(sum, grads)?,
+            });
+            sum = Some(added_share(sum, loss.means, report, share)?);
         }
-        let mut grads = loss.total.backward()?;
-        let teacher_entropy = self.image.teacher_entropy(&teacher.class, hyper.teacher_temp)?;
+        let (Some(mut grads), Some((means, report))) = (all, sum) else {
+            return Err(candle_core::Error::Msg("a training step needs at least one image".into()).into());
+        };
         self.update(&mut grads, hyper)?;
-        self.commit(&teacher)?;
-        Ok(StepReport { losses, teacher_entropy })
+        self.commit(&means)?;
+        Ok(report)
+    }
+
+    /// Which crops of this step keep which residual branch.
+    fn survivals(&self, crops: &[Tensor], step: usize) -> Result<Option<Survivals>> {
+        let rate = self.settings.drop_path_rate;
+        if rate <= 0. {
+            return Ok(None);
+        }
+        let mut rng = stream(self.settings.seed, Purpose::DropPath, step as u64, 0);
+        let groups = crops.iter().map(|x| x.dim(0)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(self.student.backbone.stochastic_depth(rate, &groups, &mut rng)))
     }
 
     /// The teacher's logits: all crops, patch branch on.
-    pub fn teacher_logits(&self, crops: &[Tensor], images: usize) -> Result<Logits> {
-        self.teacher.teacher(crops, images, &self.settings.targets)
+    pub fn teacher_targets(&self, patches: &Patches, images: usize) -> Result<Targets> {
+        self.teacher.teacher(patches, images, self.image.globals, &self.settings.targets)
     }
 
-    /// The student's logits: all crops.
-    pub fn student_logits(&self, crops: &[Tensor], images: usize, step: usize) -> Result<Logits> {
-        let mut rng = stream(self.settings.seed, Purpose::DropPath, step as u64, 0);
-        let rate = self.settings.drop_path_rate;
-        self.student.student(crops, images, (rate > 0.).then_some(DropPath { rate, rng: &mut rng }))
+    /// The teacher's network.
+    pub fn teacher(&self) -> &Network {
+        &self.teacher
+    }
+
+    /// The student's logits: all crops. `frozen` keeps gradients from the prototypes.
+    pub fn student_logits(&self, patches: &Patches, images: usize, pass: &Pass, frozen: bool) -> Result<Logits> {
+        match frozen {
+            true => self.student.with_frozen_prototypes().student(patches, images, pass),
+            false => self.student.student(patches, images, pass),
+        }
     }
 
     /// Image loss + lambda x patch loss, with the centres before this step.
     pub fn loss(
         &self,
         student: &Logits,
-        teacher: &Logits,
-        crops: &[Tensor],
+        teacher: &Targets,
+        patches: &Patches,
         images: usize,
         hyper: &Hyper,
     ) -> Result<Loss> {
         let class = self.image.loss(&student.class, &teacher.class, hyper.teacher_temp)?;
-        let (Some(s), Some(t)) = (&student.patch, &teacher.patch) else {
-            return Ok(Loss { total: class.clone(), class, patch: None });
+        let (total, patch) = match (&student.patch, &teacher.patch) {
+            (Some(s), Some(t)) => {
+                let group = |g: &Group| CropGroup { crops: g.count / images, rows: images * g.rows * g.cols };
+                let groups: Vec<CropGroup> = patches.groups().iter().map(group).collect();
+                let patch = self.patch.loss(s, t, &groups, hyper.patch_teacher_temp)?;
+                ((&class.loss + (&patch.loss * self.settings.lambda)?)?, Some(patch))
+            }
+            _ => (class.loss.clone(), None),
         };
-        let groups = crops.iter().map(|x| self.group(x, images)).collect::<Result<Vec<_>>>()?;
-        let patch = self.patch.loss(s, t, &groups, hyper.patch_teacher_temp)?;
-        Ok(Loss { total: (&class + (&patch * self.settings.lambda)?)?, class, patch: Some(patch) })
-    }
-
-    fn group(&self, crops: &Tensor, images: usize) -> Result<CropGroup> {
-        let (n, _, height, width) = crops.dims4()?;
-        let (rows, cols) = self.settings.network.vit.grid(height, width)?;
-        Ok(CropGroup { crops: n / images, rows: images * rows * cols })
+        let (patch, patch_mean) = patch.map(|p| (p.loss, p.teacher_mean)).unzip();
+        let means = Means { class: class.teacher_mean, patch: patch_mean };
+        Ok(Loss { total, class: class.loss, patch, means, teacher_entropy: class.teacher_entropy })
     }
 
     /// Moves both centres, after the loss.
-    pub fn commit(&mut self, teacher: &Logits) -> Result<()> {
-        self.image.commit(&teacher.class)?;
-        match &teacher.patch {
+    pub fn commit(&mut self, means: &Means) -> Result<()> {
+        self.image.commit(&means.class)?;
+        match &means.patch {
             Some(patch) => self.patch.commit(patch),
             None => Ok(()),
         }
+    }
+
+    /// The sum of two parts' gradients.
+    fn added(&self, mut sum: GradStore, mut more: GradStore) -> Result<GradStore> {
+        for (_, var) in self.student_params.iter() {
+            if let Some(gradient) = more.remove(&var) {
+                let gradient = match sum.remove(&var) {
+                    Some(before) => (before + gradient)?,
+                    None => gradient,
+                };
+                sum.insert(&var, gradient);
+            }
+        }
+        Ok(sum)
     }
 
     /// Clips each gradient, drops those of frozen prototypes, steps the optimiser, then moves the
@@ -219,6 +307,57 @@ impl Trainer {
         ema(&self.teacher_params, &self.student_params, hyper.momentum)?;
         Ok(norms)
     }
+}
+
+/// `images` in `count` runs of nearly equal length.
+fn parts(images: usize, count: usize) -> Vec<Range<usize>> {
+    let count = count.max(1).min(images);
+    (0..count).map(|i| i * images / count..(i + 1) * images / count).collect()
+}
+
+/// Some images of crops `[V * B, ..]`, views first.
+fn images_of(crops: &Tensor, images: usize, part: &Range<usize>) -> Result<Tensor> {
+    if part.len() == images {
+        return Ok(crops.clone());
+    }
+    let (n, c, h, w) = crops.dims4()?;
+    let views = n / images;
+    let part = crops.reshape((views, images, c, h, w))?.narrow(1, part.start, part.len())?;
+    let n = part.dim(0)? * part.dim(1)?;
+    part.contiguous()?.reshape((n, c, h, w))
+}
+
+/// The draws of some images.
+fn survivals_of(all: &Survivals, images: usize, part: &Range<usize>) -> Survivals {
+    let pick = |survival: &Survival| {
+        let alive = survival.alive.iter().enumerate().filter(|(i, _)| part.contains(&(i % images))).map(|(_, a)| *a);
+        Survival { alive: alive.collect(), scale: survival.scale }
+    };
+    all.iter().map(|branches| branches.each_ref().map(|b| b.as_ref().map(pick))).collect()
+}
+
+/// Adds one part's means and numbers, weighted by its share of the images.
+fn added_share(
+    sum: Option<(Means, StepReport)>,
+    means: Means,
+    report: StepReport,
+    share: f64,
+) -> Result<(Means, StepReport)> {
+    if share == 1. {
+        return Ok((means, report));
+    }
+    let scaled = |t: Tensor| t * share;
+    let means = Means { class: scaled(means.class)?, patch: means.patch.map(scaled).transpose()? };
+    let report =
+        StepReport { losses: report.losses.map(|l| l * share), teacher_entropy: report.teacher_entropy * share };
+    let Some((before, numbers)) = sum else { return Ok((means, report)) };
+    let patch = match (before.patch, means.patch) {
+        (Some(a), Some(b)) => Some((a + b)?),
+        _ => None,
+    };
+    let losses = std::array::from_fn(|i| numbers.losses[i] + report.losses[i]);
+    let teacher_entropy = numbers.teacher_entropy + report.teacher_entropy;
+    Ok((Means { class: (before.class + means.class)?, patch }, StepReport { losses, teacher_entropy }))
 }
 
 impl Loss {

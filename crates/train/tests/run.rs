@@ -1,10 +1,11 @@
 //! Whole runs of a tiny configuration: what is trained, what is left behind, what is refused.
 
 use selfpatch_nn::random::normal;
-use selfpatch_nn::weights;
+use selfpatch_nn::{backward, weights};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
 use selfpatch_train::{Error, Event, Hyper, Preset, Settings, Trainer, run};
+use selfpatch_vit::Pass;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -73,8 +74,10 @@ fn every_trainable_parameter_receives_a_gradient() -> Result<(), Error> {
             config.patch_loss.lambda = lambda;
             let trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
             let crops = crops(2);
-            let (teacher, student) = (trainer.teacher_logits(&crops, 2)?, trainer.student_logits(&crops, 2, 0)?);
-            let grads = trainer.loss(&student, &teacher, &crops, 2, &hyper())?.total.backward()?;
+            let patches = trainer.teacher().backbone.patches(&crops)?;
+            let teacher = trainer.teacher_targets(&patches, 2)?;
+            let student = trainer.student_logits(&patches, 2, &Pass::default(), false)?;
+            let grads = backward(&trainer.loss(&student, &teacher, &patches, 2, &hyper())?.total)?;
             for (name, var) in trainer.student_params.iter() {
                 let frozen = norm_last_layer && name.ends_with("weight_g");
                 let gradient = grads.get(&var);
@@ -124,6 +127,89 @@ fn frozen_prototypes_stay_as_they_are() -> Result<(), Error> {
     trainer.step(&crops, 2, 1, &hyper())?;
     assert_ne!(value(&trainer)?, before);
     assert_eq!(trainer.optimizer.steps()["c_head.last_layer.weight_v"], 1);
+    Ok(())
+}
+
+/// Losses, weights of both networks and centres after two steps.
+fn two_steps(config: &Config, images: usize) -> Result<Vec<f64>, Error> {
+    let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, &Device::Cpu)?;
+    let crops = crops(images);
+    let mut values = Vec::new();
+    for step in 0..2 {
+        let report = trainer.step(&crops, images, step, &hyper())?;
+        values.extend(report.losses);
+        values.push(report.teacher_entropy);
+    }
+    let centers = [trainer.image.center().value().clone(), trainer.patch.center().value().clone()];
+    let params = trainer.student_params.tensors().into_iter().chain(trainer.teacher_params.tensors());
+    for t in params.map(|(_, t)| t).chain(centers) {
+        values.extend(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+    }
+    Ok(values)
+}
+
+#[test]
+fn accumulated_parts_equal_the_whole_batch() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.optim.batch_size = 5;
+    let whole = two_steps(&config, 5)?;
+    for parts in [2, 3, 5] {
+        config.optim.accumulate = parts;
+        for (a, b) in whole.iter().zip(two_steps(&config, 5)?) {
+            // Adam turns rounding noise of near-zero gradients into steps of up to lr = 1e-3.
+            assert!((a - b).abs() < 4e-3, "{parts} parts: {a} {b}");
+        }
+        let (a, b) = (&whole[..8], &two_steps(&config, 5)?[..8]);
+        for (i, (a, b)) in a.iter().zip(b).enumerate().take(4) {
+            assert!((a - b).abs() < 1e-5 * a.abs(), "{parts} parts, number {i} of the first step: {a} {b}");
+        }
+    }
+    config.head.use_bn_in_head = true;
+    let refused = config.check().unwrap_err().to_string();
+    assert!(refused.contains("optim.accumulate"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn gradients_of_parts_equal_those_of_the_whole_batch() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.optim.batch_size = 4;
+    config.optim.optimizer = Algorithm::Sgd; // the weights then move by the gradients themselves
+    config.optim.clip_grad = 0.;
+    let whole = two_steps(&config, 4)?;
+    config.optim.accumulate = 3;
+    for (a, b) in whole.iter().zip(two_steps(&config, 4)?) {
+        assert!((a - b).abs() < 1e-5 * a.abs().max(1.), "{a} {b}");
+    }
+    Ok(())
+}
+
+#[test]
+fn recomputing_changes_no_bit() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    let kept = two_steps(&config, 3)?;
+    config.optim.recompute = true;
+    assert_eq!(kept, two_steps(&config, 3)?);
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    // Wide enough for products to be divided between threads.
+    (config.model.embed_dim, config.head.hidden_dim, config.head.out_dim) = (48, 256, 3000);
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| two_steps(&config, 6))
+    };
+    let one = on(1)?;
+    for threads in [2, 3] {
+        assert!(one == on(threads)?, "{threads} threads");
+    }
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! The backbone: pixels to tokens.
 
-use crate::block::Block;
+use crate::patches::Patches;
 use crate::{VitConfig, position};
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use selfpatch_nn::{LayerNorm, WEIGHT_INIT, drop_path_rates, ops, torch_default};
+use selfpatch_nn::ops::{Activations, Survivals};
+use selfpatch_nn::{Block, LayerNorm, Sequences, Survival, WEIGHT_INIT, drop_path_rates, ops, torch_default};
 
 /// A Vision Transformer under the weight names of DINO and timm.
 #[derive(Clone, Debug)]
@@ -19,12 +21,13 @@ pub struct Vit {
     norm: Option<LayerNorm>,
 }
 
-/// Stochastic depth of one training pass: the rate of the last block and where draws come from.
-pub struct DropPath<'a> {
-    /// Rate of the last block; block `i` of `n` has `rate * i / (n - 1)`.
-    pub rate: f64,
-    /// Source of one draw per sample and residual branch.
-    pub rng: &'a mut ChaCha8Rng,
+/// How one training pass runs through the blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// Which crops keep which residual branch; see [`Vit::stochastic_depth`].
+    pub survivals: Option<Survivals>,
+    /// What is kept for the backward pass.
+    pub activations: Activations,
 }
 
 impl Vit {
@@ -42,8 +45,12 @@ impl Vit {
         let pos_embed = vb.get_with_hints((1, positions, dim), "pos_embed", WEIGHT_INIT)?;
         let patch_weight = proj.get_with_hints((dim, config.in_channels, p, p), "weight", torch_default(fan_in))?;
         let patch_bias = proj.get_with_hints(dim, "bias", torch_default(fan_in))?;
-        let blocks =
-            (0..config.depth).map(|i| Block::new(config, vb.pp(format!("blocks.{i}")))).collect::<Result<_>>()?;
+        let block = |i: usize| {
+            let hidden = config.mlp_ratio * dim;
+            let vb = vb.pp(format!("blocks.{i}"));
+            Block::new(dim, config.num_heads, hidden, config.qkv_bias, config.norm_eps, vb)
+        };
+        let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
         let norm = config.cls_and_norm.then(|| LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))).transpose()?;
         Ok(Self { config: config.clone(), patch_weight, patch_bias, cls_token, pos_embed, blocks, norm })
     }
@@ -58,21 +65,42 @@ impl Vit {
     /// `x [B, C, H, W]`, normalised -> `[B, N, D]`, or `[B, 1 + N, D]` with the class token first;
     /// patches row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut t = self.tokens(x)?;
-        for block in &self.blocks {
-            t = block.forward(&t, None)?;
-        }
-        self.finish(t)
+        let t = self.tokens(x)?;
+        self.finish(self.through(&t, &self.blocks)?)
     }
 
-    /// The same in training, with stochastic depth.
-    pub fn forward_train(&self, x: &Tensor, drop: DropPath) -> Result<Tensor> {
-        let rates = drop_path_rates(drop.rate, self.blocks.len());
-        let mut t = self.tokens(x)?;
-        for (block, rate) in self.blocks.iter().zip(rates) {
-            t = block.forward(&t, Some((rate, &mut *drop.rng)))?;
+    /// The same for crops of several sizes at once, packed: their tokens `[T, D]`, and how many belong
+    /// to each crop.
+    pub fn packed(&self, patches: &Patches, pass: &Pass) -> Result<(Tensor, Sequences)> {
+        let groups = self.embed(patches)?;
+        let sequences = self.sequences(patches);
+        let x = Sequences::join(&groups)?;
+        let t = ops::transformer(&x, &sequences, &self.blocks, pass.survivals.as_ref(), pass.activations)?;
+        Ok((self.finish(t)?, sequences))
+    }
+
+    /// How many tokens each of these crops has.
+    pub fn sequences(&self, patches: &Patches) -> Sequences {
+        let extra = usize::from(self.cls_token.is_some());
+        Sequences::new(&patches.groups().iter().map(|g| (g.count, g.rows * g.cols + extra)).collect::<Vec<_>>())
+    }
+
+    /// Draws which crops keep which residual branch: block `i` of `n` drops with probability
+    /// `rate * i / (n - 1)`. `groups`: number of crops of each size; each has its own draws, one after
+    /// the other.
+    pub fn stochastic_depth(&self, rate: f64, groups: &[usize], rng: &mut ChaCha8Rng) -> Survivals {
+        let rates = drop_path_rates(rate, self.blocks.len());
+        let mut draws: Vec<[Vec<f32>; 2]> = vec![Default::default(); rates.len()];
+        for &count in groups {
+            for (draws, _) in draws.iter_mut().zip(&rates).filter(|(_, rate)| **rate > 0.) {
+                for branch in draws {
+                    branch.extend((0..count).map(|_| rng.random::<f32>()));
+                }
+            }
         }
-        self.finish(t)
+        let survivals =
+            |(draws, rate): ([Vec<f32>; 2], f64)| draws.map(|u| (rate > 0.).then(|| Survival::new(rate, &u)));
+        draws.into_iter().zip(rates).map(survivals).collect()
     }
 
     /// Patch features only: `[B, C, H, W] -> [B, N, D]`.
@@ -88,47 +116,25 @@ impl Vit {
         if n == 0 || n > self.blocks.len() {
             bail!("intermediate layers: {n} asked for, the backbone has {} blocks", self.blocks.len())
         }
-        let first = self.blocks.len() - n;
-        let mut t = self.tokens(x)?;
-        let mut layers = Vec::with_capacity(n);
-        for (i, block) in self.blocks.iter().enumerate() {
-            t = block.forward(&t, None)?;
-            if i >= first {
-                layers.push(self.finish(t.clone())?);
-            }
-        }
-        Ok(layers)
+        let (before, last) = self.blocks.split_at(self.blocks.len() - n);
+        let mut t = self.through(&self.tokens(x)?, before)?;
+        last.iter()
+            .map(|block| {
+                t = self.through(&t, std::slice::from_ref(block))?;
+                self.finish(t.clone())
+            })
+            .collect()
     }
 
     /// Attention probabilities of the last block, `[B, heads, T, T]`; rows are queries.
     pub fn last_attention(&self, x: &Tensor) -> Result<Tensor> {
-        let mut t = self.tokens(x)?;
         let Some((last, before)) = self.blocks.split_last() else { bail!("depth: the backbone has no blocks") };
-        for block in before {
-            t = block.forward(&t, None)?;
-        }
-        last.attention(&t)
+        ops::block_attention(last, &self.through(&self.tokens(x)?, before)?)
     }
 
     /// Patches projected, positions added, class token in front: the input of the first block.
     pub fn tokens(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, channels, height, width) = x.dims4()?;
-        if channels != self.config.in_channels {
-            bail!("the backbone takes {} channels, the image has {channels}", self.config.in_channels)
-        }
-        self.config.grid(height, width)?;
-        let dim = self.config.embed_dim;
-        // Rows, columns, channels: the order in which torch's convolution sums.
-        let weight = self.patch_weight.permute([0, 2, 3, 1])?.reshape((dim, ()))?;
-        let patches = ops::linear_in_order(&self.patchify(x)?, &weight, &self.patch_bias)?;
-        let positions = self.positions(height, width)?;
-        match &self.cls_token {
-            None => patches.broadcast_add(&positions),
-            Some(cls) => {
-                let cls = cls.broadcast_as((b, 1, dim))?;
-                Tensor::cat(&[&cls, &patches], 1)?.broadcast_add(&positions)
-            }
-        }
+        Ok(self.embed(&self.patches(std::slice::from_ref(x))?)?.remove(0))
     }
 
     /// Positions added to the tokens of a `height x width` image: `[1, N, D]`, or `[1, 1 + N, D]`.
@@ -143,15 +149,39 @@ impl Vit {
         Tensor::cat(&[&cls, &position::resize(&table.contiguous()?, rows, cols, square)?], 1)
     }
 
-    /// `[B, C, H, W] -> [B, N, p*p*C]`: each patch row by row, its channels innermost.
-    fn patchify(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, c, height, width) = x.dims4()?;
+    /// Crops, one tensor `[B, C, H, W]` per size, as rows of pixels. Student and teacher can share them.
+    pub fn patches(&self, crops: &[Tensor]) -> Result<Patches> {
+        Patches::new(&self.config, crops)
+    }
+
+    /// The input of the first block, one tensor per crop size.
+    fn embed(&self, patches: &Patches) -> Result<Vec<Tensor>> {
+        let dim = self.config.embed_dim;
+        // Rows, columns, channels: the order in which torch's convolution sums.
+        let weight = self.patch_weight.permute([0, 2, 3, 1])?.reshape((dim, ()))?;
+        let rows = ops::linear_in_order(patches.rows(), &weight, &self.patch_bias)?;
         let p = self.config.patch_size;
-        let (rows, cols) = (height / p, width / p);
-        x.reshape((b, c, rows, p, cols * p))?
-            .reshape(&[b, c, rows, p, cols, p][..])?
-            .permute([0, 2, 4, 3, 5, 1])?
-            .reshape((b, rows * cols, c * p * p))
+        let mut first = 0;
+        patches
+            .groups()
+            .iter()
+            .map(|g| {
+                let n = g.rows * g.cols;
+                let mut t = rows.narrow(0, first, g.count * n)?.reshape((g.count, n, dim))?;
+                first += g.count * n;
+                if let Some(cls) = &self.cls_token {
+                    t = Tensor::cat(&[&cls.broadcast_as((g.count, 1, dim))?, &t], 1)?;
+                }
+                t.broadcast_add(&self.positions(g.rows * p, g.cols * p)?)
+            })
+            .collect()
+    }
+
+    /// `t [B, T, D]` through some blocks.
+    fn through(&self, t: &Tensor, blocks: &[Block]) -> Result<Tensor> {
+        let (b, n, _) = t.dims3()?;
+        let sequences = Sequences::new(&[(b, n)]);
+        ops::transformer(&t.flatten(0, 1)?, &sequences, blocks, None, Activations::Keep)?.reshape(t.shape())
     }
 
     fn finish(&self, t: Tensor) -> Result<Tensor> {

@@ -39,11 +39,13 @@ pub use candle_nn;
 pub use selfpatch_nn::weights::WeightsError;
 
 mod backbone;
-mod block;
 mod config;
 mod layout;
 mod load;
+mod patches;
 pub mod position;
 
-pub use backbone::{DropPath, Vit};
+pub use backbone::{Pass, Vit};
 pub use config::VitConfig;
+pub use patches::{Group, Patches};
+pub use selfpatch_nn::ops::Activations;

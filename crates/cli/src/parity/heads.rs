@@ -5,7 +5,7 @@ use super::report::{Report, Tolerance};
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
 use selfpatch_losses::{HeadConfig, ProjectionHead};
-use selfpatch_nn::Params;
+use selfpatch_nn::{Params, backward};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Shape of a head by its weights.
@@ -36,7 +36,7 @@ pub fn dino_heads(f: &Fixture, report: &mut Report) -> Result<()> {
             let rows = want("grad_in")?.dim(0)?;
             let x = Var::from_tensor(&x.narrow(0, 0, rows)?.contiguous()?)?;
             let coefficients = f.cast(&format!("{tag}/grad_coef"), dtype)?.narrow(0, 0, rows)?;
-            let grads = (head.forward(x.as_tensor())? * coefficients)?.sum_all()?.backward()?;
+            let grads = backward(&(head.forward(x.as_tensor())? * coefficients)?.sum_all()?)?;
             let mut compare = |var: &Var, what: &str| -> Result<()> {
                 let got = grads.get(var).ok_or_else(|| anyhow::anyhow!("{what}: no gradient"))?;
                 report.close(&format!("gradients {p}"), got, want(what)?, tolerance)

@@ -4,7 +4,7 @@ use super::fixture::{Fixture, integer};
 use super::report::{Report, Tolerance};
 use anyhow::{Result, anyhow};
 use candle_core::{DType, Device, Tensor, Var};
-use selfpatch_losses::{CropGroup, Dino, PatchLoss, teacher_temperature};
+use selfpatch_losses::{CropGroup, Dino, PatchLoss, TeacherViews, teacher_temperature};
 
 /// Losses, gradients to the student's logits, centres and the temperature schedule.
 pub fn selfpatch(f: &Fixture, report: &mut Report) -> Result<()> {
@@ -64,12 +64,13 @@ fn calls(
         let groups = [group(gp.as_tensor())?, group(lp.as_tensor())?];
 
         let temp = schedule(integer(&f.values[format!("call{call}")], "epoch")?)?;
-        let class_loss = image.loss(&student_class, &teacher_class, temp)?;
+        let class_loss = image.loss(&student_class, &TeacherViews::of(&teacher_class, image.globals)?, temp)?;
         let patch_loss = patch.loss(&student_patch, &teacher_patch, &groups, temp)?;
+        image.commit(&class_loss.teacher_mean)?;
+        patch.commit(&patch_loss.teacher_mean)?;
+        let (class_loss, patch_loss) = (class_loss.loss, patch_loss.loss);
         let total = (&class_loss + (&patch_loss * lambda)?)?;
         let grads = total.backward()?;
-        image.commit(&teacher_class)?;
-        patch.commit(&teacher_patch)?;
 
         let want = |what: &str| f.tensors.get(&format!("{p}/call{call}/{what}"));
         for (what, got) in [("total", &total), ("cls", &class_loss), ("patch", &patch_loss)] {

@@ -8,7 +8,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::Aggregator;
-use selfpatch_losses::{CenterViews, CropGroup, Dino, PatchLoss};
+use selfpatch_losses::{CenterViews, CropGroup, Dino, PatchLoss, TeacherViews};
 use selfpatch_matching::{Border, Neighbours, positives};
 use selfpatch_nn::Params;
 use selfpatch_vit::{Vit, VitConfig};
@@ -37,7 +37,7 @@ pub fn vit_cls(f: &Fixture, report: &mut Report) -> Result<()> {
     let image = Var::from_tensor(f.get(&format!("in.img_{size}"))?)?;
     let loss = (vit.cls(&vit.forward(image.as_tensor())?)? * f.get("in.co")?)?.sum_all()?;
     report.close("loss", &loss, f.get("out.loss")?, TOLERANCE)?;
-    let grads = loss.backward()?;
+    let grads = selfpatch_nn::backward(&loss)?;
     gradient(f, report, &grads, &image, &format!("img_{size}"))?;
     parameter_gradients(f, report, &grads, &params)
 }
@@ -72,7 +72,7 @@ pub fn vit_tokens(f: &Fixture, report: &mut Report) -> Result<()> {
     report.close("teacher", &teacher, f.get("out.teacher")?, TOLERANCE)?;
     let loss = (student * f.get("in.co")?)?.sum_all()?;
     report.close("loss", &loss, f.get("out.loss")?, TOLERANCE)?;
-    let grads = loss.backward()?;
+    let grads = selfpatch_nn::backward(&loss)?;
     gradient(f, report, &grads, &image, "img")?;
     parameter_gradients(f, report, &grads, &params)
 }
@@ -110,12 +110,13 @@ pub fn dino(f: &Fixture, report: &mut Report) -> Result<()> {
     };
     let student = Var::from_tensor(f.get("in.student")?)?;
     let teacher = f.get("in.teacher")?;
-    let loss = new(CenterViews::All)?.loss(student.as_tensor(), teacher, f.number("tau_t")?)?;
-    report.close("loss", &loss, f.get("out.loss")?, TOLERANCE)?;
-    gradient(f, report, &loss.backward()?, &student, "student")?;
+    let teacher = TeacherViews::of(teacher, f.int("globals")?)?;
     for (views, name) in [(CenterViews::All, "all_crops"), (CenterViews::Globals, "globals_only")] {
         let mut dino = new(views)?;
-        dino.commit(teacher)?;
+        let term = dino.loss(student.as_tensor(), &teacher, f.number("tau_t")?)?;
+        report.close("loss", &term.loss, f.get("out.loss")?, TOLERANCE)?;
+        gradient(f, report, &term.loss.backward()?, &student, "student")?;
+        dino.commit(&term.teacher_mean)?;
         report.close("centres", dino.center().value(), f.get(&format!("out.center_{name}"))?, TOLERANCE)?;
     }
     Ok(())
@@ -142,18 +143,20 @@ pub fn total(f: &Fixture, report: &mut Report) -> Result<()> {
     let groups: Vec<CropGroup> =
         leaves.iter().map(|v| Ok(CropGroup { crops: 1, rows: v.dim(0)? * v.dim(1)? })).collect::<Result<_>>()?;
     let image_student = Var::from_tensor(f.get("in.img_student")?)?;
-    let image_loss = image.loss(image_student.as_tensor(), f.get("in.img_teacher")?, temp)?;
-    let patch_loss = patch.loss(&student, &teacher, &groups, temp)?;
+    let image_teacher = TeacherViews::of(f.get("in.img_teacher")?, image.globals)?;
+    let image_loss = image.loss(image_student.as_tensor(), &image_teacher, temp)?.loss;
+    let patch_term = patch.loss(&student, &teacher, &groups, temp)?;
+    let patch_loss = patch_term.loss;
     let loss = (&image_loss + (&patch_loss * f.number("lam")?)?)?;
     for (name, got) in [("loss", &loss), ("image", &image_loss), ("patch", &patch_loss)] {
         report.close("losses", got, f.get(&format!("out.{name}"))?, TOLERANCE)?;
     }
-    let grads = loss.backward()?;
+    let grads = selfpatch_nn::backward(&loss)?;
     for (i, leaf) in crops.iter().zip(&leaves) {
         gradient(f, report, &grads, leaf, &format!("s{i}"))?;
     }
     gradient(f, report, &grads, &image_student, "img_student")?;
-    patch.commit(&teacher)?;
+    patch.commit(&patch_term.teacher_mean)?;
     report.close("patch centre", patch.center().value(), f.get("out.center_new")?, TOLERANCE)
 }
 

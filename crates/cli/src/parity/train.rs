@@ -6,9 +6,10 @@ use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device, Tensor, Var};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_matching::{Border, Neighbours};
+use selfpatch_nn::backward;
 use selfpatch_optim::{Algorithm, Cosine};
 use selfpatch_train::{Hyper, Logits, NetworkConfig, Settings, Target, Trainer};
-use selfpatch_vit::VitConfig;
+use selfpatch_vit::{Activations, Pass, VitConfig};
 use serde_json::Value;
 
 /// Replays the stored steps from the stored weights and images.
@@ -59,6 +60,8 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
         clip: number(s, "clip")?,
         drop_path_rate: f.config["drop_path_rate"].as_f64().unwrap_or(0.),
         algorithm: Algorithm::AdamW,
+        accumulate: 1,
+        activations: Activations::Keep,
         seed: 0,
     };
     let mut trainer = Trainer::new(settings, dtype, &Device::Cpu)?;
@@ -72,16 +75,19 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
     for i in 1..=losses.dim(0)? {
         let crops = inputs(i)?;
         let hyper = schedule.at(i - 1);
-        let teacher = trainer.teacher_logits(&crops, images)?;
-        let student = trainer.student_logits(&crops, images, i - 1)?;
-        let loss = trainer.loss(&student, &teacher, &crops, images, &hyper)?;
+        let patches = trainer.teacher().backbone.patches(&crops)?;
+        let teacher = trainer.teacher_targets(&patches, images)?;
+        // Frozen prototypes get their gradients too: the fixture has them, before they are dropped.
+        let student = trainer.student_logits(&patches, images, &Pass::default(), false)?;
+        let loss = trainer.loss(&student, &teacher, &patches, images, &hyper)?;
         let got = Tensor::new(&loss.values()?, &Device::Cpu)?;
         report.close(&format!("losses {p}"), &got, &losses.get(i - 1)?, tolerance)?;
         let globals = crops[0].dim(0)?;
-        for (who, logits) in [("student", &student), ("teacher", &teacher)] {
+        let all = Logits { class: trainer.teacher().all_class_logits(&teacher, images)?, patch: teacher.patch.clone() };
+        for (who, logits) in [("student", &student), ("teacher", &all)] {
             compare_logits(f, report, &format!("{p}/step{i}/logits/{who}"), p, logits, globals, tolerance)?;
         }
-        let mut grads = loss.total.backward()?;
+        let mut grads = backward(&loss.total)?;
         let params: Vec<(String, Var)> = trainer.student_params.iter().collect();
         for name in f.under(&format!("{p}/step{i}/grad_raw/")) {
             let var = trainer.student_params.get(name).with_context(|| format!("{name} is no parameter"))?;
@@ -89,7 +95,7 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
             let want = f.get(&format!("{p}/step{i}/grad_raw/{name}"))?;
             report.close(&format!("gradients {p}"), got, want, tolerance)?;
         }
-        trainer.commit(&teacher)?;
+        trainer.commit(&loss.means)?;
         let norms = trainer.update(&mut grads, &hyper)?;
         compare_norms(f, report, &format!("{p}/step{i}"), p, &norms, &params, frozen_gain, tolerance)?;
         for name in f.under(&format!("{p}/step{i}/grad_clipped/")) {

@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, builder, pixels};
 use super::report::{Report, Tolerance};
 use anyhow::{Context, Result};
-use selfpatch_nn::{drop_path as drop, drop_path_rates};
+use selfpatch_nn::{Survival, drop_path_rates};
 use selfpatch_vit::{Vit, VitConfig};
 
 /// Forward pass, positions, first tokens, intermediate layers and attention at every stored size.
@@ -56,7 +56,7 @@ pub fn drop_path(f: &Fixture, report: &mut Report) -> Result<()> {
         let u = f.get(&format!("in/u{i}"))?.flatten_all()?.to_vec1::<f32>()?;
         let rate = super::fixture::number(&f.values, &format!("p{i}"))?;
         let tolerance = Tolerance::reference(x.dtype());
-        report.close("drop path f32", &drop(x, rate, &u)?, f.get(&format!("f32/y{i}"))?, tolerance)?;
+        report.close("drop path f32", &Survival::new(rate, &u).apply(x)?, f.get(&format!("f32/y{i}"))?, tolerance)?;
     }
     for (name, list) in f.values.as_object().into_iter().flatten() {
         let Some((_, rate)) = name.split_once("_rates_for_") else { continue };

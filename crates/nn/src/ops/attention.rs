@@ -1,32 +1,40 @@
-//! Multi-head self-attention from packed projections:
+//! Multi-head self-attention within each sequence of a packed batch, from packed projections:
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
-use super::cpu::{self, Mat};
-use super::math;
+use crate::kernel::{self, Buffer, Mat, View, gemm};
+use crate::sequences::{Sequences, cut_mut};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
-/// `qkv [B, N, 3 D]` (queries, keys, values; heads side by side in each third) -> `[B, N, D]`.
-pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (_, _, width) = qkv.dims3()?;
+/// `qkv [T, 3 D]` (queries, keys, values; heads side by side in each third) -> `[T, D]`.
+pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
+    let (rows, width) = qkv.dims2()?;
     check(width, heads)?;
-    if !cpu::fusible(qkv) {
-        return reference(qkv, heads);
+    sequences.check(rows)?;
+    if !kernel::fusible(qkv) {
+        return reference(qkv, sequences, heads);
     }
-    let qkv = qkv.contiguous()?;
+    let (qkv, sequences) = (qkv.contiguous()?, sequences.clone());
     if qkv.track_op() {
-        qkv.apply_op1(Attention { heads, keep: true, probs: Mutex::new(None) })
+        qkv.apply_op1(Attention { heads, sequences, keep: true, probs: Mutex::new(None) })
     } else {
-        qkv.apply_op1_no_bwd(&Attention { heads, keep: false, probs: Mutex::new(None) })
+        qkv.apply_op1_no_bwd(&Attention { heads, sequences, keep: false, probs: Mutex::new(None) })
     }
 }
 
 /// The same from candle's own ops.
-pub fn reference(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (b, n, width) = qkv.dims3()?;
-    let v = third(qkv, heads, 2)?;
-    attention_probs(qkv, heads)?.matmul(&v)?.transpose(1, 2)?.reshape((b, n, width / 3))
+pub fn reference(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
+    let groups: Vec<Tensor> = sequences
+        .split(qkv)?
+        .iter()
+        .map(|qkv| {
+            let (b, n, width) = qkv.dims3()?;
+            let v = third(qkv, heads, 2)?;
+            attention_probs(qkv, heads)?.matmul(&v)?.transpose(1, 2)?.reshape((b, n, width / 3))
+        })
+        .collect::<Result<_>>()?;
+    Sequences::join(&groups)
 }
 
 /// The attention probabilities alone: `qkv [B, N, 3 D]` -> `[B, heads, N, N]`, rows sum to 1.
@@ -52,97 +60,165 @@ fn check(width: usize, heads: usize) -> Result<()> {
     Ok(())
 }
 
-struct Attention {
-    heads: usize,
-    /// Whether the probabilities are kept for the backward pass.
-    keep: bool,
-    /// `[B, heads, N, N]`, taken by the backward pass.
-    probs: Mutex<Option<Vec<f32>>>,
-}
-
-/// Sizes of one call.
-#[derive(Clone, Copy)]
-struct Dims {
-    n: usize,
-    dim: usize,
-    heads: usize,
-}
-
-impl Dims {
-    fn head(self) -> usize {
-        self.dim / self.heads
-    }
-
-    fn scale(self) -> f32 {
-        (self.head() as f32).powf(-0.5)
-    }
-
-    /// Head `h` of the queries (0), keys (1) or values (2) in one sample's packed projections.
-    fn part(self, qkv: &[f32], which: usize, h: usize) -> &[f32] {
-        &qkv[which * self.dim + h * self.head()..]
-    }
-}
-
-fn softmax_row(row: &mut [f32]) {
-    cpu::wide(|| {
-        let top = cpu::max(row);
-        row.iter_mut().for_each(|x| *x = math::exp(*x - top));
-        let inverse = 1.0 / cpu::sum(row);
+/// Softmax of one row in place.
+pub(super) fn softmax_row(row: &mut [f32]) {
+    kernel::wide(|| {
+        let top = kernel::max(row);
+        row.iter_mut().for_each(|x| *x = kernel::exp(*x - top));
+        let inverse = 1.0 / kernel::sum(row);
         row.iter_mut().for_each(|x| *x *= inverse);
     });
 }
 
-/// One sample: fills `probs [heads, N, N]` (or reuses its first `N * N` for every head) and `out [N, D]`.
-fn sample_forward(dims: Dims, qkv: &[f32], probs: &mut [f32], out: &mut [f32], parallel: bool) {
-    let Dims { n, dim, heads } = dims;
-    let (d, row) = (dims.head(), 3 * dim);
-    let keep = probs.len() == heads * n * n;
-    for h in 0..heads {
-        let at = if keep { h * n * n } else { 0 };
-        let p = &mut probs[at..at + n * n];
-        let q = Mat { data: dims.part(qkv, 0, h), rows: row, cols: 1 };
-        let k = Mat { data: dims.part(qkv, 1, h), rows: 1, cols: row };
-        let v = Mat { data: dims.part(qkv, 2, h), rows: row, cols: 1 };
-        cpu::gemm((n, n, d), p, n, false, dims.scale(), q, k, parallel);
-        if parallel {
-            p.par_chunks_mut(n).for_each(softmax_row);
-        } else {
-            p.chunks_mut(n).for_each(softmax_row);
-        }
-        let p = Mat { data: p, rows: n, cols: 1 };
-        cpu::gemm((n, d, n), &mut out[h * d..], dim, false, 1.0, p, v, parallel);
+/// Number of probabilities of all heads of all sequences.
+pub(super) fn probabilities(sequences: &Sequences, heads: usize) -> usize {
+    sequences.lengths().iter().map(|n| heads * n * n).sum()
+}
+
+/// Sizes that all heads share.
+#[derive(Clone, Copy)]
+struct Dims {
+    /// Width of a token, all heads.
+    dim: usize,
+    /// Width of one head.
+    head: usize,
+}
+
+impl Dims {
+    fn scale(self) -> f32 {
+        (self.head as f32).powf(-0.5)
+    }
+
+    /// Head `h` of the queries (0), keys (1) or values (2) of one sequence; `[n, d]`, or `[d, n]`.
+    fn part(self, qkv: &[f32], which: usize, h: usize, transposed: bool) -> Mat<'_> {
+        let (row, data) = (3 * self.dim, &qkv[which * self.dim + h * self.head..]);
+        if transposed { Mat { data, rows: 1, cols: row } } else { Mat { data, rows: row, cols: 1 } }
     }
 }
 
-/// One sample: writes the gradient `dqkv [N, 3 D]`. With `dS = P (dP - rowsum(P dP))` and
-/// `dP = dO V^T`: `dQ = dS K`, `dK = dS^T Q` (both scaled), `dV = P^T dO`.
-fn sample_backward(dims: Dims, qkv: &[f32], probs: &[f32], dout: &[f32], dqkv: &mut [f32], parallel: bool) {
-    let Dims { n, dim, heads } = dims;
-    let (d, row) = (dims.head(), 3 * dim);
-    let mut ds = vec![0f32; n * n];
-    for h in 0..heads {
-        let p = &probs[h * n * n..][..n * n];
-        let head = |which: usize, transposed: bool| Mat {
-            data: dims.part(qkv, which, h),
-            rows: if transposed { 1 } else { row },
-            cols: if transposed { row } else { 1 },
-        };
-        let dout = Mat { data: &dout[h * d..], rows: dim, cols: 1 };
-        let at = |which: usize| which * dim + h * d;
-        let p_t = Mat { data: p, rows: 1, cols: n };
-        cpu::gemm((n, d, n), &mut dqkv[at(2)..], row, false, 1.0, p_t, dout, parallel);
-        cpu::gemm((n, n, d), &mut ds, n, false, 1.0, dout, head(2, true), parallel);
-        cpu::wide(|| {
-            for (ds, p) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
-                let mean = cpu::dot(ds, p);
-                ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean));
-            }
-        });
-        let (ds_n, ds_t) = (Mat { data: &ds, rows: n, cols: 1 }, Mat { data: &ds, rows: 1, cols: n });
-        let scale = dims.scale();
-        cpu::gemm((n, d, n), &mut dqkv[at(0)..], row, false, scale, ds_n, head(1, false), parallel);
-        cpu::gemm((n, d, n), &mut dqkv[at(1)..], row, false, scale, ds_t, head(0, false), parallel);
+/// One head of one sequence: fills `p [n, n]` and `out [n, d]`.
+fn head_forward(dims: Dims, h: usize, qkv: &[f32], p: &mut [f32], out: &mut [f32]) {
+    let (n, d) = (qkv.len() / (3 * dims.dim), dims.head);
+    gemm((n, n, d), p, n, false, dims.scale(), dims.part(qkv, 0, h, false), dims.part(qkv, 1, h, true));
+    p.chunks_exact_mut(n).for_each(softmax_row);
+    gemm((n, d, n), out, d, false, 1.0, Mat::dense(p, n), dims.part(qkv, 2, h, false));
+}
+
+/// One head of one sequence: fills `grad`, the gradients of queries, keys and values, `[n, d]` each.
+/// With `dP = dO V^T` and `dS = P (dP - rowsum(P dP))`: `dQ = dS K`, `dK = dS^T Q` (both scaled),
+/// `dV = P^T dO`. `ds [n, n]` is scratch.
+fn head_backward(dims: Dims, h: usize, qkv: &[f32], p: &[f32], dout: &[f32], ds: &mut [f32], grad: &mut [f32]) {
+    let (n, d) = (qkv.len() / (3 * dims.dim), dims.head);
+    let dout = Mat { data: &dout[h * d..], rows: dims.dim, cols: 1 };
+    let (dq, rest) = grad.split_at_mut(n * d);
+    let (dk, dv) = rest.split_at_mut(n * d);
+    gemm((n, d, n), dv, d, false, 1.0, Mat::transposed(p, n), dout);
+    gemm((n, n, d), ds, n, false, 1.0, dout, dims.part(qkv, 2, h, true));
+    kernel::wide(|| {
+        for (ds, p) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
+            let mean = kernel::dot(ds, p);
+            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean));
+        }
+    });
+    gemm((n, d, n), dq, d, false, dims.scale(), Mat::dense(ds, n), dims.part(qkv, 1, h, false));
+    gemm((n, d, n), dk, d, false, dims.scale(), Mat::transposed(ds, n), dims.part(qkv, 0, h, false));
+}
+
+/// One task per head of each sequence, in order.
+fn tasks(sequences: &Sequences, heads: usize) -> Vec<(usize, usize)> {
+    (0..sequences.count()).flat_map(|s| (0..heads).map(move |h| (s, h))).collect()
+}
+
+/// Fills `out [T, D]`, and `probs` (all heads' `[n, n]`, one after the other) if they are to be kept.
+pub(super) fn forward(qkv: &[f32], sequences: &Sequences, heads: usize, probs: Option<&mut [f32]>, out: &mut [f32]) {
+    let dim = qkv.len() / sequences.tokens().max(1) / 3;
+    let dims = Dims { dim, head: dim / heads };
+    let parts = sequences.cut(qkv, 3 * dim);
+    let each = |width: usize| sequences.lengths().iter().flat_map(move |n| std::iter::repeat_n(n * width, heads));
+    let mut by_head = Buffer::stale(out.len());
+    let outs = cut_mut(&mut by_head, each(dims.head));
+    let tasks = tasks(sequences, heads).into_par_iter().zip(outs);
+    match probs {
+        Some(probs) => {
+            let squares = sequences.lengths().iter().flat_map(|n| std::iter::repeat_n(n * n, heads));
+            tasks
+                .zip(cut_mut(probs, squares))
+                .with_max_len(1)
+                .for_each(|(((s, h), out), p)| head_forward(dims, h, parts[s], p, out));
+        }
+        None => {
+            let largest = sequences.lengths().iter().max().map_or(0, |n| n * n);
+            tasks.with_max_len(1).for_each_init(
+                || Buffer::stale(largest),
+                |p, ((s, h), out)| {
+                    let n = parts[s].len() / (3 * dim).max(1);
+                    head_forward(dims, h, parts[s], &mut p[..n * n], out);
+                },
+            );
+        }
     }
+    // Heads side by side.
+    let by_sequence = sequences.cut(&by_head, dim);
+    sequences.cut_mut(out, dim).into_par_iter().zip(by_sequence).for_each(|(out, heads)| {
+        let n = out.len() / dim.max(1);
+        for (h, head) in heads.chunks_exact((n * dims.head).max(1)).enumerate() {
+            for (out, head) in out.chunks_exact_mut(dim).zip(head.chunks_exact(dims.head)) {
+                out[h * dims.head..][..dims.head].copy_from_slice(head);
+            }
+        }
+    });
+}
+
+/// Fills `dqkv [T, 3 D]`.
+pub(super) fn backward(
+    (qkv, probs): (&[f32], &[f32]),
+    sequences: &Sequences,
+    heads: usize,
+    dout: &[f32],
+    dqkv: &mut [f32],
+) {
+    let dim = qkv.len() / sequences.tokens().max(1) / 3;
+    let dims = Dims { dim, head: dim / heads };
+    let (qkvs, douts) = (sequences.cut(qkv, 3 * dim), sequences.cut(dout, dim));
+    let starts: Vec<usize> = sequences
+        .lengths()
+        .iter()
+        .scan(0, |end, n| {
+            let start = *end;
+            *end += heads * n * n;
+            Some(start)
+        })
+        .collect();
+    let mut by_head = Buffer::stale(dqkv.len());
+    let sizes = sequences.lengths().iter().flat_map(|n| std::iter::repeat_n(3 * n * dims.head, heads));
+    let largest = sequences.lengths().iter().max().map_or(0, |n| n * n);
+    tasks(sequences, heads).into_par_iter().zip(cut_mut(&mut by_head, sizes)).with_max_len(1).for_each_init(
+        || Buffer::stale(largest),
+        |ds, ((s, h), grad)| {
+            let square = sequences.lengths()[s].pow(2);
+            let p = &probs[starts[s] + h * square..][..square];
+            head_backward(dims, h, qkvs[s], p, douts[s], &mut ds[..square], grad);
+        },
+    );
+    let by_sequence = sequences.cut(&by_head, 3 * dim);
+    sequences.cut_mut(dqkv, 3 * dim).into_par_iter().zip(by_sequence).for_each(|(out, heads)| {
+        let n = out.len() / (3 * dim).max(1);
+        for (i, part) in heads.chunks_exact((n * dims.head).max(1)).enumerate() {
+            let at = i % 3 * dim + i / 3 * dims.head; // head i / 3 of third i % 3
+            for (out, part) in out.chunks_exact_mut(3 * dim).zip(part.chunks_exact(dims.head)) {
+                out[at..][..dims.head].copy_from_slice(part);
+            }
+        }
+    });
+}
+
+struct Attention {
+    heads: usize,
+    sequences: Sequences,
+    /// Whether the probabilities are kept for the backward pass.
+    keep: bool,
+    /// Taken by the backward pass.
+    probs: Mutex<Option<Buffer>>,
 }
 
 impl CustomOp1 for Attention {
@@ -151,102 +227,64 @@ impl CustomOp1 for Attention {
     }
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (b, n, width) = layout.shape().dims3()?;
-        let dims = Dims { n, dim: width / 3, heads: self.heads };
-        let qkv = cpu::slice(qkv, layout)?;
-        let mut out = vec![0f32; b * n * dims.dim];
-        let inner = b < rayon::current_num_threads();
-        let (sample_in, sample_out, square) = ((n * width).max(1), (n * dims.dim).max(1), n * n);
-        if self.keep {
-            let mut probs = vec![0f32; b * self.heads * square];
-            let work =
-                |((out, qkv), probs): ((&mut [f32], &[f32]), &mut [f32])| sample_forward(dims, qkv, probs, out, inner);
-            let per_sample = (self.heads * square).max(1);
-            if inner {
-                let samples = out.chunks_mut(sample_out).zip(qkv.chunks(sample_in));
-                samples.zip(probs.chunks_mut(per_sample)).for_each(work);
-            } else {
-                let samples = out.par_chunks_mut(sample_out).zip(qkv.par_chunks(sample_in));
-                samples.zip(probs.par_chunks_mut(per_sample)).for_each(work);
-            }
-            if let Ok(mut slot) = self.probs.lock() {
-                *slot = Some(probs);
-            }
-        } else if inner {
-            let mut probs = vec![0f32; square];
-            for (out, qkv) in out.chunks_mut(sample_out).zip(qkv.chunks(sample_in)) {
-                sample_forward(dims, qkv, &mut probs, out, true);
-            }
-        } else {
-            out.par_chunks_mut(sample_out)
-                .zip(qkv.par_chunks(sample_in))
-                .for_each_init(|| vec![0f32; square], |probs, (out, qkv)| sample_forward(dims, qkv, probs, out, false));
+        let (rows, width) = layout.shape().dims2()?;
+        let qkv = kernel::slice(qkv, layout)?;
+        let mut out = vec![0f32; rows * width / 3];
+        let mut probs = self.keep.then(|| Buffer::stale(probabilities(&self.sequences, self.heads)));
+        forward(qkv, &self.sequences, self.heads, probs.as_deref_mut(), &mut out);
+        if let Ok(mut slot) = self.probs.lock() {
+            *slot = probs;
         }
-        Ok((CpuStorage::F32(out), Shape::from((b, n, dims.dim))))
+        Ok((CpuStorage::F32(out), Shape::from((rows, width / 3))))
     }
 
     fn bwd(&self, qkv: &Tensor, _out: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let (b, n, width) = qkv.dims3()?;
-        let dims = Dims { n, dim: width / 3, heads: self.heads };
         let Some(probs) = self.probs.lock().ok().and_then(|mut slot| slot.take()) else {
             bail!("the backward pass of attention can run only once per forward pass")
         };
         let dout = dout.contiguous()?;
-        let mut dqkv = vec![0f32; b * n * width];
-        let inner = b < rayon::current_num_threads();
-        cpu::with(qkv, |qkv| {
-            cpu::with(&dout, |dout| {
-                let per_sample = self.heads * n * n;
-                let work = |(i, dqkv): (usize, &mut [f32])| {
-                    let qkv = &qkv[i * n * width..][..n * width];
-                    let probs = &probs[i * per_sample..][..per_sample];
-                    let dout = &dout[i * n * dims.dim..][..n * dims.dim];
-                    sample_backward(dims, qkv, probs, dout, dqkv, inner);
-                };
-                let size = (n * width).max(1);
-                if inner {
-                    dqkv.chunks_mut(size).enumerate().for_each(work);
-                } else {
-                    dqkv.par_chunks_mut(size).enumerate().for_each(work);
-                }
-                Ok(())
-            })
-        })?;
-        Tensor::from_vec(dqkv, (b, n, width), qkv.device()).map(Some)
+        let mut dqkv = vec![0f32; qkv.elem_count()];
+        backward((&View::of(qkv)?, &probs), &self.sequences, self.heads, &View::of(&dout)?, &mut dqkv);
+        Tensor::from_vec(dqkv, qkv.shape(), qkv.device()).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::Sequences;
     use crate::testing::{agrees, finite_differences};
     use candle_core::{DType, Device, Result, Tensor};
 
     #[test]
     fn equals_reference() -> Result<()> {
-        for b in [1, 5] {
-            agrees(&[&[b, 13, 3 * 12]], |x| super::attention(&x[0], 3), |x| super::reference(&x[0], 3))?;
+        for groups in [&[(1, 13)][..], &[(5, 13)], &[(2, 13), (3, 1), (1, 70)]] {
+            let s = Sequences::new(groups);
+            agrees(&[&[s.tokens(), 3 * 12]], |x| super::attention(&x[0], &s, 3), |x| super::reference(&x[0], &s, 3))?;
         }
         Ok(())
     }
 
     #[test]
     fn without_gradient_equals_with() -> Result<()> {
-        let x = crate::random::normal(1, (3, 7, 24))?;
+        let s = Sequences::new(&[(3, 7)]);
+        let x = crate::random::normal(1, (21, 24))?;
         let tracked = candle_core::Var::from_tensor(&x)?;
-        let (a, b) = (super::attention(&x, 2)?, super::attention(tracked.as_tensor(), 2)?);
-        assert_eq!(a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
+        let (a, b) = (super::attention(&x, &s, 2)?, super::attention(tracked.as_tensor(), &s, 2)?);
+        assert_eq!(a.to_vec2::<f32>()?, b.to_vec2::<f32>()?);
         Ok(())
     }
 
     #[test]
     fn gradient_is_the_slope() -> Result<()> {
-        finite_differences(&[2, 3, 12], |x| super::attention(x, 2))
+        let s = Sequences::new(&[(1, 2), (1, 4)]);
+        finite_differences(&[6, 12], |x| super::attention(x, &s, 2))
     }
 
     #[test]
-    fn heads_must_divide_the_width() -> Result<()> {
-        let x = Tensor::zeros((1, 2, 12), DType::F32, &Device::Cpu)?;
-        assert!(super::attention(&x, 3).is_err() && super::attention(&x, 0).is_err());
+    fn heads_and_rows_must_fit() -> Result<()> {
+        let (x, s) = (Tensor::zeros((2, 12), DType::F32, &Device::Cpu)?, Sequences::new(&[(1, 2)]));
+        assert!(super::attention(&x, &s, 3).is_err() && super::attention(&x, &s, 0).is_err());
+        assert!(super::attention(&x, &Sequences::new(&[(1, 3)]), 2).is_err());
         Ok(())
     }
 }

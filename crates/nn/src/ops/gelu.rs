@@ -1,6 +1,6 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
-use super::{cpu, math};
+use crate::kernel::{self, normal_cdf};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// GELU of every element; any shape, any float dtype.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !cpu::fusible(x) {
+    if !kernel::fusible(x) {
         return reference(x);
     }
     x.contiguous()?.apply_op1(Gelu)
@@ -20,6 +20,35 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
     (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?
 }
 
+/// `y = gelu(x)`.
+pub(super) fn forward(x: &[f32], y: &mut [f32]) {
+    kernel::wide(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * normal_cdf(x)));
+}
+
+/// Adds `bias` to every row of `x`, then `y = gelu(x)`.
+pub(super) fn forward_biased(x: &mut [f32], bias: &[f32], y: &mut [f32]) {
+    let n = bias.len();
+    kernel::wide(|| {
+        for (x, y) in x.chunks_exact_mut(n).zip(y.chunks_exact_mut(n)) {
+            for ((x, y), b) in x.iter_mut().zip(y).zip(bias) {
+                *x += b;
+                *y = *x * normal_cdf(*x);
+            }
+        }
+    });
+}
+
+/// `d *= gelu'(x)` given `y = gelu(x)`, from which `Phi(x) = y / x` comes without its series.
+pub(super) fn backward(x: &[f32], y: &[f32], d: &mut [f32]) {
+    const INV_SQRT_2PI: f32 = 0.398_942_3;
+    kernel::wide(|| {
+        for ((d, &x), &y) in d.iter_mut().zip(x).zip(y) {
+            let cdf = if x == 0. { 0.5 } else { y / x };
+            *d *= cdf + x * INV_SQRT_2PI * kernel::exp(-0.5 * x * x);
+        }
+    });
+}
+
 struct Gelu;
 
 impl CustomOp1 for Gelu {
@@ -28,33 +57,22 @@ impl CustomOp1 for Gelu {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = cpu::slice(x, layout)?;
+        let x = kernel::slice(x, layout)?;
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-            cpu::wide(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal_cdf(x)));
-        });
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(x, y));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        const INV_SQRT_2PI: f32 = 0.398_942_3;
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
         let mut dx = vec![0f32; x.elem_count()];
-        cpu::with(x, |x| {
-            cpu::with(&dy, |dy| {
-                dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK))).for_each(
-                    |(dx, (x, dy))| {
-                        cpu::wide(|| {
-                            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                                let density = math::exp(-0.5 * x * x) * INV_SQRT_2PI;
-                                *dx = dy * (math::normal_cdf(x) + x * density);
-                            }
-                        });
-                    },
-                );
-                Ok(())
-            })
-        })?;
+        let (x_view, y, dy) = (kernel::View::of(x)?, kernel::View::of(y)?, kernel::View::of(&dy)?);
+        dx.par_chunks_mut(CHUNK)
+            .zip(x_view.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)))
+            .for_each(|(dx, ((x, y), dy))| {
+                dx.copy_from_slice(dy);
+                backward(x, y, dx);
+            });
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
 }
@@ -73,5 +91,16 @@ mod tests {
     #[test]
     fn gradient_is_the_slope() -> Result<()> {
         finite_differences(&[4, 5], super::gelu)
+    }
+
+    #[test]
+    fn slope_is_right_at_zero_and_in_the_tails() {
+        let x = [0f32, -0.0, 1e-30, -1e-38, 12., -6., -40.];
+        let (mut y, mut d) = ([0f32; 7], [1f32; 7]);
+        super::forward(&x, &mut y);
+        super::backward(&x, &y, &mut d);
+        for (got, want) in d.into_iter().zip([0.5, 0.5, 0.5, 0.5, 1., -3.6e-8, 0.]) {
+            assert!((got - want).abs() < 2e-7, "{got} {want}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
-use super::cpu::{self, ROWS_PER_TASK};
+use crate::gradients::deposit;
+use crate::kernel::{self, ROWS_PER_TASK, View};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -14,10 +15,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             bias.dims()
         )
     }
-    if !cpu::fusible(x) {
+    if !kernel::fusible(x) {
         return reference(x, weight, bias, eps);
     }
-    x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps: eps as f32 })
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LayerNorm { eps: eps as f32 })
 }
 
 /// The same from candle's own ops.
@@ -27,15 +28,112 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result
     centred.broadcast_div(&(variance + eps)?.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
 }
 
-struct LayerNorm {
+/// A norm's parameters, borrowed.
+pub(super) struct Norm<'a> {
+    weight: View<'a>,
+    bias: View<'a>,
     eps: f32,
+}
+
+impl<'a> Norm<'a> {
+    pub(super) fn of(layer: &'a crate::LayerNorm) -> Result<Self> {
+        Ok(Self { weight: View::of(&layer.weight)?, bias: View::of(&layer.bias)?, eps: layer.eps as f32 })
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// See [`forward_rows`].
+    pub(super) fn rows(&self, x: &[f32], kept: Option<(&mut [f32], &mut [f32])>, y: &mut [f32]) {
+        forward_rows(x, (&self.weight, &self.bias), self.eps, kept, y);
+    }
+
+    /// `y` once more, from the normalised rows that were kept.
+    pub(super) fn rows_again(&self, hat: &[f32], y: &mut [f32]) {
+        affine_rows(hat, (&self.weight, &self.bias), y);
+    }
+
+    /// See [`backward_rows`].
+    pub(super) fn rows_backward(&self, hat: &[f32], inv: &[f32], dy: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
+        backward_rows(hat, inv, dy, &self.weight, dx)
+    }
+
+    /// Deposits the sums of what [`Norm::rows_backward`] returned for each part of the rows.
+    pub(super) fn deposit(&self, layer: &crate::LayerNorm, parts: Vec<(Vec<f32>, Vec<f32>)>) -> Result<()> {
+        let (dw, db): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        deposit(&layer.weight, || kernel::add_up(dw, self.width()))?;
+        deposit(&layer.bias, || kernel::add_up(db, self.width()))
+    }
+}
+
+/// Normalises the rows of `x` (`[rows, n]`): writes `hat = (x - mean) / sd` and `1 / sd` where asked to
+/// keep them, and `y = hat * weight + bias`.
+fn forward_rows(x: &[f32], (w, b): (&[f32], &[f32]), eps: f32, kept: Option<(&mut [f32], &mut [f32])>, y: &mut [f32]) {
+    let n = w.len();
+    kernel::wide(|| match kept {
+        None => {
+            for (y, x) in y.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+                let (mean, inverse) = statistics(x, eps);
+                for i in 0..n {
+                    y[i] = (x[i] - mean) * inverse * w[i] + b[i];
+                }
+            }
+        }
+        Some((hat, inv)) => {
+            let outputs = y.chunks_exact_mut(n).zip(hat.chunks_exact_mut(n)).zip(inv);
+            for (((y, hat), inv), x) in outputs.zip(x.chunks_exact(n)) {
+                let (mean, inverse) = statistics(x, eps);
+                *inv = inverse;
+                for i in 0..n {
+                    hat[i] = (x[i] - mean) * inverse;
+                    y[i] = hat[i] * w[i] + b[i];
+                }
+            }
+        }
+    });
+}
+
+/// `y = hat * weight + bias` once more.
+fn affine_rows(hat: &[f32], (w, b): (&[f32], &[f32]), y: &mut [f32]) {
+    let n = w.len();
+    kernel::wide(|| {
+        for (y, hat) in y.chunks_exact_mut(n).zip(hat.chunks_exact(n)) {
+            for i in 0..n {
+                y[i] = hat[i] * w[i] + b[i];
+            }
+        }
+    });
+}
+
+/// Adds the gradient of the rows to `dx` and returns those of weight and bias. With `g = dy * weight`:
+/// `dx = (g - mean(g) - hat mean(g hat)) / sd`.
+fn backward_rows(hat: &[f32], inv: &[f32], dy: &[f32], w: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
+    let n = w.len();
+    let (mut dw, mut db, mut g) = (vec![0f32; n], vec![0f32; n], vec![0f32; n]);
+    kernel::wide(|| {
+        let rows = hat.chunks_exact(n).zip(dy.chunks_exact(n)).zip(inv);
+        for (dx, ((hat, dy), &inverse)) in dx.chunks_exact_mut(n).zip(rows) {
+            for i in 0..n {
+                g[i] = dy[i] * w[i];
+                dw[i] += dy[i] * hat[i];
+                db[i] += dy[i];
+            }
+            let g_mean = kernel::sum(&g) / n as f32;
+            let g_hat = kernel::dot(&g, hat) / n as f32;
+            for i in 0..n {
+                dx[i] += inverse * (g[i] - g_mean - hat[i] * g_hat);
+            }
+        }
+    });
+    (dw, db)
 }
 
 /// Mean and 1 / standard deviation of a row.
 #[inline(always)]
 fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = cpu::sum(row) / n;
+    let mean = kernel::sum(row) / n;
     let mut lanes = [0f32; 16];
     let chunks = row.chunks_exact(16);
     let rest: f32 = chunks.remainder().iter().map(|x| (x - mean) * (x - mean)).sum();
@@ -46,6 +144,10 @@ fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
     }
     let variance = (lanes.iter().sum::<f32>() + rest) / n;
     (mean, 1.0 / (variance + eps).sqrt())
+}
+
+struct LayerNorm {
+    eps: f32,
 }
 
 impl CustomOp3 for LayerNorm {
@@ -62,20 +164,10 @@ impl CustomOp3 for LayerNorm {
         b: &CpuStorage,
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, w, b) = (cpu::slice(x, x_layout)?, cpu::slice(w, w_layout)?, cpu::slice(b, b_layout)?);
-        let n = w.len();
+        let (x, w, b) = (kernel::slice(x, x_layout)?, kernel::slice(w, w_layout)?, kernel::slice(b, b_layout)?);
         let mut y = vec![0f32; x.len()];
-        let task = ROWS_PER_TASK * n;
-        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(ys, xs)| {
-            cpu::wide(|| {
-                for (y, x) in ys.chunks_exact_mut(n).zip(xs.chunks_exact(n)) {
-                    let (mean, inverse) = statistics(x, self.eps);
-                    for i in 0..n {
-                        y[i] = (x[i] - mean) * inverse * w[i] + b[i];
-                    }
-                }
-            });
-        });
+        let task = ROWS_PER_TASK * w.len();
+        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| forward_rows(x, (w, b), self.eps, None, y));
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
@@ -89,53 +181,27 @@ impl CustomOp3 for LayerNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let n = weight.elem_count();
         let dy = dy.contiguous()?;
-        let weight = weight.contiguous()?;
+        let (w, b) = (View::of(weight)?, View::of(bias)?);
+        let (x_view, dy) = (View::of(x)?, View::of(&dy)?);
+        let (w, b, x_view, dy): (&[f32], &[f32], &[f32], &[f32]) = (&w, &b, &x_view, &dy);
         let mut dx = vec![0f32; x.elem_count()];
         let task = ROWS_PER_TASK * n;
-        let partial: Vec<(Vec<f32>, Vec<f32>)> = cpu::with(x, |x| {
-            cpu::with(&dy, |dy| {
-                cpu::with(&weight, |w| {
-                    Ok(dx
-                        .par_chunks_mut(task)
-                        .zip(x.par_chunks(task).zip(dy.par_chunks(task)))
-                        .map(|(dxs, (xs, dys))| cpu::wide(|| self.rows_backward(dxs, xs, dys, w)))
-                        .collect())
-                })
+        let partial: Vec<(Vec<f32>, Vec<f32>)> = dx
+            .par_chunks_mut(task)
+            .zip(x_view.par_chunks(task).zip(dy.par_chunks(task)))
+            .map(|(dx, (x, dy))| {
+                let (mut hat, mut inv, mut y) = (vec![0f32; x.len()], vec![0f32; x.len() / n], vec![0f32; x.len()]);
+                forward_rows(x, (w, b), self.eps, Some((&mut hat, &mut inv)), &mut y);
+                backward_rows(&hat, &inv, dy, w, dx)
             })
-        })?;
+            .collect();
         let (dw, db): (Vec<_>, Vec<_>) = partial.into_iter().unzip();
         let device = x.device();
         Ok((
             x.track_op().then(|| Tensor::from_vec(dx, x.shape(), device)).transpose()?,
-            Some(Tensor::from_vec(cpu::add_up(dw, n), n, device)?),
-            bias.track_op().then(|| Tensor::from_vec(cpu::add_up(db, n), n, device)).transpose()?,
+            weight.track_op().then(|| Tensor::from_vec(kernel::add_up(dw, n), n, device)).transpose()?,
+            bias.track_op().then(|| Tensor::from_vec(kernel::add_up(db, n), n, device)).transpose()?,
         ))
-    }
-}
-
-impl LayerNorm {
-    /// Writes `dx` and returns the partial sums of `dw` and `db` over these rows.
-    #[inline(always)]
-    fn rows_backward(&self, dxs: &mut [f32], xs: &[f32], dys: &[f32], w: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let n = w.len();
-        let (mut dw, mut db) = (vec![0f32; n], vec![0f32; n]);
-        let (mut hat, mut g) = (vec![0f32; n], vec![0f32; n]);
-        let rows = xs.chunks_exact(n).zip(dys.chunks_exact(n));
-        for (dx, (x, dy)) in dxs.chunks_exact_mut(n).zip(rows) {
-            let (mean, inverse) = statistics(x, self.eps);
-            for i in 0..n {
-                hat[i] = (x[i] - mean) * inverse;
-                g[i] = dy[i] * w[i];
-                dw[i] += dy[i] * hat[i];
-                db[i] += dy[i];
-            }
-            let g_mean = cpu::sum(&g) / n as f32;
-            let g_hat = cpu::dot(&g, &hat) / n as f32;
-            for i in 0..n {
-                dx[i] = inverse * (g[i] - g_mean - hat[i] * g_hat);
-            }
-        }
-        (dw, db)
     }
 }
 

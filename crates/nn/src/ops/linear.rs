@@ -1,9 +1,9 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
-use super::cpu::{self, Mat, ROWS_PER_TASK};
-use super::sequential;
+use crate::gradients::deposit;
+use crate::kernel::{self, Mat, View};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// `x [.., I]`, `weight [O, I]`, `bias [O]` -> `[.., O]`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -11,7 +11,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if x.dim(D::Minus1)? != inp {
         bail!("a linear layer {inp} -> {out} was given {:?}", x.dims())
     }
-    if !cpu::fusible(x) {
+    if !kernel::fusible(x) {
         return reference(x, weight, bias);
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
@@ -30,7 +30,7 @@ pub fn linear_in_order(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Ten
     if x.dim(D::Minus1)? != inp || bias.dims() != [out] || out * inp == 0 {
         bail!("a linear layer {inp} -> {out} with bias {:?} was given {:?}", bias.dims(), x.dims())
     }
-    if !cpu::fusible(x) {
+    if !kernel::fusible(x) {
         return reference(x, weight, Some(bias));
     }
     x.contiguous()?.apply_op3(&weight.contiguous()?, bias, Linear { in_order: true })
@@ -51,6 +51,96 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
     y.reshape(shape)
 }
 
+/// A linear layer's parameters, borrowed.
+pub(super) struct Affine<'a> {
+    weight: View<'a>,
+    bias: Option<View<'a>>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl<'a> Affine<'a> {
+    pub(super) fn of(layer: &'a crate::Linear) -> Result<Self> {
+        let (outputs, inputs) = layer.weight.dims2()?;
+        let bias = layer.bias.as_ref().map(View::of).transpose()?;
+        Ok(Self { weight: View::of(&layer.weight)?, bias, inputs, outputs })
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The bias; zeros where there is none.
+    pub(super) fn bias(&self) -> Cow<'_, [f32]> {
+        match &self.bias {
+            Some(bias) => Cow::Borrowed(bias),
+            None => Cow::Owned(vec![0.; self.outputs]),
+        }
+    }
+
+    /// `y = x W^T + b` on all threads.
+    pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
+        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
+        let w = Mat::transposed(&self.weight, self.inputs);
+        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), w, |_, rows| {
+            if let Some(bias) = &self.bias {
+                add_bias(rows, bias);
+            }
+        });
+    }
+
+    /// `y = x W^T` on all threads.
+    pub(super) fn forward_unbiased(&self, x: &[f32], y: &mut [f32]) {
+        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
+        let w = Mat::transposed(&self.weight, self.inputs);
+        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), w, |_, _| ());
+    }
+
+    /// `y = x W^T` on this thread.
+    pub(super) fn product(&self, x: &[f32], y: &mut [f32]) {
+        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
+        let w = Mat::transposed(&self.weight, self.inputs);
+        kernel::gemm(dims, y, self.outputs, false, 1., Mat::dense(x, self.inputs), w);
+    }
+
+    /// `dx = dy W` on this thread.
+    pub(super) fn product_backward(&self, dy: &[f32], dx: &mut [f32]) {
+        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
+        let w = Mat::dense(&self.weight, self.inputs);
+        kernel::gemm(dims, dx, self.inputs, false, 1., Mat::dense(dy, self.outputs), w);
+    }
+
+    /// `dx = dy W` on all threads.
+    pub(super) fn backward(&self, dy: &[f32], dx: &mut [f32]) {
+        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
+        let w = Mat::dense(&self.weight, self.inputs);
+        kernel::matmul_rows(dims, dx, Mat::dense(dy, self.outputs), w, |_, _| ());
+    }
+
+    /// Deposits `dW = dy^T x` and `db = sum(dy)`.
+    pub(super) fn deposit(&self, layer: &crate::Linear, dy: &[f32], x: &[f32]) -> Result<()> {
+        let (n, k) = (self.outputs, self.inputs);
+        deposit(&layer.weight, || {
+            let mut dw = vec![0f32; n * k];
+            kernel::gemm_parallel((n, k, x.len() / k), &mut dw, Mat::transposed(dy, n), Mat::dense(x, k));
+            dw
+        })?;
+        match &layer.bias {
+            Some(bias) => deposit(bias, || kernel::column_sums(dy, n)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `y += bias` for every row.
+pub(super) fn add_bias(y: &mut [f32], bias: &[f32]) {
+    kernel::wide(|| {
+        for row in y.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    });
+}
+
 struct Linear {
     /// Sum each output in the order of its inputs.
     in_order: bool,
@@ -64,7 +154,7 @@ impl Linear {
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
         let (n, k) = w_layout.shape().dims2()?;
-        let (x, w) = (cpu::slice(x, x_layout)?, cpu::slice(w, w_layout)?);
+        let (x, w) = (kernel::slice(x, x_layout)?, kernel::slice(w, w_layout)?);
         let m = x.len() / k.max(1);
         let mut y = vec![0f32; m * n];
         let mut dims = x_layout.dims().to_vec();
@@ -72,17 +162,14 @@ impl Linear {
             *last = n;
         }
         if let (true, Some(bias)) = (self.in_order, bias) {
-            sequential::product(x, w, bias, k, &mut y);
+            kernel::product_in_order(x, w, bias, k, &mut y);
             return Ok((CpuStorage::F32(y), Shape::from(dims)));
         }
-        if let Some(bias) = bias {
-            y.par_chunks_mut(ROWS_PER_TASK * n).for_each(|rows| {
-                rows.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
-            });
-        }
-        let a = Mat { data: x, rows: k, cols: 1 };
-        let b = Mat { data: w, rows: 1, cols: k };
-        cpu::gemm((m, n, k), &mut y, n, bias.is_some(), 1.0, a, b, true);
+        kernel::matmul_rows((m, n, k), &mut y, Mat::dense(x, k), Mat::transposed(w, k), |_, rows| {
+            if let Some(bias) = bias {
+                add_bias(rows, bias);
+            }
+        });
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
@@ -90,12 +177,11 @@ impl Linear {
     fn backward(x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (n, k) = weight.dims2()?;
         let m = x.elem_count() / k.max(1);
-        cpu::with(dy, |dy| {
+        kernel::with(dy, |dy| {
             let dx = if x.track_op() {
                 let mut dx = vec![0f32; m * k];
-                cpu::with(weight, |w| {
-                    let (a, b) = (Mat { data: dy, rows: n, cols: 1 }, Mat { data: w, rows: k, cols: 1 });
-                    cpu::gemm((m, k, n), &mut dx, k, false, 1.0, a, b, true);
+                kernel::with(weight, |w| {
+                    kernel::gemm_parallel((m, k, n), &mut dx, Mat::dense(dy, n), Mat::dense(w, k));
                     Ok(())
                 })?;
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
@@ -104,9 +190,8 @@ impl Linear {
             };
             let dw = if weight.track_op() {
                 let mut dw = vec![0f32; n * k];
-                cpu::with(x, |x| {
-                    let (a, b) = (Mat { data: dy, rows: 1, cols: n }, Mat { data: x, rows: k, cols: 1 });
-                    cpu::gemm((n, k, m), &mut dw, k, false, 1.0, a, b, true);
+                kernel::with(x, |x| {
+                    kernel::gemm_parallel((n, k, m), &mut dw, Mat::transposed(dy, n), Mat::dense(x, k));
                     Ok(())
                 })?;
                 Some(Tensor::from_vec(dw, (n, k), x.device())?)
@@ -146,7 +231,7 @@ impl CustomOp3 for Linear {
         b: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let bias = cpu::slice(b, bl)?;
+        let bias = kernel::slice(b, bl)?;
         if bias.len() != wl.dims()[0] {
             bail!("a linear layer with {} outputs was given a bias of {}", wl.dims()[0], bias.len())
         }
@@ -165,7 +250,7 @@ impl CustomOp3 for Linear {
         let (dx, dw) = Self::backward(x, w, &dy)?;
         let db = if b.track_op() {
             let n = b.elem_count();
-            let sums = cpu::with(&dy, |dy| Ok(cpu::column_sums(dy, n)))?;
+            let sums = kernel::with(&dy, |dy| Ok(kernel::column_sums(dy, n)))?;
             Some(Tensor::from_vec(sums, n, x.device())?)
         } else {
             None

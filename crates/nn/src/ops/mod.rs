@@ -3,21 +3,38 @@
 //! `f32`, and the test that both agree in value and gradient.
 
 mod attention;
-mod centered_softmax;
-mod cpu;
+mod class_attention;
+mod class_attention_block;
+mod cross_entropy;
 mod gelu;
 mod layer_norm;
 mod linear;
-mod math;
-mod sequential;
-mod soft_cross_entropy;
+mod mlp;
+mod normalize;
+mod patchify;
+mod positives;
+mod prototypes;
+mod transformer;
+mod transformer_block;
 mod weight_norm;
 
+pub use crate::kernel::dot;
 pub use attention::{attention, attention_probs, reference as attention_reference};
-pub use centered_softmax::{centered_softmax, centered_softmax_reference, row_mean};
-pub use cpu::dot;
+pub use class_attention::{
+    class_attention, reference as class_attention_reference,
+    reference_with_attention as class_attention_with_probabilities,
+};
+pub use cross_entropy::{
+    Temperatures, matched_cross_entropy, matched_cross_entropy_reference, paired_cross_entropy,
+    paired_cross_entropy_reference, sharpened, sharpened_reference,
+};
 pub use gelu::{gelu, reference as gelu_reference};
 pub use layer_norm::{layer_norm, reference as layer_norm_reference};
 pub use linear::{linear, linear_in_order, reference as linear_reference};
-pub use soft_cross_entropy::{reference as soft_cross_entropy_reference, soft_cross_entropy};
+pub use mlp::{mlp, reference as mlp_reference};
+pub use normalize::{normalize, reference as normalize_reference};
+pub use patchify::{patchify, reference as patchify_reference};
+pub use positives::{pool_positives, reference as pool_positives_reference};
+pub use prototypes::{prototypes, reference as prototypes_reference};
+pub use transformer::{Activations, Survivals, block_attention, reference as transformer_reference, transformer};
 pub use weight_norm::{reference as weight_norm_reference, weight_norm};

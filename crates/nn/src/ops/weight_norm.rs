@@ -1,6 +1,6 @@
 //! Weight normalisation: each row of `v` is scaled to length `g`: `w_r = g_r v_r / |v_r|`.
 
-use super::cpu::{self, ROWS_PER_TASK};
+use crate::kernel::{self, ROWS_PER_TASK};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ pub fn weight_norm(v: &Tensor, g: &Tensor) -> Result<Tensor> {
     if g.dims() != [rows, 1] {
         bail!("weight norm of {:?} needs a gain [{rows}, 1], not {:?}", v.dims(), g.dims())
     }
-    if !cpu::fusible(v) {
+    if !kernel::fusible(v) {
         return reference(v, g);
     }
     v.contiguous()?.apply_op2(&g.contiguous()?, WeightNorm)
@@ -30,12 +30,12 @@ impl CustomOp2 for WeightNorm {
 
     fn cpu_fwd(&self, v: &CpuStorage, vl: &Layout, g: &CpuStorage, gl: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, n) = vl.shape().dims2()?;
-        let (v, g) = (cpu::slice(v, vl)?, cpu::slice(g, gl)?);
+        let (v, g) = (kernel::slice(v, vl)?, kernel::slice(g, gl)?);
         let mut w = vec![0f32; v.len()];
         w.par_chunks_exact_mut(n.max(1)).with_min_len(ROWS_PER_TASK).zip(v.par_chunks_exact(n.max(1)).zip(g)).for_each(
             |(w, (v, g))| {
-                cpu::wide(|| {
-                    let scale = g / cpu::dot(v, v).sqrt();
+                kernel::wide(|| {
+                    let scale = g / kernel::dot(v, v).sqrt();
                     w.iter_mut().zip(v).for_each(|(w, v)| *w = v * scale);
                 });
             },
@@ -48,16 +48,16 @@ impl CustomOp2 for WeightNorm {
         let (rows, n) = v.dims2()?;
         let dw = dw.contiguous()?;
         let (mut dv, mut dg) = (vec![0f32; rows * n], vec![0f32; rows]);
-        cpu::with(v, |v| {
-            cpu::with(g, |g| {
-                cpu::with(&dw, |dw| {
+        kernel::with(v, |v| {
+            kernel::with(g, |g| {
+                kernel::with(&dw, |dw| {
                     dv.par_chunks_exact_mut(n.max(1))
                         .with_min_len(ROWS_PER_TASK)
                         .zip(&mut dg)
                         .zip(v.par_chunks_exact(n.max(1)).zip(dw.par_chunks_exact(n.max(1))).zip(g))
                         .for_each(|((dv, dg), ((v, dw), g))| {
-                            let inverse = 1.0 / cpu::dot(v, v).sqrt();
-                            let along = cpu::dot(v, dw) * inverse;
+                            let inverse = 1.0 / kernel::dot(v, v).sqrt();
+                            let along = kernel::dot(v, dw) * inverse;
                             *dg = along;
                             for ((dv, v), dw) in dv.iter_mut().zip(v).zip(dw) {
                                 *dv = g * inverse * (dw - v * inverse * along);

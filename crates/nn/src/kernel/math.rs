@@ -2,7 +2,7 @@
 
 /// `e^x` for `x <= 88`, relative error below 2e-7; at most 1.7e-38 below -87.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // x = n ln 2 + r; the magic constant rounds to the nearest integer in the low mantissa bits.
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
     let x = x.clamp(-87.0, 88.0);
@@ -21,7 +21,7 @@ pub(super) fn exp(x: f32) -> f32 {
 /// 2e-7 and small relative to `Phi` in the lower tail: the Chebyshev fit of `erfc` published in
 /// Numerical Recipes (fractional error 1.2e-7).
 #[inline(always)]
-pub(super) fn normal_cdf(x: f32) -> f32 {
+pub(crate) fn normal_cdf(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.5 * z);
     let mut p = 0.170_872_77;

@@ -4,6 +4,14 @@ use crate::ops;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder, init};
 
+mod block;
+mod class_block;
+mod drop_path;
+
+pub use block::Block;
+pub use class_block::ClassBlock;
+pub use drop_path::{Survival, drop_path_rates};
+
 /// Standard deviation of the normal initial weights. The reference truncates at +-2 absolute, which
 /// cuts nothing off at this width (`trunc_normal_`, std 0.02).
 pub const WEIGHT_INIT: Init = Init::Randn { mean: 0., stdev: 0.02 };
@@ -46,9 +54,12 @@ impl Linear {
 /// Layer normalisation over the last dimension.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
+    /// `[D]`.
+    pub weight: Tensor,
+    /// `[D]`.
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
 }
 
 impl LayerNorm {
@@ -70,8 +81,10 @@ impl LayerNorm {
 /// The feed-forward half of a transformer block: linear, GELU, linear.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
+    /// `D -> hidden`.
+    pub fc1: Linear,
+    /// `hidden -> D`.
+    pub fc2: Linear,
 }
 
 impl Mlp {
@@ -84,31 +97,4 @@ impl Mlp {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
     }
-}
-
-/// Rows of unit length: `x / max(|x|, 1e-12)` over the last dimension (torch's `normalize`).
-pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    let length = x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?;
-    x.broadcast_div(&length.maximum(1e-12)?)
-}
-
-/// Stochastic depth for one residual branch: sample `i` survives where `keep + u_i >= 1` and is
-/// scaled by `1 / keep`. `x [B, ..]`, `u [B]` uniform in `[0, 1)`, `keep = 1 - rate`.
-pub fn drop_path(x: &Tensor, rate: f64, u: &[f32]) -> Result<Tensor> {
-    let keep = 1.0 - rate;
-    let mut shape = vec![1; x.rank()];
-    shape[0] = u.len();
-    let scale: Vec<f64> = u.iter().map(|&u| (keep as f32 + u).floor() as f64 / keep).collect();
-    let scale = Tensor::from_vec(scale, shape, x.device())?.to_dtype(x.dtype())?;
-    x.broadcast_mul(&scale)
-}
-
-/// Stochastic-depth rate of each block: from 0 to `rate` in equal steps of f32, as `torch.linspace`.
-pub fn drop_path_rates(rate: f64, depth: usize) -> Vec<f64> {
-    let (rate, last) = (rate as f32, depth.saturating_sub(1));
-    let step = rate / last.max(1) as f32;
-    (0..depth)
-        .map(|i| if i < depth / 2 || last == 0 { step * i as f32 } else { rate - step * (last - i) as f32 })
-        .map(f64::from)
-        .collect()
 }

@@ -6,12 +6,10 @@
 
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use selfpatch_allocator as _;
 use selfpatch_matching::{Border, Neighbours, positives};
 use std::hint::black_box;
 use std::time::Duration;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // that of the program
 
 const B: usize = 8;
 const SIDE: usize = 14;

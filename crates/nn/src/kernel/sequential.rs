@@ -2,7 +2,7 @@
 //! starting from zero: the order in which torch's first convolution sums. Its rounding error is the
 //! reference's, digit for digit, where a blocked GEMM would have another one.
 
-use super::cpu::ROWS_PER_TASK;
+use super::rows::ROWS_PER_TASK;
 use rayon::prelude::*;
 
 /// Rows and columns of `y` held in registers.
@@ -13,7 +13,7 @@ const COLS: usize = 16;
 ///
 /// CPUs without fused multiply-add round each product as well; the result then differs in the last
 /// digits.
-pub(super) fn product(x: &[f32], w: &[f32], bias: &[f32], k: usize, y: &mut [f32]) {
+pub(crate) fn product(x: &[f32], w: &[f32], bias: &[f32], k: usize, y: &mut [f32]) {
     let n = bias.len();
     assert!(k > 0 && n > 0 && w.len() == n * k && x.len() / k * n == y.len());
     // [k, n padded to whole tiles]: the columns of one step lie side by side.

@@ -14,13 +14,11 @@
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
+use selfpatch_allocator as _;
 use selfpatch_matching::{Border, Neighbours, positives};
 use selfpatch_nn::Params;
 use std::hint::black_box;
 use std::time::Duration;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // that of the program
 
 const B: usize = 8;
 const SIDE: usize = 14;

@@ -1,4 +1,4 @@
-//! Self-attention of `qkv [B, N, 3 D]`, the fused op beside its reference from candle's own ops:
+//! Self-attention of `qkv [B N, 3 D]`, the fused op beside its reference from candle's own ops:
 //! `forward` (no graph) and `forward+backward`. B = 8, N = 196, D = 192, h = 3 heads.
 //!
 //! Floor in FLOPs: `4 B N^2 D` forward (scores, sum of values) and `8 B N^2 D` more backward (four
@@ -8,40 +8,41 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use selfpatch_allocator as _;
+use selfpatch_nn::Sequences;
 use selfpatch_nn::ops::{attention, attention_reference};
 use std::hint::black_box;
 use std::time::Duration;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc; // that of the program
 
 const B: usize = 8;
 const N: usize = 196;
 const D: usize = 192;
 const HEADS: usize = 3;
 
-type Op = fn(&Tensor, usize) -> Result<Tensor>;
+type Op = fn(&Tensor, &Sequences, usize) -> Result<Tensor>;
 const OPS: [(&str, Op); 2] = [("fused", attention), ("reference", attention_reference)];
 
 fn forward(c: &mut Criterion) {
-    let qkv = Tensor::randn(0f32, 1f32, (B, N, 3 * D), &Device::Cpu).unwrap();
+    let qkv = Tensor::randn(0f32, 1f32, (B * N, 3 * D), &Device::Cpu).unwrap();
+    let sequences = Sequences::new(&[(B, N)]);
     let mut group = c.benchmark_group("attention/forward");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements((4 * B * N * N * D) as u64));
     for (name, op) in OPS {
-        group.bench_function(name, |b| b.iter(|| op(black_box(&qkv), HEADS).unwrap()));
+        group.bench_function(name, |b| b.iter(|| op(black_box(&qkv), &sequences, HEADS).unwrap()));
     }
     group.finish();
 }
 
 fn forward_backward(c: &mut Criterion) {
-    let qkv = Var::randn(0f32, 1f32, (B, N, 3 * D), &Device::Cpu).unwrap();
+    let qkv = Var::randn(0f32, 1f32, (B * N, 3 * D), &Device::Cpu).unwrap();
+    let sequences = Sequences::new(&[(B, N)]);
     let mut group = c.benchmark_group("attention/forward+backward");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements((12 * B * N * N * D) as u64));
     for (name, op) in OPS {
         group.bench_function(name, |b| {
-            b.iter(|| op(black_box(&qkv), HEADS).unwrap().sum_all().unwrap().backward().unwrap())
+            b.iter(|| op(black_box(&qkv), &sequences, HEADS).unwrap().sum_all().unwrap().backward().unwrap())
         });
     }
     group.finish();

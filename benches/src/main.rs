@@ -1,0 +1,52 @@
+//! `cargo xtask bench`: how fast a training step is, op by op, and beside PyTorch.
+//!
+//! Every figure is measured in the run that prints it. Each step bench runs in a process of its own,
+//! so that peak memory is that of the step.
+
+mod machine;
+mod ops;
+mod scaling;
+mod step;
+mod versus;
+mod work;
+
+use clap::{Parser, Subcommand};
+use selfpatch_allocator as _;
+use std::process::ExitCode;
+
+/// Measure the training step and its ops.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One whole training step on random crops: time, memory, share of the GEMM peak
+    Step(step::Args),
+    /// Each fused op beside its plain reference and its floor
+    Ops(ops::Args),
+    /// How the cost of a step grows with images, crops, patch size, prototypes and threads
+    Scaling(scaling::Args),
+    /// Our step and PyTorch's in turn, in separate processes; the median of the pairwise ratios
+    VersusPytorch(versus::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Step(args) => step::run(args),
+        Command::Ops(args) => ops::run(args),
+        Command::Scaling(args) => scaling::run(args),
+        Command::VersusPytorch(args) => versus::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! One whole training step: teacher, student, both losses, gradients, clipping, AdamW, average; no
+//! loading or augmentation of images.
+
+use crate::{machine, work};
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use selfpatch_train::{Config, Hyper, Preset, Settings, Trainer};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    pub shape: Shape,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 5)]
+    pub steps: usize,
+    /// Steps before them
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is computed, under the flags of the PyTorch peer.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Shape {
+    /// `vit_tiny`, `vit_small` or `vit_base`
+    #[arg(long, default_value = "vit_tiny")]
+    pub arch: String,
+    /// Images per step
+    #[arg(long, default_value_t = 4)]
+    pub batch: usize,
+    /// Threads [default: one per core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Local crops of 96 pixels per image, beside 2 of 224
+    #[arg(long, default_value_t = 8)]
+    pub local: usize,
+    /// Side of a patch in pixels
+    #[arg(long, default_value_t = 16)]
+    pub patch_size: usize,
+    /// Class prototypes
+    #[arg(long, default_value_t = 65536)]
+    pub out_dim: usize,
+    /// Patch prototypes
+    #[arg(long, default_value_t = 4096)]
+    pub out_dim_selfpatch: usize,
+    /// Positives per patch
+    #[arg(long, default_value_t = 4)]
+    pub k_num: usize,
+}
+
+impl Shape {
+    /// The published recipe with these sizes.
+    pub fn config(&self) -> Config {
+        let mut config = Preset::Paper.config();
+        config.model.arch = self.arch.clone();
+        config.model.patch_size = self.patch_size;
+        config.optim.batch_size = self.batch;
+        config.crops.local_count = self.local;
+        config.head.out_dim = self.out_dim;
+        config.head.out_dim_selfpatch = self.out_dim_selfpatch;
+        config.patch_loss.k_num = self.k_num;
+        config
+    }
+
+    /// The same as arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut push = |flag: &str, value: &dyn ToString| all.extend([flag.to_string(), value.to_string()]);
+        push("--arch", &self.arch);
+        push("--batch", &self.batch);
+        push("--threads", &self.threads.unwrap_or_else(machine::cores));
+        push("--local", &self.local);
+        push("--patch-size", &self.patch_size);
+        push("--out-dim", &self.out_dim);
+        push("--out-dim-selfpatch", &self.out_dim_selfpatch);
+        push("--k-num", &self.k_num);
+        all
+    }
+}
+
+/// One line of `--json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub arch: String,
+    /// `selfpatch` or `pytorch`.
+    pub mode: String,
+    pub batch: usize,
+    pub crops: String,
+    pub out_dim: usize,
+    pub out_dim_selfpatch: usize,
+    pub threads: usize,
+    pub device: String,
+    /// Version of PyTorch, where that is what ran.
+    pub torch: Option<String>,
+    pub steps: usize,
+    pub seconds_per_step_median: f64,
+    pub seconds_per_step_min: f64,
+    pub images_per_second: f64,
+    /// Total loss of the last step.
+    pub loss: f64,
+    pub peak_memory_bytes: Option<u64>,
+    /// FLOPs of a step, see [`work::flops`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops: Option<f64>,
+    /// `flops` over the median time, in 10^9 per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gflops_per_second: Option<f64>,
+    /// Best rate of a plain matrix product in the same process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gemm_peak_gflops_per_second: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction_of_gemm_peak: Option<f64>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let report = measure(args)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    println!(
+        "{}, {} images, {} crops, heads {}/{}, {} threads",
+        report.arch, report.batch, report.crops, report.out_dim, report.out_dim_selfpatch, report.threads
+    );
+    println!(
+        "median {:.3} s per step, best {:.3} s, of {} steps: {:.2} images/s",
+        report.seconds_per_step_median, report.seconds_per_step_min, report.steps, report.images_per_second
+    );
+    if let (Some(flops), Some(rate), Some(peak), Some(fraction)) =
+        (report.flops, report.gflops_per_second, report.gemm_peak_gflops_per_second, report.fraction_of_gemm_peak)
+    {
+        let percent = 100. * fraction;
+        println!("{:.0} GFLOP: {rate:.0} GF/s, {percent:.0} % of the GEMM peak of {peak:.0} GF/s", flops / 1e9);
+    }
+    if let Some(bytes) = report.peak_memory_bytes {
+        println!("peak memory {:.2} GB", bytes as f64 / 1e9);
+    }
+    Ok(())
+}
+
+fn measure(args: &Args) -> Result<Report> {
+    let shape = &args.shape;
+    let threads = shape.threads.unwrap_or_else(machine::cores);
+    if threads == 0 || shape.batch == 0 || args.steps == 0 {
+        bail!("--threads, --batch and --steps must be at least 1")
+    }
+    machine::set_threads(threads)?;
+    let config = shape.config();
+    let settings = Settings::of(&config).context("these sizes make no network")?;
+    let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth) as f64;
+    let crops = work::crops(&config)
+        .into_iter()
+        .map(|(count, size)| Tensor::randn(0f32, 1f32, (count, 3, size, size), &Device::Cpu))
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    // The published start, without its warm-up, and past the epoch in which prototypes are frozen.
+    let hyper = Hyper {
+        lr: 1e-4,
+        weight_decay: 0.04,
+        momentum: 0.996,
+        teacher_temp: 0.04,
+        patch_teacher_temp: 0.04,
+        freeze_last_layer: false,
+    };
+    let mut trainer = Trainer::new(settings, DType::F32, &Device::Cpu)?;
+    let mut took = Vec::with_capacity(args.steps);
+    let mut loss = 0.;
+    for step in 0..args.warmup + args.steps {
+        let start = Instant::now();
+        loss = trainer.step(&crops, shape.batch, step, &hyper)?.losses[0];
+        if step >= args.warmup {
+            took.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let peak_memory_bytes = machine::peak_memory();
+    drop((trainer, crops));
+    let peak = machine::gemm_peak();
+    let best = took.iter().copied().fold(f64::INFINITY, f64::min);
+    let steps = took.len();
+    let median = machine::median(took);
+    Ok(Report {
+        arch: shape.arch.clone(),
+        mode: "selfpatch".into(),
+        batch: shape.batch,
+        crops: format!("2+{}", shape.local),
+        out_dim: shape.out_dim,
+        out_dim_selfpatch: shape.out_dim_selfpatch,
+        threads,
+        device: "cpu".into(),
+        torch: None,
+        steps,
+        seconds_per_step_median: median,
+        seconds_per_step_min: best,
+        images_per_second: shape.batch as f64 / median,
+        loss,
+        peak_memory_bytes,
+        flops: Some(flops),
+        gflops_per_second: Some(flops / median / 1e9),
+        gemm_peak_gflops_per_second: Some(peak / 1e9),
+        fraction_of_gemm_peak: Some(flops / median / peak),
+    })
+}

@@ -1,0 +1,36 @@
+//! One pre-norm transformer block.
+
+use super::{LayerNorm, Linear, Mlp};
+use candle_core::Result;
+use candle_nn::VarBuilder;
+
+/// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`; computed by [`ops::transformer`](crate::ops::transformer).
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// `D -> 3 D`: queries, keys, values.
+    pub qkv: Linear,
+    /// `D -> D`, after the heads.
+    pub proj: Linear,
+    /// Before the feed-forward half.
+    pub norm2: LayerNorm,
+    /// `D -> hidden -> D`.
+    pub mlp: Mlp,
+    /// Attention heads.
+    pub heads: usize,
+}
+
+impl Block {
+    /// Names `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp`.
+    pub fn new(dim: usize, heads: usize, hidden: usize, qkv_bias: bool, eps: f64, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm1: LayerNorm::new(dim, eps, vb.pp("norm1"))?,
+            qkv: Linear::with_bias(dim, 3 * dim, qkv_bias, vb.pp("attn.qkv"))?,
+            proj: Linear::new(dim, dim, vb.pp("attn.proj"))?,
+            norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
+            mlp: Mlp::new(dim, hidden, vb.pp("mlp"))?,
+            heads,
+        })
+    }
+}

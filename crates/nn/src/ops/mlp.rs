@@ -1,0 +1,167 @@
+//! Linear layers with GELU between them: `h_0 = x`, `u_i = h_{i-1} W_i^T + b_i`, `h_i = gelu(u_i)`,
+//! the last `u` being the output. Rows are independent: each thread takes a block of them through all
+//! layers.
+
+use super::gelu;
+use super::linear::{Affine, add_bias, reference as linear_reference};
+use crate::Linear;
+use crate::kernel::{self, Buffer, View, row_block};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// `x [R, I]` through `layers` -> `[R, O]`.
+pub fn mlp(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
+    let mut width = x.dims2()?.1;
+    for layer in layers {
+        let (out, inp) = layer.weight.dims2()?;
+        if inp != width || layer.bias.as_ref().is_some_and(|b| b.dims() != [out]) {
+            bail!("a linear layer {inp} -> {out} was given rows of width {width}")
+        }
+        width = out;
+    }
+    let Some(first) = layers.first() else { return Ok(x.clone()) };
+    if !kernel::fusible(x) {
+        return reference(x, layers);
+    }
+    let x = x.contiguous()?;
+    let keep = x.track_op() || first.weight.track_op();
+    let op = MlpOp { layers: layers.to_vec(), keep, saved: Mutex::new(None) };
+    if keep { x.apply_op2(&first.weight, op) } else { x.apply_op2_no_bwd(&first.weight, &op) }
+}
+
+/// The same from candle's own ops.
+pub fn reference(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
+    let mut x = x.clone();
+    for (i, layer) in layers.iter().enumerate() {
+        let input = if i == 0 { x } else { gelu::reference(&x)? };
+        x = linear_reference(&input, &layer.weight, layer.bias.as_ref())?;
+    }
+    Ok(x)
+}
+
+/// One thread's rows: input, output, each layer's values before and after its GELU.
+type RowBlock<'a> = (&'a [f32], &'a mut [f32], Vec<(&'a mut [f32], &'a mut [f32])>);
+
+/// Before and after each GELU.
+type Saved = Vec<(Buffer, Buffer)>;
+
+struct MlpOp {
+    layers: Vec<Linear>,
+    keep: bool,
+    /// Taken by the backward pass.
+    saved: Mutex<Option<Saved>>,
+}
+
+impl CustomOp2 for MlpOp {
+    fn name(&self) -> &'static str {
+        "mlp"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = kernel::slice(x, layout)?;
+        let (rows, inputs) = layout.shape().dims2()?;
+        let layers = self.layers.iter().map(Affine::of).collect::<Result<Vec<_>>>()?;
+        let Some((last, hidden)) = layers.split_last() else { bail!("an mlp without layers") };
+        let mut saved: Saved =
+            hidden.iter().map(|l| (Buffer::stale(rows * l.outputs()), Buffer::stale(rows * l.outputs()))).collect();
+        let mut y = vec![0f32; rows * last.outputs()];
+        let block = row_block(rows);
+        // Cut everything into the threads' blocks of rows.
+        let mut blocks: Vec<RowBlock> = x
+            .chunks((block * inputs).max(1))
+            .zip(y.chunks_mut((block * last.outputs()).max(1)))
+            .map(|(x, y)| (x, y, Vec::new()))
+            .collect();
+        for (layer, (u, h)) in hidden.iter().zip(&mut saved) {
+            let size = (block * layer.outputs()).max(1);
+            for (block, (u, h)) in blocks.iter_mut().zip(u.chunks_mut(size).zip(h.chunks_mut(size))) {
+                block.2.push((u, h));
+            }
+        }
+        blocks.into_par_iter().with_max_len(1).for_each(|(x, y, hiddens)| {
+            let mut input = x;
+            for (layer, (u, h)) in hidden.iter().zip(hiddens) {
+                layer.product(input, u);
+                gelu::forward_biased(u, &layer.bias(), h);
+                input = h;
+            }
+            last.product(input, y);
+            add_bias(y, &last.bias());
+        });
+        let outputs = last.outputs();
+        drop(layers);
+        if let (true, Ok(mut slot)) = (self.keep, self.saved.lock()) {
+            *slot = Some(saved);
+        }
+        Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let Some(mut saved) = self.saved.lock().ok().and_then(|mut slot| slot.take()) else {
+            bail!("the backward pass of an mlp can run only once per forward pass")
+        };
+        let (rows, inputs) = x.dims2()?;
+        let dy = dy.contiguous()?;
+        let dy = View::of(&dy)?;
+        let input = View::of(x)?;
+        // The gradient of u_i of the layer above the one at hand.
+        let mut above: Option<Buffer> = None;
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let weights = Affine::of(layer)?;
+            let du: &[f32] = above.as_deref().unwrap_or(&dy);
+            let Some((u, h)) = saved.pop() else {
+                // The first layer.
+                weights.deposit(layer, du, &input)?;
+                if i > 0 || !x.track_op() {
+                    return Ok((None, None));
+                }
+                let mut dx = vec![0f32; rows * inputs];
+                weights.backward(du, &mut dx);
+                return Ok((Some(Tensor::from_vec(dx, (rows, inputs), x.device())?), None));
+            };
+            let wide = u.len() / rows.max(1);
+            let mut below = Buffer::stale(u.len());
+            let block = row_block(rows);
+            let size = (block * wide).max(1);
+            below
+                .par_chunks_mut(size)
+                .zip(du.par_chunks((block * weights.outputs()).max(1)))
+                .zip(u.par_chunks(size).zip(h.par_chunks(size)))
+                .for_each(|((below, du), (u, h))| {
+                    weights.product_backward(du, below);
+                    gelu::backward(u, h, below);
+                });
+            weights.deposit(layer, du, &h)?;
+            above = Some(below);
+        }
+        bail!("an mlp without layers")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, equal_with_parameters};
+    use candle_nn::VarBuilder;
+
+    #[test]
+    fn equals_reference_for_every_depth() -> Result<()> {
+        for (rows, widths) in [(3, &[5, 4][..]), (70, &[9, 33, 7]), (300, &[9, 33, 20, 5]), (1, &[2, 3, 2])] {
+            let build = |vb: VarBuilder| {
+                widths
+                    .windows(2)
+                    .enumerate()
+                    .map(|(i, w)| Linear::new(w[0], w[1], vb.pp(i)))
+                    .collect::<Result<Vec<_>>>()
+            };
+            equal_with_parameters(Case {
+                inputs: &[&[rows, widths[0]]],
+                build,
+                fused: |x: &[Tensor], layers: &Vec<Linear>| mlp(&x[0], layers),
+                reference: |x: &[Tensor], layers: &Vec<Linear>| reference(&x[0], layers),
+            })?;
+        }
+        Ok(())
+    }
+}

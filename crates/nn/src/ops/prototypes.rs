@@ -1,0 +1,191 @@
+//! Weight-normed prototypes: `y_rk = g_k (x_r . v_k) / |v_k|`.
+//!
+//! The norm is a scale per prototype. The prototypes are scaled before the product, not the products
+//! afterwards: they then round as torch's do, which counts, because small temperatures magnify what
+//! is common to a column of logits. For a few rows they are scaled block by block and never written
+//! to memory.
+
+use super::linear::reference as linear_reference;
+use super::weight_norm::reference as weight_norm_reference;
+use crate::gradients::deposit;
+use crate::kernel::{self, Buffer, Mat, View, gemm, gemm_parallel};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Prototypes handled by one parallel task.
+const PER_TASK: usize = 512;
+
+/// `x [R, D]`, `v [K, D]`, `g [K, 1]` -> `[R, K]`.
+pub fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let ((_, width), (count, dim)) = (x.dims2()?, v.dims2()?);
+    if width != dim || g.dims() != [count, 1] {
+        bail!("prototypes {:?} with gains {:?} were given rows of width {width}", v.dims(), g.dims())
+    }
+    if !kernel::fusible(x) || x.elem_count() * count == 0 {
+        return reference(x, v, g);
+    }
+    let (x, v, gain) = (x.contiguous()?, v.contiguous()?, g.clone());
+    let op = Prototypes { gain };
+    if g.track_op() && !x.track_op() && !v.track_op() {
+        return reference(&x, &v, g); // nothing else puts the op into the graph
+    }
+    x.apply_op2(&v, op)
+}
+
+/// The same from candle's own ops.
+pub fn reference(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
+    linear_reference(x, &weight_norm_reference(v, g)?, None)
+}
+
+struct Prototypes {
+    gain: Tensor,
+}
+
+/// `|v_k|` of every prototype.
+fn lengths(v: &[f32], n: usize) -> Vec<f32> {
+    v.par_chunks_exact(n).with_min_len(PER_TASK).map(|v| kernel::wide(|| kernel::dot(v, v).sqrt())).collect()
+}
+
+/// `v_k s_k`.
+fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
+    let mut w = Buffer::stale(v.len());
+    let pairs = w.par_chunks_mut(PER_TASK * n).zip(v.par_chunks(PER_TASK * n)).zip(scale.par_chunks(PER_TASK));
+    pairs.for_each(|((w, v), scale)| {
+        kernel::wide(|| {
+            for ((w, v), s) in w.chunks_exact_mut(n).zip(v.chunks_exact(n)).zip(scale) {
+                w.iter_mut().zip(v).for_each(|(w, v)| *w = v * s);
+            }
+        });
+    });
+    w
+}
+
+/// `y = x (v s)^T`, the prototypes block by block.
+fn few_rows((rows, count, n): (usize, usize, usize), x: &[f32], v: &[f32], scale: &[f32], y: &mut [f32]) {
+    let parts: Vec<Buffer> = v
+        .par_chunks(PER_TASK * n)
+        .zip(scale.par_chunks(PER_TASK))
+        .map(|(v, scale)| {
+            let w = scaled(v, scale, n);
+            let mut part = Buffer::stale(rows * scale.len());
+            gemm((rows, scale.len(), n), &mut part, scale.len(), false, 1., Mat::dense(x, n), Mat::transposed(&w, n));
+            part
+        })
+        .collect();
+    y.par_chunks_exact_mut(count).enumerate().for_each(|(row, y)| {
+        for (y, part) in y.chunks_mut(PER_TASK).zip(&parts) {
+            y.copy_from_slice(&part[row * y.len()..][..y.len()]);
+        }
+    });
+}
+
+fn scale_columns(y: &mut [f32], scale: &[f32]) {
+    y.par_chunks_exact_mut(scale.len()).for_each(|y| {
+        kernel::wide(|| y.iter_mut().zip(scale).for_each(|(y, s)| *y *= s));
+    });
+}
+
+impl CustomOp2 for Prototypes {
+    fn name(&self) -> &'static str {
+        "prototypes"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, v: &CpuStorage, vl: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, n) = xl.shape().dims2()?;
+        let count = vl.shape().dims2()?.0;
+        let (x, v) = (kernel::slice(x, xl)?, kernel::slice(v, vl)?);
+        let scale = self.scale(v, n)?.0;
+        let mut y = vec![0f32; rows * count];
+        let dims = (rows, count, n);
+        if rows < n {
+            few_rows(dims, x, v, &scale, &mut y);
+        } else {
+            gemm_parallel(dims, &mut y, Mat::dense(x, n), Mat::transposed(&scaled(v, &scale, n), n));
+        }
+        Ok((CpuStorage::F32(y), Shape::from((rows, count))))
+    }
+
+    /// With `u = v / |v|` and `G = dy^T x`: `dx = dy (g u)`, `dv = g / |v| (G - u (u . G))`,
+    /// `dg = u . G`.
+    fn bwd(&self, x: &Tensor, v: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((rows, n), count) = (x.dims2()?, v.dims2()?.0);
+        let dy = dy.contiguous()?;
+        let (xs, vs, dys) = (View::of(x)?, View::of(v)?, View::of(&dy)?);
+        let (xs, vs, dys): (&[f32], &[f32], &[f32]) = (&xs, &vs, &dys);
+        let (scale, inverse) = self.scale(vs, n)?;
+        let dx = x.track_op().then(|| {
+            let mut dx = vec![0f32; rows * n];
+            let dims = (rows, n, count);
+            if rows < n {
+                let mut scaled = Buffer::stale(dys.len());
+                scaled.copy_from_slice(dys);
+                scale_columns(&mut scaled, &scale);
+                gemm_parallel(dims, &mut dx, Mat::dense(&scaled, count), Mat::dense(vs, n));
+            } else {
+                gemm_parallel(dims, &mut dx, Mat::dense(dys, count), Mat::dense(&scaled(vs, &scale, n), n));
+            }
+            Tensor::from_vec(dx, (rows, n), x.device())
+        });
+        if v.track_op() || self.gain.track_op() {
+            let mut dv = vec![0f32; v.elem_count()];
+            let mut dg = vec![0f32; count];
+            let x = Mat::dense(xs, n);
+            dv.par_chunks_mut(PER_TASK * n).zip(dg.par_chunks_mut(PER_TASK)).enumerate().for_each(|(i, (dv, dg))| {
+                let first = i * PER_TASK;
+                let dy = Mat { data: &dys[first..], rows: 1, cols: count };
+                gemm((dg.len(), n, rows), dv, n, false, 1., dy, x);
+                kernel::wide(|| {
+                    for (k, (dv, dg)) in dv.chunks_exact_mut(n).zip(dg).enumerate() {
+                        let k = first + k;
+                        let v = &vs[k * n..][..n];
+                        let along = kernel::dot(v, dv) * inverse[k];
+                        *dg = along;
+                        let along = along * inverse[k];
+                        dv.iter_mut().zip(v).for_each(|(dv, v)| *dv = scale[k] * (*dv - v * along));
+                    }
+                });
+            });
+            deposit(&self.gain, || dg)?;
+            deposit(v, || dv)?;
+        }
+        Ok((dx.transpose()?, None))
+    }
+}
+
+impl Prototypes {
+    /// `g / |v|` and `1 / |v|` of every prototype.
+    fn scale(&self, v: &[f32], n: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+        let gain = self.gain.contiguous()?;
+        let gain = View::of(&gain)?;
+        let mut lengths = lengths(v, n);
+        let scale = lengths.iter().zip(&*gain).map(|(length, g)| g / length).collect();
+        lengths.iter_mut().for_each(|length| *length = 1. / *length);
+        Ok((scale, lengths))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, equal_with_parameters};
+    use candle_nn::{Init, VarBuilder, init};
+
+    #[test]
+    fn equals_reference_for_few_and_for_many_rows() -> Result<()> {
+        for (rows, dim, count) in [(3, 17, 600), (70, 17, 9), (1, 4, 1), (40, 32, 1500)] {
+            let build = |vb: VarBuilder| {
+                Ok((
+                    vb.get_with_hints((count, dim), "v", Init::Randn { mean: 0., stdev: 1. })?,
+                    vb.get_with_hints((count, 1), "g", init::ONE)?,
+                ))
+            };
+            equal_with_parameters(Case {
+                inputs: &[&[rows, dim]],
+                build,
+                fused: |x: &[Tensor], (v, g): &(Tensor, Tensor)| prototypes(&x[0], v, g),
+                reference: |x: &[Tensor], (v, g): &(Tensor, Tensor)| reference(&x[0], v, g),
+            })?;
+        }
+        Ok(())
+    }
+}
