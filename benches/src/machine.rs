@@ -1,6 +1,7 @@
 //! What this machine can do, and what this process took of it.
 
 use anyhow::Result;
+use rayon::prelude::*;
 use std::time::Instant;
 
 /// Sets the number of threads of everything that computes. Call it before anything does.
@@ -65,6 +66,19 @@ fn product_rate((m, n, k): (usize, usize, usize)) -> f64 {
     };
     let best = (0..12).map(|_| once()).fold(f64::INFINITY, f64::min);
     (2 * m * n * k) as f64 / best
+}
+
+/// Rate at which large arrays are copied, bytes read plus bytes written, in bytes per second.
+pub fn bandwidth() -> f64 {
+    const N: usize = 1 << 24;
+    let (from, mut to) = (vec![1f32; N], vec![0f32; N]);
+    let mut once = || {
+        let start = Instant::now();
+        to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..8).map(|_| once()).fold(f64::INFINITY, f64::min);
+    (8 * N) as f64 / best
 }
 
 /// Median of at least one value.

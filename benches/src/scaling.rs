@@ -13,16 +13,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let plain = Shape {
-        arch: "vit_tiny".into(),
-        batch: 4,
-        threads: None,
-        local: 8,
-        patch_size: 16,
-        out_dim: 65536,
-        out_dim_selfpatch: 4096,
-        k_num: 4,
-    };
+    let plain = Shape::default();
     let cores = machine::cores();
     let mut cases: Vec<(String, Shape)> = Vec::new();
     for batch in [1, 2, 4, 8, 16] {

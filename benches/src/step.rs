@@ -52,6 +52,21 @@ pub struct Shape {
     pub k_num: usize,
 }
 
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            arch: "vit_tiny".into(),
+            batch: 4,
+            threads: None,
+            local: 8,
+            patch_size: 16,
+            out_dim: 65536,
+            out_dim_selfpatch: 4096,
+            k_num: 4,
+        }
+    }
+}
+
 impl Shape {
     /// The published recipe with these sizes.
     pub fn config(&self) -> Config {

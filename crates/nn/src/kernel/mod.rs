@@ -7,11 +7,13 @@ mod math;
 mod rows;
 mod sequential;
 mod storage;
+mod transpose;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use gemm::{Mat, gemm, gemm_parallel, matmul_rows, row_block};
 pub(crate) use math::{exp, normal_cdf};
 pub use rows::dot;
-pub(crate) use rows::{ROWS_PER_TASK, add_up, column_sums, max, sum, wide};
+pub(crate) use rows::{ROWS_PER_TASK, add_up, column_sums, max, sum, wide, widest};
 pub(crate) use sequential::product as product_in_order;
 pub(crate) use storage::{View, fusible, slice, with};
+pub(crate) use transpose::transposed;

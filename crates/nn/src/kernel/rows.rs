@@ -6,10 +6,22 @@ use rayon::prelude::*;
 /// rounded, in the same way whatever the number of threads.
 pub(crate) const ROWS_PER_TASK: usize = 64;
 
-/// Runs `f`, compiled for AVX-512 or AVX2 where the CPU has it. The results are the same either way:
-/// wider registers do not change the order of any sum, and no multiply-add is fused.
+/// Evaluates an expression compiled for AVX-512 or AVX2 where the CPU has it. What it calls must be
+/// `#[inline(always)]`, or is compiled for the baseline. The results are the same either way: wider
+/// registers do not change the order of any sum, and no multiply-add is fused.
+macro_rules! wide {
+    ($e:expr) => {
+        $crate::kernel::widest(
+            #[inline(always)]
+            || $e,
+        )
+    };
+}
+pub(crate) use wide;
+
+/// See [`wide!`].
 #[inline(always)]
-pub(crate) fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn widest<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -42,9 +54,9 @@ pub(crate) fn column_sums(x: &[f32], n: usize) -> Vec<f32> {
         .par_chunks(ROWS_PER_TASK * n)
         .map(|rows| {
             let mut sum = vec![0f32; n];
-            for row in rows.chunks_exact(n) {
+            wide!(for row in rows.chunks_exact(n) {
                 sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
-            }
+            });
             sum
         })
         .collect();
@@ -55,7 +67,7 @@ pub(crate) fn column_sums(x: &[f32], n: usize) -> Vec<f32> {
 pub(crate) fn add_up(parts: Vec<Vec<f32>>, n: usize) -> Vec<f32> {
     let mut total = vec![0f32; n];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+        wide!(total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
     }
     total
 }

@@ -1,6 +1,7 @@
 //! Multi-head self-attention within each sequence of a packed batch, from packed projections:
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
+use crate::kernel::wide;
 use crate::kernel::{self, Buffer, Mat, View, gemm};
 use crate::sequences::{Sequences, cut_mut};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
@@ -61,13 +62,12 @@ fn check(width: usize, heads: usize) -> Result<()> {
 }
 
 /// Softmax of one row in place.
+#[inline(always)]
 pub(super) fn softmax_row(row: &mut [f32]) {
-    kernel::wide(|| {
-        let top = kernel::max(row);
-        row.iter_mut().for_each(|x| *x = kernel::exp(*x - top));
-        let inverse = 1.0 / kernel::sum(row);
-        row.iter_mut().for_each(|x| *x *= inverse);
-    });
+    let top = kernel::max(row);
+    row.iter_mut().for_each(|x| *x = kernel::exp(*x - top));
+    let inverse = 1.0 / kernel::sum(row);
+    row.iter_mut().for_each(|x| *x *= inverse);
 }
 
 /// Number of probabilities of all heads of all sequences.
@@ -100,7 +100,9 @@ impl Dims {
 fn head_forward(dims: Dims, h: usize, qkv: &[f32], p: &mut [f32], out: &mut [f32]) {
     let (n, d) = (qkv.len() / (3 * dims.dim), dims.head);
     gemm((n, n, d), p, n, false, dims.scale(), dims.part(qkv, 0, h, false), dims.part(qkv, 1, h, true));
-    p.chunks_exact_mut(n).for_each(softmax_row);
+    wide!(for row in p.chunks_exact_mut(n) {
+        softmax_row(row);
+    });
     gemm((n, d, n), out, d, false, 1.0, Mat::dense(p, n), dims.part(qkv, 2, h, false));
 }
 
@@ -114,7 +116,7 @@ fn head_backward(dims: Dims, h: usize, qkv: &[f32], p: &[f32], dout: &[f32], ds:
     let (dk, dv) = rest.split_at_mut(n * d);
     gemm((n, d, n), dv, d, false, 1.0, Mat::transposed(p, n), dout);
     gemm((n, n, d), ds, n, false, 1.0, dout, dims.part(qkv, 2, h, true));
-    kernel::wide(|| {
+    wide!({
         for (ds, p) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
             let mean = kernel::dot(ds, p);
             ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean));

@@ -3,6 +3,7 @@
 
 use super::class_attention_block::{Saved, Weights, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
+use crate::kernel::wide;
 use crate::kernel::{self, View, fusible};
 use crate::{ClassBlock, LayerNorm, Linear, Sequences};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
@@ -147,6 +148,7 @@ impl CustomOp2 for ClassAttention {
 }
 
 /// Scores of one head: `p_j = softmax(scale * q . k_j)`, first over the query's own key.
+#[inline(always)]
 pub(super) fn attend<'a>(q: &[f32], keys: impl Iterator<Item = &'a [f32]>, p: &mut [f32]) {
     let scale = (q.len() as f32).powf(-0.5);
     p.iter_mut().zip(keys).for_each(|(p, key)| *p = scale * kernel::dot(q, key));
@@ -154,6 +156,7 @@ pub(super) fn attend<'a>(q: &[f32], keys: impl Iterator<Item = &'a [f32]>, p: &m
 }
 
 /// `out = sum_j p_j v_j`.
+#[inline(always)]
 pub(super) fn read<'a>(p: &[f32], values: impl Iterator<Item = &'a [f32]>, out: &mut [f32]) {
     out.fill(0.);
     for (p, value) in p.iter().zip(values) {
@@ -163,7 +166,7 @@ pub(super) fn read<'a>(p: &[f32], values: impl Iterator<Item = &'a [f32]>, out: 
 
 /// Runs `f(i, part)` for the rows of `width` in `out`, in parallel.
 pub(super) fn each_row(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    out.par_chunks_exact_mut(width).enumerate().for_each(|(i, row)| kernel::wide(|| f(i, row)));
+    out.par_chunks_exact_mut(width).enumerate().for_each(|(i, row)| wide!(f(i, row)));
 }
 
 #[cfg(test)]

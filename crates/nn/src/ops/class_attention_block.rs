@@ -8,6 +8,7 @@ use super::gelu;
 use super::layer_norm::Norm;
 use super::linear::{Affine, add_bias};
 use crate::gradients::deposit;
+use crate::kernel::wide;
 use crate::kernel::{self, Buffer, Mat, ROWS_PER_TASK, View, gemm_parallel, matmul_rows};
 use crate::{ClassBlock, Sequences};
 use candle_core::{Result, Tensor};
@@ -30,6 +31,11 @@ pub(super) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     pub(super) fn of(block: &'a ClassBlock) -> Result<Self> {
+        Self::forward_of(block, 0)
+    }
+
+    /// Prepared for a forward pass in which `rows` queries run through all layers.
+    pub(super) fn forward_of(block: &'a ClassBlock, rows: usize) -> Result<Self> {
         let both = |k: &Tensor, v: &Tensor| -> Result<Vec<f32>> { Ok([&*View::of(k)?, &*View::of(v)?].concat()) };
         let kv = both(&block.k.weight, &block.v.weight)?;
         let kv_bias = match (&block.k.bias, &block.v.bias) {
@@ -38,13 +44,13 @@ impl<'a> Weights<'a> {
         };
         Ok(Self {
             norm1: Norm::of(&block.norm1)?,
-            q: Affine::of(&block.q)?,
+            q: Affine::forward_of(&block.q, rows)?,
             kv,
             kv_bias,
-            proj: Affine::of(&block.proj)?,
+            proj: Affine::forward_of(&block.proj, rows)?,
             norm2: Norm::of(&block.norm2)?,
-            fc1: Affine::of(&block.mlp.fc1)?,
-            fc2: Affine::of(&block.mlp.fc2)?,
+            fc1: Affine::forward_of(&block.mlp.fc1, rows)?,
+            fc2: Affine::forward_of(&block.mlp.fc2, rows)?,
             heads: block.heads,
         })
     }
@@ -118,7 +124,7 @@ pub(super) fn forward(w: &Weights, x: &[f32], sequences: &Sequences, c: &mut [f3
         .zip(out.par_chunks_exact_mut(n))
         .enumerate()
         .for_each(|(i, (probs, out))| {
-            kernel::wide(|| {
+            wide!({
                 let span = &spans[i];
                 for (h, p) in probs.chunks_exact_mut(1 + span.len()).enumerate() {
                     let at = h * d;
@@ -227,7 +233,7 @@ fn attention_backward(
         .zip(dq.par_chunks_exact_mut(n))
         .enumerate()
         .for_each(|(i, ((dkv, own_dkv), dq))| {
-            kernel::wide(|| {
+            wide!({
                 let span = &spans[i];
                 let mut ds = vec![0f32; 1 + span.len()];
                 for h in 0..w.heads {

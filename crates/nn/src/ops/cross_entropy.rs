@@ -3,6 +3,7 @@
 //! `d loss / d s_r = w_r (mass_r softmax(s_r / T) - q_r) / T`, where the target `q_r` is made on the fly
 //! and `mass_r` is its sum (a sum of several distributions gives the sum of their losses).
 
+use crate::kernel::wide;
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -49,8 +50,10 @@ pub fn matched_cross_entropy(
         let target = |task: usize, q: &mut [f32], r: usize, sum: &mut [f32]| {
             debug_assert_eq!(r / ROWS_PER_TASK, task);
             let t = &t[r * k..][..k];
-            q.iter_mut().zip(t.iter().zip(c)).for_each(|(q, (t, c))| *q = t - c);
-            sum.iter_mut().zip(t).for_each(|(sum, t)| *sum += t);
+            wide!({
+                q.iter_mut().zip(t.iter().zip(c)).for_each(|(q, (t, c))| *q = t - c);
+                sum.iter_mut().zip(t).for_each(|(sum, t)| *sum += t);
+            });
             sharpen(q, inverse);
         };
         rows_loss(student, weights, temperatures.student, true, target, &sums)?
@@ -99,7 +102,7 @@ pub fn paired_cross_entropy(
         [first, ref more @ ..] => {
             q.copy_from_slice(&p[first * k..][..k]);
             for &g in more {
-                q.iter_mut().zip(&p[g * k..][..k]).for_each(|(q, p)| *q += p);
+                wide!(q.iter_mut().zip(&p[g * k..][..k]).for_each(|(q, p)| *q += p));
             }
         }
     };
@@ -152,7 +155,7 @@ pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tenso
         .par_chunks_exact_mut(k)
         .zip(xs.par_chunks_exact(k))
         .map(|(p, x)| {
-            kernel::wide(|| p.iter_mut().zip(x.iter().zip(c)).for_each(|(p, (x, c))| *p = x - c));
+            wide!(p.iter_mut().zip(x.iter().zip(c)).for_each(|(p, (x, c))| *p = x - c));
             sharpen(p, inverse)
         })
         .collect();
@@ -170,7 +173,7 @@ pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Res
 
 /// `x = softmax(x * inverse)` in place; returns its entropy.
 fn sharpen(x: &mut [f32], inverse: f32) -> f64 {
-    kernel::wide(|| {
+    wide!({
         let top = kernel::max(x);
         let (mut total, mut weighted) = (0f64, 0f64);
         // In blocks: a sum of 65,536 terms keeps its digits.
@@ -200,7 +203,7 @@ fn sharpen(x: &mut [f32], inverse: f32) -> f64 {
 
 /// Loss of one row, and `d = weight * d loss / d s`.
 fn row(s: &[f32], q: &[f32], weight: f32, inverse: f32, d: &mut [f32]) -> f64 {
-    kernel::wide(|| {
+    wide!({
         let top = kernel::max(s);
         let (mut total, mut mass, mut match_) = (0f64, 0f64, 0f64);
         for ((s, q), d) in s.chunks(4096).zip(q.chunks(4096)).zip(d.chunks_mut(4096)) {
@@ -253,7 +256,7 @@ fn rows_loss(
                 let mut loss = 0.;
                 for (i, d) in d.chunks_exact_mut(k).enumerate() {
                     let r = task * per_task + i;
-                    kernel::wide(|| target(task, &mut q, r, &mut sum));
+                    target(task, &mut q, r, &mut sum);
                     loss += weights[r] * row(&s[r * k..][..k], &q, weights[r] as f32, inverse, d);
                 }
                 if let (true, Ok(mut sums)) = (collect, sums.lock()) {

@@ -1,5 +1,6 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
+use crate::kernel::wide;
 use crate::kernel::{self, normal_cdf};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -22,13 +23,13 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
 
 /// `y = gelu(x)`.
 pub(super) fn forward(x: &[f32], y: &mut [f32]) {
-    kernel::wide(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * normal_cdf(x)));
+    wide!(y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * normal_cdf(x)));
 }
 
 /// Adds `bias` to every row of `x`, then `y = gelu(x)`.
 pub(super) fn forward_biased(x: &mut [f32], bias: &[f32], y: &mut [f32]) {
     let n = bias.len();
-    kernel::wide(|| {
+    wide!({
         for (x, y) in x.chunks_exact_mut(n).zip(y.chunks_exact_mut(n)) {
             for ((x, y), b) in x.iter_mut().zip(y).zip(bias) {
                 *x += b;
@@ -41,7 +42,7 @@ pub(super) fn forward_biased(x: &mut [f32], bias: &[f32], y: &mut [f32]) {
 /// `d *= gelu'(x)` given `y = gelu(x)`, from which `Phi(x) = y / x` comes without its series.
 pub(super) fn backward(x: &[f32], y: &[f32], d: &mut [f32]) {
     const INV_SQRT_2PI: f32 = 0.398_942_3;
-    kernel::wide(|| {
+    wide!({
         for ((d, &x), &y) in d.iter_mut().zip(x).zip(y) {
             let cdf = if x == 0. { 0.5 } else { y / x };
             *d *= cdf + x * INV_SQRT_2PI * kernel::exp(-0.5 * x * x);

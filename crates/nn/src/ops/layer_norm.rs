@@ -1,6 +1,7 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
 use crate::gradients::deposit;
+use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -71,7 +72,7 @@ impl<'a> Norm<'a> {
 /// keep them, and `y = hat * weight + bias`.
 fn forward_rows(x: &[f32], (w, b): (&[f32], &[f32]), eps: f32, kept: Option<(&mut [f32], &mut [f32])>, y: &mut [f32]) {
     let n = w.len();
-    kernel::wide(|| match kept {
+    wide!(match kept {
         None => {
             for (y, x) in y.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
                 let (mean, inverse) = statistics(x, eps);
@@ -97,7 +98,7 @@ fn forward_rows(x: &[f32], (w, b): (&[f32], &[f32]), eps: f32, kept: Option<(&mu
 /// `y = hat * weight + bias` once more.
 fn affine_rows(hat: &[f32], (w, b): (&[f32], &[f32]), y: &mut [f32]) {
     let n = w.len();
-    kernel::wide(|| {
+    wide!({
         for (y, hat) in y.chunks_exact_mut(n).zip(hat.chunks_exact(n)) {
             for i in 0..n {
                 y[i] = hat[i] * w[i] + b[i];
@@ -111,7 +112,7 @@ fn affine_rows(hat: &[f32], (w, b): (&[f32], &[f32]), y: &mut [f32]) {
 fn backward_rows(hat: &[f32], inv: &[f32], dy: &[f32], w: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
     let n = w.len();
     let (mut dw, mut db, mut g) = (vec![0f32; n], vec![0f32; n], vec![0f32; n]);
-    kernel::wide(|| {
+    wide!({
         let rows = hat.chunks_exact(n).zip(dy.chunks_exact(n)).zip(inv);
         for (dx, ((hat, dy), &inverse)) in dx.chunks_exact_mut(n).zip(rows) {
             for i in 0..n {

@@ -1,8 +1,10 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
 use crate::gradients::deposit;
-use crate::kernel::{self, Mat, View};
+use crate::kernel::wide;
+use crate::kernel::{self, Buffer, Mat, View};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// `x [.., I]`, `weight [O, I]`, `bias [O]` -> `[.., O]`.
@@ -55,15 +57,37 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
 pub(super) struct Affine<'a> {
     weight: View<'a>,
     bias: Option<View<'a>>,
+    /// `[inputs, outputs]`, if many rows are to come.
+    transposed: Option<Buffer>,
     inputs: usize,
     outputs: usize,
 }
+
+/// From this many rows on the weights are turned around for the forward product.
+const MANY_ROWS: usize = 512;
 
 impl<'a> Affine<'a> {
     pub(super) fn of(layer: &'a crate::Linear) -> Result<Self> {
         let (outputs, inputs) = layer.weight.dims2()?;
         let bias = layer.bias.as_ref().map(View::of).transpose()?;
-        Ok(Self { weight: View::of(&layer.weight)?, bias, inputs, outputs })
+        Ok(Self { weight: View::of(&layer.weight)?, bias, transposed: None, inputs, outputs })
+    }
+
+    /// The same, prepared for a forward pass of `rows` rows.
+    pub(super) fn forward_of(layer: &'a crate::Linear, rows: usize) -> Result<Self> {
+        let mut affine = Self::of(layer)?;
+        if rows >= MANY_ROWS {
+            affine.transposed = Some(kernel::transposed(&affine.weight, affine.inputs));
+        }
+        Ok(affine)
+    }
+
+    /// `W^T`.
+    fn factor(&self) -> Mat<'_> {
+        match &self.transposed {
+            Some(w) => Mat::dense(w, self.outputs),
+            None => Mat::transposed(&self.weight, self.inputs),
+        }
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -80,11 +104,12 @@ impl<'a> Affine<'a> {
 
     /// `y = x W^T + b` on all threads.
     pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
-        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        let w = Mat::transposed(&self.weight, self.inputs);
-        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), w, |_, rows| {
+        let (k, n) = (self.inputs, self.outputs);
+        let rows = kernel::row_block(x.len() / k);
+        x.par_chunks(rows * k).zip(y.par_chunks_mut(rows * n)).for_each(|(x, y)| {
+            self.product(x, y);
             if let Some(bias) = &self.bias {
-                add_bias(rows, bias);
+                add_bias(y, bias);
             }
         });
     }
@@ -92,15 +117,13 @@ impl<'a> Affine<'a> {
     /// `y = x W^T` on all threads.
     pub(super) fn forward_unbiased(&self, x: &[f32], y: &mut [f32]) {
         let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        let w = Mat::transposed(&self.weight, self.inputs);
-        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), w, |_, _| ());
+        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), self.factor(), |_, _| ());
     }
 
     /// `y = x W^T` on this thread.
     pub(super) fn product(&self, x: &[f32], y: &mut [f32]) {
         let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        let w = Mat::transposed(&self.weight, self.inputs);
-        kernel::gemm(dims, y, self.outputs, false, 1., Mat::dense(x, self.inputs), w);
+        kernel::gemm(dims, y, self.outputs, false, 1., Mat::dense(x, self.inputs), self.factor());
     }
 
     /// `dx = dy W` on this thread.
@@ -134,7 +157,7 @@ impl<'a> Affine<'a> {
 
 /// `y += bias` for every row.
 pub(super) fn add_bias(y: &mut [f32], bias: &[f32]) {
-    kernel::wide(|| {
+    wide!({
         for row in y.chunks_exact_mut(bias.len()) {
             row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
         }

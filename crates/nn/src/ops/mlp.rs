@@ -61,7 +61,7 @@ impl CustomOp2 for MlpOp {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = kernel::slice(x, layout)?;
         let (rows, inputs) = layout.shape().dims2()?;
-        let layers = self.layers.iter().map(Affine::of).collect::<Result<Vec<_>>>()?;
+        let layers = self.layers.iter().map(|l| Affine::forward_of(l, rows)).collect::<Result<Vec<_>>>()?;
         let Some((last, hidden)) = layers.split_last() else { bail!("an mlp without layers") };
         let mut saved: Saved =
             hidden.iter().map(|l| (Buffer::stale(rows * l.outputs()), Buffer::stale(rows * l.outputs()))).collect();

@@ -1,5 +1,6 @@
 //! Rows of unit length: `y = x / max(|x|, 1e-12)` (torch's `normalize`).
 
+use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -33,7 +34,7 @@ impl CustomOp1 for Normalize {
         let n = layout.shape().dim(D::Minus1)?;
         let mut y = x.to_vec();
         y.par_chunks_mut(ROWS_PER_TASK * n).for_each(|rows| {
-            kernel::wide(|| {
+            wide!({
                 for row in rows.chunks_exact_mut(n) {
                     // Divided, not multiplied by the reciprocal: a row's common rounding error would reach
                     // the logits, which small temperatures magnify.
@@ -53,7 +54,7 @@ impl CustomOp1 for Normalize {
         let mut dx = dys.to_vec();
         let task = ROWS_PER_TASK * n;
         dx.par_chunks_mut(task).zip(xs.par_chunks(task).zip(ys.par_chunks(task))).for_each(|(dx, (x, y))| {
-            kernel::wide(|| {
+            wide!({
                 for (dx, (x, y)) in dx.chunks_exact_mut(n).zip(x.chunks_exact(n).zip(y.chunks_exact(n))) {
                     let length = kernel::dot(x, x).sqrt();
                     let along = if length >= SHORTEST { kernel::dot(y, dx) } else { 0. };

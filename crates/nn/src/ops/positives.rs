@@ -6,7 +6,8 @@ use super::class_attention::{attend, check, each_row, linear, norm, read, update
 use super::class_attention_block::Weights;
 use super::gelu;
 use crate::ClassBlock;
-use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block, wide};
+use crate::kernel::wide;
+use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block};
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::softmax;
 use rayon::prelude::*;
@@ -86,7 +87,7 @@ fn pool(
     let count = x.len() / n;
     let mut c = cls.to_vec(); // one query for all patches, until they differ
     for block in blocks {
-        let w = Weights::of(block)?;
+        let w = Weights::forward_of(block, count)?;
         let (d, task) = (n / w.heads, ROWS_PER_TASK * n);
         let mut u = Buffer::stale(x.len());
         u.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(u, x)| w.norm1.rows(x, None, u));
@@ -99,18 +100,23 @@ fn pool(
 
         let shared = c.len() == n;
         let mut out = u; // no longer needed
-        each_row(&mut out, n, |i, out| {
-            let own = if shared { 0 } else { i };
-            let near = &ids[i * k..][..k];
-            let present = |j: usize| valid.is_none_or(|v| v[i * k + j] != 0.);
-            let positives = (0..k).filter(|&j| present(j)).map(|j| &kv[near[j] as usize * 2 * n..][..2 * n]);
-            let rows: Vec<&[f32]> = std::iter::once(&own_kv[own * 2 * n..][..2 * n]).chain(positives).collect();
-            let mut p = vec![0f32; rows.len()];
-            for h in 0..w.heads {
-                attend(&q[own * n + h * d..][..d], rows.iter().map(|row| &row[h * d..][..d]), &mut p);
-                read(&p, rows.iter().map(|row| &row[n + h * d..][..d]), &mut out[h * d..][..d]);
-            }
-        });
+        each_row(
+            &mut out,
+            n,
+            #[inline(always)]
+            |i, out| {
+                let own = if shared { 0 } else { i };
+                let near = &ids[i * k..][..k];
+                let present = |j: usize| valid.is_none_or(|v| v[i * k + j] != 0.);
+                let positives = (0..k).filter(|&j| present(j)).map(|j| &kv[near[j] as usize * 2 * n..][..2 * n]);
+                let rows: Vec<&[f32]> = std::iter::once(&own_kv[own * 2 * n..][..2 * n]).chain(positives).collect();
+                let mut p = vec![0f32; rows.len()];
+                for h in 0..w.heads {
+                    attend(&q[own * n + h * d..][..d], rows.iter().map(|row| &row[h * d..][..d]), &mut p);
+                    read(&p, rows.iter().map(|row| &row[n + h * d..][..d]), &mut out[h * d..][..d]);
+                }
+            },
+        );
         c = finish(&w, &out, c, count);
     }
     Ok(c)
@@ -122,17 +128,17 @@ fn finish(w: &Weights, out: &[f32], c: Vec<f32>, count: usize) -> Vec<f32> {
     let hidden = w.fc1.outputs();
     let mut next = if c.len() == n && count != 1 { c.repeat(count) } else { c };
     let rows = row_block(count);
+    let (proj_bias, fc1_bias, fc2_bias) = (w.proj.bias(), w.fc1.bias(), w.fc2.bias());
     next.par_chunks_mut(rows * n).zip(out.par_chunks(rows * n)).for_each(|(c, out)| {
-        let mut y = Buffer::stale(out.len());
-        w.proj.product(out, &mut y);
-        add(c, &y, &w.proj.bias());
-        w.norm2.rows(c, None, &mut y);
         let size = c.len() / n * hidden;
-        let (mut u, mut h) = (Buffer::stale(size), Buffer::stale(size));
+        let (mut y, mut u, mut h) = (Buffer::stale(c.len()), Buffer::stale(size), Buffer::stale(size));
+        w.proj.product(out, &mut y);
+        add(c, &y, &proj_bias);
+        w.norm2.rows(c, None, &mut y);
         w.fc1.product(&y, &mut u);
-        gelu::forward_biased(&mut u, &w.fc1.bias(), &mut h);
+        gelu::forward_biased(&mut u, &fc1_bias, &mut h);
         w.fc2.product(&h, &mut y);
-        add(c, &y, &w.fc2.bias());
+        add(c, &y, &fc2_bias);
     });
     next
 }
@@ -140,7 +146,7 @@ fn finish(w: &Weights, out: &[f32], c: Vec<f32>, count: usize) -> Vec<f32> {
 /// `c += y + bias` for every row.
 fn add(c: &mut [f32], y: &[f32], bias: &[f32]) {
     let n = bias.len();
-    wide(|| {
+    wide!({
         for (c, y) in c.chunks_exact_mut(n).zip(y.chunks_exact(n)) {
             c.iter_mut().zip(y).zip(bias).for_each(|((c, y), b)| *c += y + b);
         }

@@ -8,6 +8,7 @@
 use super::linear::reference as linear_reference;
 use super::weight_norm::reference as weight_norm_reference;
 use crate::gradients::deposit;
+use crate::kernel::wide;
 use crate::kernel::{self, Buffer, Mat, View, gemm, gemm_parallel};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -43,7 +44,7 @@ struct Prototypes {
 
 /// `|v_k|` of every prototype.
 fn lengths(v: &[f32], n: usize) -> Vec<f32> {
-    v.par_chunks_exact(n).with_min_len(PER_TASK).map(|v| kernel::wide(|| kernel::dot(v, v).sqrt())).collect()
+    v.par_chunks_exact(n).with_min_len(PER_TASK).map(|v| wide!(kernel::dot(v, v).sqrt())).collect()
 }
 
 /// `v_k s_k`.
@@ -51,7 +52,7 @@ fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
     let mut w = Buffer::stale(v.len());
     let pairs = w.par_chunks_mut(PER_TASK * n).zip(v.par_chunks(PER_TASK * n)).zip(scale.par_chunks(PER_TASK));
     pairs.for_each(|((w, v), scale)| {
-        kernel::wide(|| {
+        wide!({
             for ((w, v), s) in w.chunks_exact_mut(n).zip(v.chunks_exact(n)).zip(scale) {
                 w.iter_mut().zip(v).for_each(|(w, v)| *w = v * s);
             }
@@ -81,7 +82,7 @@ fn few_rows((rows, count, n): (usize, usize, usize), x: &[f32], v: &[f32], scale
 
 fn scale_columns(y: &mut [f32], scale: &[f32]) {
     y.par_chunks_exact_mut(scale.len()).for_each(|y| {
-        kernel::wide(|| y.iter_mut().zip(scale).for_each(|(y, s)| *y *= s));
+        wide!(y.iter_mut().zip(scale).for_each(|(y, s)| *y *= s));
     });
 }
 
@@ -100,7 +101,8 @@ impl CustomOp2 for Prototypes {
         if rows < n {
             few_rows(dims, x, v, &scale, &mut y);
         } else {
-            gemm_parallel(dims, &mut y, Mat::dense(x, n), Mat::transposed(&scaled(v, &scale, n), n));
+            let w = kernel::transposed(&scaled(v, &scale, n), n);
+            gemm_parallel(dims, &mut y, Mat::dense(x, n), Mat::dense(&w, count));
         }
         Ok((CpuStorage::F32(y), Shape::from((rows, count))))
     }
@@ -134,7 +136,7 @@ impl CustomOp2 for Prototypes {
                 let first = i * PER_TASK;
                 let dy = Mat { data: &dys[first..], rows: 1, cols: count };
                 gemm((dg.len(), n, rows), dv, n, false, 1., dy, x);
-                kernel::wide(|| {
+                wide!({
                     for (k, (dv, dg)) in dv.chunks_exact_mut(n).zip(dg).enumerate() {
                         let k = first + k;
                         let v = &vs[k * n..][..n];

@@ -148,7 +148,7 @@ impl Transformer {
     fn forward(&self, x: &mut [f32]) -> Result<Vec<Saved>> {
         let mut all = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
-            let weights = Weights::of(block)?;
+            let weights = Weights::forward_of(block, self.sequences.tokens())?;
             let run = |x: &mut [f32], keep| block_forward(&weights, x, &self.sequences, self.survival(i), keep);
             match self.saves {
                 None => {
@@ -192,6 +192,7 @@ impl CustomOp2 for Transformer {
             let activations = match saved.pop() {
                 Some(Saved::All(activations)) => *activations,
                 Some(Saved::Input(mut input)) => {
+                    let weights = Weights::forward_of(block, self.sequences.tokens())?;
                     match block_forward(&weights, &mut input, &self.sequences, self.survival(i), true) {
                         Some(activations) => activations,
                         None => bail!("a block kept nothing"),

@@ -3,7 +3,8 @@
 use super::layer_norm::Norm;
 use super::linear::Affine;
 use super::{attention, gelu};
-use crate::kernel::{self, Buffer, row_block};
+use crate::kernel::wide;
+use crate::kernel::{Buffer, row_block};
 use crate::{Block, Sequences, Survival};
 use candle_core::Result;
 use rayon::prelude::*;
@@ -22,6 +23,19 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
+    /// Prepared for a forward pass of `rows` rows.
+    pub(super) fn forward_of(block: &'a Block, rows: usize) -> Result<Self> {
+        Ok(Self {
+            norm1: Norm::of(&block.norm1)?,
+            qkv: Affine::forward_of(&block.qkv, rows)?,
+            proj: Affine::forward_of(&block.proj, rows)?,
+            norm2: Norm::of(&block.norm2)?,
+            fc1: Affine::forward_of(&block.mlp.fc1, rows)?,
+            fc2: Affine::forward_of(&block.mlp.fc2, rows)?,
+            heads: block.heads,
+        })
+    }
+
     pub(super) fn of(block: &'a Block) -> Result<Self> {
         Ok(Self {
             norm1: Norm::of(&block.norm1)?,
@@ -122,7 +136,7 @@ impl<'a> Branch<'a> {
     fn add_to(&self, x: &mut [f32], y: &[f32], bias: &[f32]) {
         let (n, scale) = (bias.len(), self.scale);
         self.pick_mut(x, n).into_par_iter().zip(self.sequences.cut(y, n)).for_each(|(x, y)| {
-            kernel::wide(|| {
+            wide!({
                 for (x, y) in x.chunks_exact_mut(n).zip(y.chunks_exact(n)) {
                     for ((x, y), b) in x.iter_mut().zip(y).zip(bias) {
                         *x += scale * (y + b);
@@ -200,9 +214,10 @@ fn mlp_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Optio
     let block = row_block(tokens);
     let rows = y.par_chunks_mut((block * n).max(1));
     let hiddens = hidden.par_chunks_mut((block * wide).max(1)).zip(active.par_chunks_mut((block * wide).max(1)));
+    let bias = w.fc1.bias();
     rows.zip(hiddens).for_each(|(y, (hidden, active))| {
         w.fc1.product(y, hidden);
-        gelu::forward_biased(hidden, &w.fc1.bias(), active);
+        gelu::forward_biased(hidden, &bias, active);
         w.fc2.product(active, y);
     });
     branch.add_to(x, &y, &w.fc2.bias());

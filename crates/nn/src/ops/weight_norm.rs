@@ -1,5 +1,6 @@
 //! Weight normalisation: each row of `v` is scaled to length `g`: `w_r = g_r v_r / |v_r|`.
 
+use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -34,7 +35,7 @@ impl CustomOp2 for WeightNorm {
         let mut w = vec![0f32; v.len()];
         w.par_chunks_exact_mut(n.max(1)).with_min_len(ROWS_PER_TASK).zip(v.par_chunks_exact(n.max(1)).zip(g)).for_each(
             |(w, (v, g))| {
-                kernel::wide(|| {
+                wide!({
                     let scale = g / kernel::dot(v, v).sqrt();
                     w.iter_mut().zip(v).for_each(|(w, v)| *w = v * scale);
                 });
