@@ -2,42 +2,114 @@
 //!
 //! candle hands a custom op at most three tensors and adds up their gradients itself, in passes of
 //! their own. A coarse op has dozens of parameters: it holds them, and its backward pass deposits
-//! their gradients here.
+//! their gradients here, in memory that is kept from step to step.
 
+use crate::kernel::{Buffer, View, wide};
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor, TensorId, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::collections::HashMap;
 
-/// A parameter and its gradient so far.
-type Deposit = (Tensor, Vec<f32>);
+/// Gradients of parameters, those inside fused ops included.
+pub struct Gradients {
+    /// Of whatever candle itself differentiated.
+    store: GradStore,
+    deposits: Deposits,
+}
+
+/// By parameter.
+type Deposits = HashMap<TensorId, (Tensor, Buffer)>;
 
 thread_local! {
     /// What the ops of the running backward pass have deposited; `None` while there is none.
-    static DEPOSITS: RefCell<Option<Vec<Deposit>>> = const { RefCell::new(None) };
+    static DEPOSITS: RefCell<Option<Deposits>> = const { RefCell::new(None) };
 }
 
-/// Gradients of `loss`, a scalar, for all parameters, those inside fused ops included. Use it in place
-/// of [`Tensor::backward`], which the fused ops refuse.
-pub fn backward(loss: &Tensor) -> Result<GradStore> {
-    let outer = DEPOSITS.replace(Some(Vec::new()));
-    let grads = loss.backward();
+/// Gradients of `loss`, a scalar, for all parameters. Use it in place of [`Tensor::backward`], which
+/// the fused ops refuse.
+pub fn backward(loss: &Tensor) -> Result<Gradients> {
+    let outer = DEPOSITS.replace(Some(HashMap::new()));
+    let store = loss.backward();
     let deposits = DEPOSITS.replace(outer).unwrap_or_default();
-    let mut grads = grads?;
-    for (parameter, gradient) in deposits {
-        let gradient = Tensor::from_vec(gradient, parameter.shape(), parameter.device())?;
-        let gradient = match grads.remove(&parameter) {
-            Some(other) => (other + gradient)?,
-            None => gradient,
-        };
-        grads.insert(&parameter, gradient);
+    let (mut store, mut deposits) = (store?, deposits);
+    for (parameter, sum) in deposits.values_mut() {
+        if let Some(more) = store.remove(parameter) {
+            add(sum, &View::of(&more.contiguous()?)?);
+        }
     }
-    Ok(grads)
+    Ok(Gradients { store, deposits })
+}
+
+impl Gradients {
+    /// The gradient of a parameter, as a tensor of its own.
+    pub fn get(&self, parameter: &Tensor) -> Option<Tensor> {
+        match self.deposits.get(&parameter.id()) {
+            // A copy of as many elements as the parameter has cannot fail.
+            Some((_, values)) => Tensor::from_slice(values, parameter.shape(), parameter.device()).ok(),
+            None => self.store.get(parameter).cloned(),
+        }
+    }
+
+    /// Whether a parameter has a gradient.
+    pub fn contains(&self, parameter: &Tensor) -> bool {
+        self.deposits.contains_key(&parameter.id()) || self.store.get(parameter).is_some()
+    }
+
+    /// Runs `f` on the values of a gradient, without a copy if they lie in memory as f32; `None` if
+    /// there are no such values.
+    pub fn with<R>(&self, parameter: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Option<Result<R>> {
+        if let Some((_, values)) = self.deposits.get(&parameter.id()) {
+            return Some(f(values));
+        }
+        let gradient = self.store.get(parameter)?;
+        let view = View::of(gradient).ok()?;
+        Some(f(&view))
+    }
+
+    /// Replaces a gradient.
+    pub fn set(&mut self, parameter: &Tensor, gradient: Tensor) {
+        self.deposits.remove(&parameter.id());
+        self.store.insert(parameter, gradient);
+    }
+
+    /// Forgets a gradient.
+    pub fn remove(&mut self, parameter: &Tensor) {
+        self.deposits.remove(&parameter.id());
+        self.store.remove(parameter);
+    }
+
+    /// Adds the gradients that `parameters` have in `other`.
+    pub fn add<'a>(&mut self, mut other: Self, parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
+        for parameter in parameters {
+            let id = parameter.id();
+            let more = other.deposits.remove(&id);
+            if let (Some((_, sum)), Some((_, more))) = (self.deposits.get_mut(&id), &more) {
+                add(sum, more);
+                continue;
+            }
+            let more = match more {
+                Some(more) if !self.contains(parameter) => {
+                    self.deposits.insert(id, more);
+                    continue;
+                }
+                Some((_, more)) => Some(Tensor::from_slice(&more, parameter.shape(), parameter.device())?),
+                None => other.store.remove(parameter),
+            };
+            let Some(more) = more else { continue };
+            let sum = match self.get(parameter) {
+                Some(sum) => (sum + more)?,
+                None => more,
+            };
+            self.set(parameter, sum);
+        }
+        Ok(())
+    }
 }
 
 /// Adds `gradient()` to what `parameter` gets from the running backward pass; nothing is computed for
 /// a frozen parameter.
-pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<()> {
+pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> Result<()> {
     if !parameter.track_op() {
         return Ok(());
     }
@@ -50,14 +122,60 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -
     }
     DEPOSITS.with_borrow_mut(|deposits| {
         let Some(deposits) = deposits else { return };
-        match deposits.iter_mut().find(|(known, _)| known.id() == parameter.id()) {
-            Some((_, sum)) => {
-                sum.par_chunks_mut(1 << 15)
-                    .zip(gradient.par_chunks(1 << 15))
-                    .for_each(|(sum, more)| sum.iter_mut().zip(more).for_each(|(s, m)| *s += m));
+        match deposits.get_mut(&parameter.id()) {
+            Some((_, sum)) => add(sum, &gradient),
+            None => {
+                deposits.insert(parameter.id(), (parameter.clone(), gradient));
             }
-            None => deposits.push((parameter.clone(), gradient)),
         }
     });
     Ok(())
+}
+
+/// `sum += more`.
+fn add(sum: &mut [f32], more: &[f32]) {
+    const CHUNK: usize = 1 << 15;
+    sum.par_chunks_mut(CHUNK).zip(more.par_chunks(CHUNK)).for_each(|(sum, more)| {
+        wide!(sum.iter_mut().zip(more).for_each(|(s, m)| *s += m));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Linear, Params, ops};
+    use candle_core::{DType, Device};
+
+    /// A parameter of a fused op that candle's own ops use too, taken twice, and once more.
+    #[test]
+    fn all_ways_to_a_parameter_add_up() -> Result<()> {
+        let loss = |params: &Params, fused: bool| -> Result<Tensor> {
+            let layer = Linear::new(3, 2, params.builder(DType::F32, &Device::Cpu))?;
+            let x = crate::random::normal(1, (5, 3))?;
+            let layers = [layer.clone()];
+            let y = if fused { ops::mlp(&x, &layers)? } else { ops::mlp_reference(&x, &layers)? };
+            let twice = if fused { ops::mlp(&x, &layers)? } else { ops::mlp_reference(&x, &layers)? };
+            (y.sqr()?.sum_all()? + twice.sum_all()?)? + layer.weight.sqr()?.sum_all()?
+        };
+        let params = Params::trainable(0);
+        let want = backward(&loss(&params, false)?)?;
+        let mut got = backward(&loss(&params, true)?)?;
+        let compare = |got: &Gradients, factor: f64| -> Result<()> {
+            for (name, var) in params.iter() {
+                let (got, want) = (got.get(&var).expect("a gradient"), want.get(&var).expect("a gradient"));
+                let error = (got - (want * factor)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                assert!(error < 1e-5, "{name}: {error}");
+            }
+            Ok(())
+        };
+        compare(&got, 1.)?;
+        let vars: Vec<_> = params.iter().map(|(_, v)| v).collect();
+        let tensors = || vars.iter().map(|v| v.as_tensor());
+        got.add(backward(&loss(&params, true)?)?, tensors())?;
+        got.add(backward(&loss(&params, false)?)?, tensors())?;
+        compare(&got, 3.)?;
+        got.remove(&vars[0]);
+        assert!(!got.contains(&vars[0]) && got.get(&vars[0]).is_none());
+        Ok(())
+    }
 }

@@ -40,7 +40,7 @@ mod sequences;
 mod testing;
 pub mod weights;
 
-pub use gradients::backward;
+pub use gradients::{Gradients, backward};
 pub use layers::{Block, ClassBlock, LayerNorm, Linear, Mlp, Survival, WEIGHT_INIT, drop_path_rates, torch_default};
 pub use params::{Params, is_buffer};
 pub use sequences::Sequences;

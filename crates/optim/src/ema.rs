@@ -9,12 +9,23 @@ use selfpatch_nn::{Params, is_buffer};
 ///
 /// An error if the two sets do not hold the same names and shapes.
 pub fn ema(teacher: &Params, student: &Params, momentum: f64) -> Result<()> {
+    check_alike(teacher, student)?;
+    for (name, to) in teacher.iter().filter(|(name, _)| !is_buffer(name)) {
+        if let Some(from) = student.get(&name) {
+            update::average(&to, from.as_tensor(), momentum)?;
+        }
+    }
+    Ok(())
+}
+
+/// An error if two sets do not hold the same names and shapes.
+pub(crate) fn check_alike(teacher: &Params, student: &Params) -> Result<()> {
     if teacher.len() != student.len() {
         bail!("teacher and student have {} and {} parameters", teacher.len(), student.len())
     }
-    for (name, to) in teacher.iter().filter(|(name, _)| !is_buffer(name)) {
+    for (name, to) in teacher.iter() {
         match student.get(&name) {
-            Some(from) if from.dims() == to.dims() => update::average(&to, from.as_tensor(), momentum)?,
+            Some(from) if from.dims() == to.dims() => {}
             Some(from) => bail!("{name}: teacher {:?}, student {:?}", to.dims(), from.dims()),
             None => bail!("{name}: the student has no such parameter"),
         }

@@ -7,18 +7,23 @@
 //! not match their step counts.
 //!
 //! ```
-//! use selfpatch_optim::candle_core::{DType, Device, Var};
-//! use selfpatch_optim::{Algorithm, Cosine, Optimizer, clip_per_tensor};
+//! use selfpatch_nn::{Params, backward, candle_nn};
+//! use selfpatch_optim::candle_core::{DType, Device};
+//! use selfpatch_optim::{Algorithm, Cosine, Optimizer, Step, clip_factor, norm};
 //!
 //! # fn main() -> selfpatch_optim::candle_core::Result<()> {
-//! let weight = Var::ones((2, 2), DType::F32, &Device::Cpu)?;
-//! let params = [("fc.weight".to_string(), weight.clone())];
+//! let (student, teacher) = (Params::trainable(0), Params::frozen(0));
+//! for params in [&student, &teacher] {
+//!     params.builder(DType::F32, &Device::Cpu).get_with_hints((2, 2), "fc.weight", candle_nn::init::ONE)?;
+//! }
+//! let weight = student.get("fc.weight").expect("just made");
 //! let rate = Cosine::new(1e-3, 1e-6, 100).with_warmup(10);
 //! let mut optimizer = Optimizer::new(Algorithm::AdamW);
 //! for step in 0..3 {
-//!     let mut grads = weight.sqr()?.sum_all()?.backward()?;
-//!     clip_per_tensor(&params, &mut grads, 3.0)?;
-//!     optimizer.step(&params, &grads, rate.at(step), 0.04)?;
+//!     let grads = backward(&weight.sqr()?.sum_all()?)?;
+//!     let factors = vec![clip_factor(norm(&grads, &weight)?.unwrap_or(0.), 3.0)];
+//!     let step = Step { lr: rate.at(step), weight_decay: 0.04, factors, momentum: 0.996 };
+//!     optimizer.step(&student, Some(&teacher), &grads, &step)?;
 //! }
 //! # Ok(())
 //! # }
@@ -33,6 +38,6 @@ mod schedule;
 mod update;
 
 pub use ema::ema;
-pub use groups::{clip_per_tensor, is_decayed, norm};
-pub use optimizer::{Algorithm, Optimizer};
+pub use groups::{clip_factor, is_decayed, norm};
+pub use optimizer::{Algorithm, Optimizer, Step};
 pub use schedule::Cosine;

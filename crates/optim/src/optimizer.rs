@@ -1,9 +1,10 @@
 //! The optimisers the reference offers.
 
+use crate::ema::check_alike;
 use crate::groups::is_decayed;
 use crate::update;
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, Var, bail};
+use selfpatch_nn::{Gradients, Params, is_buffer};
 use std::collections::BTreeMap;
 
 /// Which optimiser, with the reference's constants.
@@ -21,6 +22,19 @@ pub enum Algorithm {
 
 const MOMENTUM: f64 = 0.9;
 const LARS_ETA: f64 = 0.001;
+
+/// What one step is done with.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// What each gradient is multiplied with, in the order of the parameters; empty for 1 throughout.
+    pub factors: Vec<f64>,
+    /// Momentum of the teacher.
+    pub momentum: f64,
+}
 
 /// State of an optimiser: per parameter its moments and its own step count.
 ///
@@ -44,23 +58,54 @@ impl Optimizer {
         Self { algorithm, states: BTreeMap::new() }
     }
 
-    /// One step over all parameters that have a gradient; weight decay only where [`is_decayed`].
-    pub fn step(&mut self, params: &[(String, Var)], grads: &GradStore, lr: f64, weight_decay: f64) -> Result<()> {
-        for (name, param) in params {
-            let Some(gradient) = grads.get(param) else { continue };
-            let decay = if is_decayed(name, param.rank()) { weight_decay } else { 0. };
-            if !self.states.contains_key(name) {
+    /// One step over all parameters that have a gradient, each gradient multiplied by its factor;
+    /// weight decay only where [`is_decayed`]. `teacher` then follows (see [`ema`](crate::ema)): on the
+    /// CPU in f32, AdamW and the average are one pass over memory.
+    pub fn step(&mut self, student: &Params, teacher: Option<&Params>, grads: &Gradients, step: &Step) -> Result<()> {
+        if let Some(teacher) = teacher {
+            check_alike(teacher, student)?;
+        }
+        for (i, (name, param)) in student.iter().enumerate() {
+            let follower = match teacher.filter(|_| !is_buffer(&name)) {
+                Some(teacher) => teacher.get(&name),
+                None => None,
+            };
+            let follow = |follower: &Option<Var>| match follower {
+                Some(follower) => update::average(follower, param.as_tensor(), step.momentum),
+                None => Ok(()),
+            };
+            if !grads.contains(&param) {
+                follow(&follower)?;
+                continue;
+            }
+            let factor = step.factors.get(i).copied().unwrap_or(1.);
+            let decay = if is_decayed(&name, param.rank()) { step.weight_decay } else { 0. };
+            if !self.states.contains_key(&name) {
                 let rows = if self.algorithm == Algorithm::AdamW { 2 } else { 1 };
                 let moments = Var::zeros((rows, param.elem_count()), param.dtype(), param.device())?;
                 self.states.insert(name.clone(), State { steps: 0, moments });
             }
-            let Some(state) = self.states.get_mut(name) else { continue };
+            let Some(state) = self.states.get_mut(&name) else { continue };
             state.steps += 1;
-            match self.algorithm {
-                Algorithm::AdamW => adamw(state, param, gradient, lr, decay)?,
-                Algorithm::Sgd => sgd(state, param, (gradient + (param.as_tensor() * decay)?)?, lr)?,
-                Algorithm::Lars => lars(state, param, gradient, lr, decay)?,
+            if self.algorithm == Algorithm::AdamW && update::in_place(&param) {
+                let coefficients = adamw_coefficients(state.steps, step.lr, decay);
+                let one_pass = |g: &[f32]| {
+                    let average = follower.as_ref().map(|follower| (follower, step.momentum));
+                    update::adamw_and_average(&param, &state.moments, average, g, factor, coefficients)
+                };
+                if let Some(done) = grads.with(&param, one_pass) {
+                    done?;
+                    continue;
+                }
             }
+            let Some(gradient) = grads.get(&param) else { continue };
+            let gradient = if factor < 1. { (gradient * factor)? } else { gradient };
+            match self.algorithm {
+                Algorithm::AdamW => adamw(state, &param, &gradient, step.lr, decay)?,
+                Algorithm::Sgd => sgd(state, &param, (gradient + (param.as_tensor() * decay)?)?, step.lr)?,
+                Algorithm::Lars => lars(state, &param, &gradient, step.lr, decay)?,
+            }
+            follow(&follower)?;
         }
         Ok(())
     }
@@ -91,10 +136,14 @@ impl Optimizer {
     }
 }
 
-fn adamw(state: &State, param: &Var, gradient: &Tensor, lr: f64, decay: f64) -> Result<()> {
+fn adamw_coefficients(steps: u64, lr: f64, decay: f64) -> update::AdamW {
     let (beta1, beta2) = (0.9f64, 0.999f64);
-    let t = state.steps as f64;
-    let c = update::AdamW { lr, decay, beta1, beta2, eps: 1e-8, bias1: 1. - beta1.powf(t), bias2: 1. - beta2.powf(t) };
+    let t = steps as f64;
+    update::AdamW { lr, decay, beta1, beta2, eps: 1e-8, bias1: 1. - beta1.powf(t), bias2: 1. - beta2.powf(t) }
+}
+
+fn adamw(state: &State, param: &Var, gradient: &Tensor, lr: f64, decay: f64) -> Result<()> {
+    let c = adamw_coefficients(state.steps, lr, decay);
     update::moments(&state.moments, gradient, c)?;
     update::adamw(param, &state.moments, c)
 }
@@ -121,6 +170,9 @@ fn lars(state: &State, param: &Var, gradient: &Tensor, lr: f64, decay: f64) -> R
 mod tests {
     use super::*;
     use candle_core::Device;
+    use candle_nn::Init;
+    use candle_nn::init::ONE;
+    use selfpatch_nn::backward;
 
     /// Two steps of each on one weight, worked out by hand from the update rules.
     #[test]
@@ -141,12 +193,13 @@ mod tests {
                 p1 - lr * (0.9 * mu + 0.001 * p1)
             }),
         ] {
-            let p = Var::from_vec(vec![1f64], (1, 1), &Device::Cpu)?;
-            let params = [("w.weight".to_string(), p.clone())];
+            let params = Params::trainable(0);
+            params.builder(DType::F64, &Device::Cpu).get_with_hints((1, 1), "w.weight", ONE)?;
+            let p = params.get("w.weight").expect("the parameter");
             let mut optimizer = Optimizer::new(algorithm);
             for _ in 0..2 {
-                let grads = (p.as_tensor() * g)?.sum_all()?.backward()?;
-                optimizer.step(&params, &grads, lr, wd)?;
+                let grads = backward(&(p.as_tensor() * g)?.sum_all()?)?;
+                optimizer.step(&params, None, &grads, &Step { lr, weight_decay: wd, ..Step::default() })?;
             }
             let got = p.flatten_all()?.to_vec1::<f64>()?[0];
             assert!((got - want).abs() < 1e-7, "{algorithm:?}: {got}, by hand {want}");
@@ -154,36 +207,59 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn restored_moments_continue_identically() -> Result<()> {
-        let start = selfpatch_nn::random::normal(1, (3, 4))?;
-        let run = |p: &Var, o: &mut Optimizer, n: usize| -> Result<()> {
-            for _ in 0..n {
-                let grads = p.sqr()?.sum_all()?.backward()?;
-                o.step(&[("w".into(), p.clone())], &grads, 0.01, 0.1)?;
-            }
-            Ok(())
-        };
-        let (a, b) = (Var::from_tensor(&start.copy()?)?, Var::from_tensor(&start.copy()?)?);
-        let mut straight = Optimizer::new(Algorithm::AdamW);
-        run(&a, &mut straight, 5)?;
-        let mut first = Optimizer::new(Algorithm::AdamW);
-        run(&b, &mut first, 2)?;
-        let mut second = Optimizer::new(Algorithm::AdamW);
-        second.restore(&first.moments().into_iter().collect(), &first.steps())?;
-        run(&b, &mut second, 3)?;
-        assert_eq!(a.to_vec2::<f32>()?, b.to_vec2::<f32>()?);
+    fn pair(dtype: DType) -> Result<(Params, Params)> {
+        let (student, teacher) = (Params::trainable(0), Params::frozen(1));
+        for params in [&student, &teacher] {
+            let vb = params.builder(dtype, &Device::Cpu);
+            vb.get_with_hints((70, 1001), "w", Init::Randn { mean: 0., stdev: 1. })?;
+            vb.get_with_hints(5, "w.bias", Init::Randn { mean: 0., stdev: 1. })?;
+            vb.get_with_hints(3, "frozen", ONE)?;
+        }
+        Ok((student, teacher))
+    }
+
+    fn steps(optimizer: &mut Optimizer, student: &Params, teacher: Option<&Params>, n: usize) -> Result<()> {
+        let used = ["w", "w.bias"].map(|name| student.get(name).expect("the parameter"));
+        for _ in 0..n {
+            let loss = (used[0].sqr()?.sum_all()? + used[1].sqr()?.sum_all()?)?;
+            let step = Step { lr: 0.01, weight_decay: 0.1, factors: vec![0.3, 1., 1.], momentum: 0.9 };
+            optimizer.step(student, teacher, &backward(&loss)?, &step)?;
+        }
         Ok(())
     }
 
     #[test]
-    fn no_gradient_no_change() -> Result<()> {
-        let (p, q) = (Var::ones(2, DType::F32, &Device::Cpu)?, Var::ones(2, DType::F32, &Device::Cpu)?);
-        let grads = p.sum_all()?.backward()?;
-        let mut optimizer = Optimizer::new(Algorithm::AdamW);
-        optimizer.step(&[("p".into(), p), ("q.x".into(), q.clone())], &grads, 0.1, 0.5)?;
-        assert_eq!(q.to_vec1::<f32>()?, [1., 1.]);
-        assert!(!optimizer.steps().contains_key("q.x"));
+    fn one_pass_equals_the_plain_path_and_leaves_the_frozen_alone() -> Result<()> {
+        let ((s32, t32), (s64, t64)) = (pair(DType::F32)?, pair(DType::F64)?);
+        for (student, teacher) in [(&s32, &t32), (&s64, &t64)] {
+            let mut optimizer = Optimizer::new(Algorithm::AdamW);
+            steps(&mut optimizer, student, Some(teacher), 3)?;
+            assert!(!optimizer.steps().contains_key("frozen"));
+        }
+        assert_eq!(s32.get("frozen").expect("the parameter").to_vec1::<f32>()?, [1.; 3]);
+        for (fast, plain) in [(&s32, &s64), (&t32, &t64)] {
+            for (name, var) in fast.iter() {
+                let want = plain.get(&name).expect("the parameter");
+                let error = (var.to_dtype(DType::F64)? - want.as_tensor())?.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(error < 2e-6, "{name}: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn restored_moments_continue_identically() -> Result<()> {
+        let ((a, _), (b, _)) = (pair(DType::F32)?, pair(DType::F32)?);
+        steps(&mut Optimizer::new(Algorithm::AdamW), &a, None, 5)?;
+        let mut first = Optimizer::new(Algorithm::AdamW);
+        steps(&mut first, &b, None, 2)?;
+        let mut second = Optimizer::new(Algorithm::AdamW);
+        second.restore(&first.moments().into_iter().collect(), &first.steps())?;
+        steps(&mut second, &b, None, 3)?;
+        for (name, var) in a.iter() {
+            let other = b.get(&name).expect("the parameter");
+            assert_eq!(var.flatten_all()?.to_vec1::<f32>()?, other.flatten_all()?.to_vec1::<f32>()?);
+        }
         Ok(())
     }
 }

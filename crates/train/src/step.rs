@@ -2,13 +2,12 @@
 
 use crate::network::{Logits, Network, NetworkConfig, Target, Targets};
 use crate::{Config, Error};
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use selfpatch_losses::{CropGroup, Dino, PatchLoss};
 use selfpatch_nn::ops::{Activations, Survivals};
 use selfpatch_nn::random::{Purpose, stream};
-use selfpatch_nn::{Params, Survival, backward};
-use selfpatch_optim::{Algorithm, Optimizer, clip_per_tensor, ema};
+use selfpatch_nn::{Gradients, Params, Survival, backward};
+use selfpatch_optim::{Algorithm, Optimizer, Step, clip_factor, norm};
 use selfpatch_vit::{Group, Pass, Patches};
 use std::ops::Range;
 
@@ -179,7 +178,7 @@ impl Trainer {
         hyper: &Hyper,
     ) -> std::result::Result<StepReport, Error> {
         let depth = self.survivals(crops, step)?;
-        let (mut all, mut sum): (Option<GradStore>, Option<(Means, StepReport)>) = (None, None);
+        let (mut all, mut sum): (Option<Gradients>, Option<(Means, StepReport)>) = (None, None);
         for part in parts(images, self.settings.accumulate) {
             let share = part.len() as f64 / images as f64;
             let n = part.len();
@@ -198,10 +197,13 @@ impl Trainer {
             let total = if share == 1. { loss.total.clone() } else { (&loss.total * share)? };
             let report = StepReport { losses, teacher_entropy: loss.teacher_entropy };
             let grads = backward(&total)?;
-            all = Some(match all {
-                None => grads,
-                Some(sum) => self.added(sum, grads)?,
-            });
+            match &mut all {
+                None => all = Some(grads),
+                Some(all) => {
+                    let vars: Vec<Var> = self.student_params.iter().map(|(_, var)| var).collect();
+                    all.add(grads, vars.iter().map(|var| var.as_tensor()))?;
+                }
+            }
             sum = Some(added_share(sum, loss.means, report, share)?);
         }
         let (Some(mut grads), Some((means, report))) = (all, sum) else {
@@ -274,28 +276,14 @@ impl Trainer {
         }
     }
 
-    /// The sum of two parts' gradients.
-    fn added(&self, mut sum: GradStore, mut more: GradStore) -> Result<GradStore> {
-        for (_, var) in self.student_params.iter() {
-            if let Some(gradient) = more.remove(&var) {
-                let gradient = match sum.remove(&var) {
-                    Some(before) => (before + gradient)?,
-                    None => gradient,
-                };
-                sum.insert(&var, gradient);
-            }
-        }
-        Ok(sum)
-    }
-
-    /// Clips each gradient, drops those of frozen prototypes, steps the optimiser, then moves the
+    /// Clips each gradient, drops those of frozen prototypes, steps the optimiser and moves the
     /// teacher (QUIRKS 12, 13, 17). Returns the gradient norms before clipping, in the order of the
     /// parameters that have one. A gradient that is not finite is an error and changes nothing.
-    pub fn update(&mut self, grads: &mut GradStore, hyper: &Hyper) -> std::result::Result<Vec<f64>, Error> {
+    pub fn update(&mut self, grads: &mut Gradients, hyper: &Hyper) -> std::result::Result<Vec<f64>, Error> {
         let params: Vec<(String, Var)> = self.student_params.iter().collect();
-        let norms = clip_per_tensor(&params, grads, self.settings.clip)?;
-        let with_gradient = params.iter().filter(|(_, var)| grads.get(var).is_some());
-        if let Some(((name, _), _)) = with_gradient.zip(&norms).find(|(_, norm)| !norm.is_finite()) {
+        let norms = params.iter().map(|(_, var)| norm(grads, var)).collect::<Result<Vec<_>>>()?;
+        let infinite = |norm: &Option<f64>| norm.is_some_and(|n| !n.is_finite());
+        if let Some(((name, _), _)) = params.iter().zip(&norms).find(|(_, norm)| infinite(norm)) {
             return Err(Error::NotFiniteGradient { parameter: name.clone() });
         }
         if hyper.freeze_last_layer {
@@ -303,9 +291,14 @@ impl Trainer {
                 grads.remove(var);
             }
         }
-        self.optimizer.step(&params, grads, hyper.lr, hyper.weight_decay)?;
-        ema(&self.teacher_params, &self.student_params, hyper.momentum)?;
-        Ok(norms)
+        let step = Step {
+            lr: hyper.lr,
+            weight_decay: hyper.weight_decay,
+            factors: norms.iter().map(|norm| clip_factor(norm.unwrap_or(0.), self.settings.clip)).collect(),
+            momentum: hyper.momentum,
+        };
+        self.optimizer.step(&self.student_params, Some(&self.teacher_params), grads, &step)?;
+        Ok(norms.into_iter().flatten().collect())
     }
 }
 

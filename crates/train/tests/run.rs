@@ -342,8 +342,8 @@ fn a_gradient_that_is_not_finite_stops_before_the_weights() -> Result<(), Error>
     };
     let before = value(&trainer)?;
     let bad = trainer.student_params.get("backbone.pos_embed").expect("the positions");
-    let mut grads = trainer.student_params.get("ca_head.norm.weight").expect("a weight").sum_all()?.backward()?;
-    grads.insert(&bad, (bad.as_tensor() * f64::NAN)?);
+    let mut grads = backward(&trainer.student_params.get("ca_head.norm.weight").expect("a weight").sum_all()?)?;
+    grads.set(&bad, (bad.as_tensor() * f64::NAN)?);
     match trainer.update(&mut grads, &hyper()) {
         Err(Error::NotFiniteGradient { parameter }) => assert_eq!(parameter, "backbone.pos_embed"),
         other => panic!("{other:?}"),

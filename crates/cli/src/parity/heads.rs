@@ -39,7 +39,7 @@ pub fn dino_heads(f: &Fixture, report: &mut Report) -> Result<()> {
             let grads = backward(&(head.forward(x.as_tensor())? * coefficients)?.sum_all()?)?;
             let mut compare = |var: &Var, what: &str| -> Result<()> {
                 let got = grads.get(var).ok_or_else(|| anyhow::anyhow!("{what}: no gradient"))?;
-                report.close(&format!("gradients {p}"), got, want(what)?, tolerance)
+                report.close(&format!("gradients {p}"), &got, want(what)?, tolerance)
             };
             compare(&x, "grad_in")?;
             for name in ["weight_v", "weight_g"] {

@@ -4,13 +4,12 @@ use super::fixture::{Fixture, builder};
 use super::matching::{integers, table};
 use super::report::{Report, Tolerance};
 use anyhow::{Context, Result, anyhow};
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::Aggregator;
 use selfpatch_losses::{CenterViews, CropGroup, Dino, PatchLoss, TeacherViews};
 use selfpatch_matching::{Border, Neighbours, positives};
-use selfpatch_nn::Params;
+use selfpatch_nn::{Gradients, Params, backward};
 use selfpatch_vit::{Vit, VitConfig};
 
 /// The suggested tolerance: 2e-5 of the largest value.
@@ -37,7 +36,7 @@ pub fn vit_cls(f: &Fixture, report: &mut Report) -> Result<()> {
     let image = Var::from_tensor(f.get(&format!("in.img_{size}"))?)?;
     let loss = (vit.cls(&vit.forward(image.as_tensor())?)? * f.get("in.co")?)?.sum_all()?;
     report.close("loss", &loss, f.get("out.loss")?, TOLERANCE)?;
-    let grads = selfpatch_nn::backward(&loss)?;
+    let grads = backward(&loss)?;
     gradient(f, report, &grads, &image, &format!("img_{size}"))?;
     parameter_gradients(f, report, &grads, &params)
 }
@@ -72,7 +71,7 @@ pub fn vit_tokens(f: &Fixture, report: &mut Report) -> Result<()> {
     report.close("teacher", &teacher, f.get("out.teacher")?, TOLERANCE)?;
     let loss = (student * f.get("in.co")?)?.sum_all()?;
     report.close("loss", &loss, f.get("out.loss")?, TOLERANCE)?;
-    let grads = selfpatch_nn::backward(&loss)?;
+    let grads = backward(&loss)?;
     gradient(f, report, &grads, &image, "img")?;
     parameter_gradients(f, report, &grads, &params)
 }
@@ -115,7 +114,7 @@ pub fn dino(f: &Fixture, report: &mut Report) -> Result<()> {
         let mut dino = new(views)?;
         let term = dino.loss(student.as_tensor(), &teacher, f.number("tau_t")?)?;
         report.close("loss", &term.loss, f.get("out.loss")?, TOLERANCE)?;
-        gradient(f, report, &term.loss.backward()?, &student, "student")?;
+        gradient(f, report, &backward(&term.loss)?, &student, "student")?;
         dino.commit(&term.teacher_mean)?;
         report.close("centres", dino.center().value(), f.get(&format!("out.center_{name}"))?, TOLERANCE)?;
     }
@@ -151,7 +150,7 @@ pub fn total(f: &Fixture, report: &mut Report) -> Result<()> {
     for (name, got) in [("loss", &loss), ("image", &image_loss), ("patch", &patch_loss)] {
         report.close("losses", got, f.get(&format!("out.{name}"))?, TOLERANCE)?;
     }
-    let grads = selfpatch_nn::backward(&loss)?;
+    let grads = backward(&loss)?;
     for (i, leaf) in crops.iter().zip(&leaves) {
         gradient(f, report, &grads, leaf, &format!("s{i}"))?;
     }
@@ -171,12 +170,12 @@ fn assigned(
     Ok(params)
 }
 
-fn gradient(f: &Fixture, report: &mut Report, grads: &GradStore, var: &Var, name: &str) -> Result<()> {
+fn gradient(f: &Fixture, report: &mut Report, grads: &Gradients, var: &Var, name: &str) -> Result<()> {
     let got = grads.get(var).ok_or_else(|| anyhow!("{name}: no gradient"))?;
-    report.close("gradients", got, f.get(&format!("grad.{name}"))?, TOLERANCE)
+    report.close("gradients", &got, f.get(&format!("grad.{name}"))?, TOLERANCE)
 }
 
-fn parameter_gradients(f: &Fixture, report: &mut Report, grads: &GradStore, params: &Params) -> Result<()> {
+fn parameter_gradients(f: &Fixture, report: &mut Report, grads: &Gradients, params: &Params) -> Result<()> {
     for name in f.under("grad.") {
         if let Some(var) = params.get(name) {
             gradient(f, report, grads, &var, name)?;

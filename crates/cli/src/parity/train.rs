@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_matching::{Border, Neighbours};
 use selfpatch_nn::backward;
-use selfpatch_optim::{Algorithm, Cosine};
+use selfpatch_optim::{Algorithm, Cosine, clip_factor, norm};
 use selfpatch_train::{Hyper, Logits, NetworkConfig, Settings, Target, Trainer};
 use selfpatch_vit::{Activations, Pass, VitConfig};
 use serde_json::Value;
@@ -93,17 +93,22 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
             let var = trainer.student_params.get(name).with_context(|| format!("{name} is no parameter"))?;
             let got = grads.get(&var).ok_or_else(|| anyhow!("{name}: no gradient"))?;
             let want = f.get(&format!("{p}/step{i}/grad_raw/{name}"))?;
-            report.close(&format!("gradients {p}"), got, want, tolerance)?;
+            report.close(&format!("gradients {p}"), &got, want, tolerance)?;
         }
         trainer.commit(&loss.means)?;
+        // What the optimiser multiplies each gradient with; those of frozen prototypes are not used.
+        for name in f.under(&format!("{p}/step{i}/grad_clipped/")) {
+            let Some((_, var)) = params.iter().find(|(n, _)| n == name) else { continue };
+            let (Some(raw), Some(norm)) = (grads.get(var), norm(&grads, var)?) else { continue };
+            if hyper.freeze_last_layer && name.contains("last_layer") {
+                continue;
+            }
+            let got = (raw * clip_factor(norm, number(s, "clip")?))?;
+            let want = f.get(&format!("{p}/step{i}/grad_clipped/{name}"))?;
+            report.close(&format!("clipped gradients {p}"), &got, want, tolerance)?;
+        }
         let norms = trainer.update(&mut grads, &hyper)?;
         compare_norms(f, report, &format!("{p}/step{i}"), p, &norms, &params, frozen_gain, tolerance)?;
-        for name in f.under(&format!("{p}/step{i}/grad_clipped/")) {
-            // A gradient that was dropped (frozen prototypes) has no clipped value on our side.
-            let Some(got) = params.iter().find(|(n, _)| n == name).and_then(|(_, v)| grads.get(v)) else { continue };
-            let want = f.get(&format!("{p}/step{i}/grad_clipped/{name}"))?;
-            report.close(&format!("clipped gradients {p}"), got, want, tolerance)?;
-        }
         for (name, center) in [("center", trainer.image.center()), ("patch_center", trainer.patch.center())] {
             if let Some(want) = f.tensors.get(&format!("{p}/step{i}/{name}")) {
                 report.close(&format!("centres {p}"), center.value(), want, tolerance)?;

@@ -59,6 +59,14 @@ impl Buffer {
     }
 }
 
+impl From<&[f32]> for Buffer {
+    fn from(values: &[f32]) -> Self {
+        let mut buffer = Self::stale(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+}
+
 impl Kept {
     /// Frees idle buffers, largest first, until idle and used ones fit into the largest use so far.
     fn shrink(&mut self) {

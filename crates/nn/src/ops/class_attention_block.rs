@@ -185,13 +185,13 @@ pub(super) fn backward(
     u.par_chunks_mut(task).zip(saved.hat.par_chunks(task)).for_each(|(u, hat)| w.norm1.rows_again(hat, u));
     w.q.deposit(&block.q, &dq, &u[tokens * n..])?;
     if block.k.weight.track_op() || block.v.weight.track_op() {
-        let mut dw = vec![0f32; 2 * n * n];
+        let mut dw = Buffer::stale(2 * n * n);
         gemm_parallel((2 * n, n, rows), &mut dw, Mat::transposed(&dkv, 2 * n), Mat::dense(&u, n));
         let db = kernel::column_sums(&dkv, 2 * n);
         for (i, layer) in [&block.k, &block.v].into_iter().enumerate() {
-            deposit(&layer.weight, || dw[i * n * n..][..n * n].to_vec())?;
+            deposit(&layer.weight, || dw[i * n * n..][..n * n].into())?;
             if let Some(bias) = &layer.bias {
-                deposit(bias, || db[i * n..][..n].to_vec())?;
+                deposit(bias, || db[i * n..][..n].into())?;
             }
         }
     }

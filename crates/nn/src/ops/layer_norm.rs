@@ -63,8 +63,8 @@ impl<'a> Norm<'a> {
     /// Deposits the sums of what [`Norm::rows_backward`] returned for each part of the rows.
     pub(super) fn deposit(&self, layer: &crate::LayerNorm, parts: Vec<(Vec<f32>, Vec<f32>)>) -> Result<()> {
         let (dw, db): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        deposit(&layer.weight, || kernel::add_up(dw, self.width()))?;
-        deposit(&layer.bias, || kernel::add_up(db, self.width()))
+        deposit(&layer.weight, || (&*kernel::add_up(dw, self.width())).into())?;
+        deposit(&layer.bias, || (&*kernel::add_up(db, self.width())).into())
     }
 }
 

@@ -144,12 +144,12 @@ impl<'a> Affine<'a> {
     pub(super) fn deposit(&self, layer: &crate::Linear, dy: &[f32], x: &[f32]) -> Result<()> {
         let (n, k) = (self.outputs, self.inputs);
         deposit(&layer.weight, || {
-            let mut dw = vec![0f32; n * k];
+            let mut dw = Buffer::stale(n * k);
             kernel::gemm_parallel((n, k, x.len() / k), &mut dw, Mat::transposed(dy, n), Mat::dense(x, k));
             dw
         })?;
         match &layer.bias {
-            Some(bias) => deposit(bias, || kernel::column_sums(dy, n)),
+            Some(bias) => deposit(bias, || (&*kernel::column_sums(dy, n)).into()),
             None => Ok(()),
         }
     }

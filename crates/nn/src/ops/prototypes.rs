@@ -129,8 +129,7 @@ impl CustomOp2 for Prototypes {
             Tensor::from_vec(dx, (rows, n), x.device())
         });
         if v.track_op() || self.gain.track_op() {
-            let mut dv = vec![0f32; v.elem_count()];
-            let mut dg = vec![0f32; count];
+            let (mut dv, mut dg) = (Buffer::stale(v.elem_count()), Buffer::stale(count));
             let x = Mat::dense(xs, n);
             dv.par_chunks_mut(PER_TASK * n).zip(dg.par_chunks_mut(PER_TASK)).enumerate().for_each(|(i, (dv, dg))| {
                 let first = i * PER_TASK;
