@@ -19,7 +19,7 @@ mod keeping {
     /// Read by jemalloc when it starts; the environment variable `_RJEM_MALLOC_CONF` overrides it.
     /// Never give pages back; huge pages; large blocks in the same arenas as all others.
     #[unsafe(export_name = "_rjem_malloc_conf")]
-    static CONF: Conf = Conf(c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,oversize_threshold:0".as_ptr());
+    static CONF: Conf = Conf(c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,oversize_threshold:0,narenas:1".as_ptr());
 
     #[repr(transparent)]
     struct Conf(*const c_char);

@@ -4,7 +4,8 @@
 //! their own. A coarse op has dozens of parameters: it holds them, and its backward pass deposits
 //! their gradients here, in memory that is kept from step to step.
 
-use crate::kernel::{Buffer, View, wide};
+use crate::kernel::{Buffer, View};
+use crate::wide;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId, bail};
 use rayon::prelude::*;

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 use selfpatch_nn::Gradients;
 use selfpatch_nn::ops::dot;
+use selfpatch_nn::wide;
 
 /// Whether weight decay applies: not to biases nor to tensors of one dimension
 /// (`get_params_groups`; position table, class token and a trained gain are decayed, QUIRKS 14).
@@ -15,7 +16,7 @@ pub fn is_decayed(name: &str, rank: usize) -> bool {
 pub fn norm(grads: &Gradients, param: &Tensor) -> Result<Option<f64>> {
     const BLOCK: usize = 4096;
     let squares = |values: &[f32]| -> Result<f64> {
-        let sums: Vec<f64> = values.par_chunks(BLOCK).map(|block| f64::from(dot(block, block))).collect();
+        let sums: Vec<f64> = values.par_chunks(BLOCK).map(|block| f64::from(wide!(dot(block, block)))).collect();
         Ok(sums.iter().sum())
     };
     if let Some(total) = grads.with(param, squares) {

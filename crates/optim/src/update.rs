@@ -3,10 +3,11 @@
 
 use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
+use selfpatch_nn::wide;
 use std::cell::Cell;
 
 /// Elements handled by one parallel task.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 16 * 1024;
 
 /// Coefficients of one AdamW step.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +49,7 @@ pub(crate) fn adamw_and_average(
     factor: f64,
     c: AdamW,
 ) -> Result<()> {
-    let (b1, b2) = (c.beta1 as f32, c.beta2 as f32);
-    let (c1, c2) = ((1. - c.beta1) as f32, (1. - c.beta2) as f32);
-    let (keep, step, eps) = ((1. - c.lr * c.decay) as f32, (c.lr / c.bias1) as f32, c.eps as f32);
-    let (inverse, factor) = ((1. / c.bias2) as f32, factor as f32);
+    let c = Single::of(c, factor);
     mutate(param, |p| {
         mutate(moments, |mv| {
             let n = gradient.len();
@@ -61,18 +59,8 @@ pub(crate) fn adamw_and_average(
             let (m, v) = mv.split_at_mut(n);
             let work = p.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)));
             let work = work.zip(gradient.par_chunks(CHUNK));
-            let one = |p: &mut f32, m: &mut f32, v: &mut f32, g: &f32| {
-                let g = g * factor;
-                *m = b1 * *m + c1 * g;
-                *v = b2 * *v + c2 * g * g;
-                *p = *p * keep - step * (*m / ((*v * inverse).sqrt() + eps));
-            };
             let Some((to, momentum)) = follower else {
-                work.for_each(|((p, (m, v)), g)| {
-                    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                        one(p, m, v, g);
-                    }
-                });
+                work.for_each(|((p, (m, v)), g)| wide!(c.update(p, m, v, g)));
                 return Ok(());
             };
             let (stay, take) = (momentum as f32, (1. - momentum) as f32);
@@ -81,15 +69,52 @@ pub(crate) fn adamw_and_average(
                     bail!("an average of {} with {n} elements", to.len())
                 }
                 work.zip(to.par_chunks_mut(CHUNK)).for_each(|(((p, (m, v)), g), to)| {
-                    for ((((p, m), v), g), to) in p.iter_mut().zip(m).zip(v).zip(g).zip(to) {
-                        one(p, m, v, g);
-                        *to = stay * *to + take * *p;
-                    }
+                    wide!({
+                        c.update(p, m, v, g);
+                        to.iter_mut().zip(&*p).for_each(|(to, p)| *to = stay * *to + take * p);
+                    });
                 });
                 Ok(())
             })
         })
     })
+}
+
+/// [`AdamW`] in single precision, and the factor of the gradient.
+#[derive(Clone, Copy)]
+struct Single {
+    beta: (f32, f32),
+    rest: (f32, f32),
+    keep: f32,
+    step: f32,
+    eps: f32,
+    /// 1 / bias2.
+    inverse: f32,
+    factor: f32,
+}
+
+impl Single {
+    fn of(c: AdamW, factor: f64) -> Self {
+        Self {
+            beta: (c.beta1 as f32, c.beta2 as f32),
+            rest: ((1. - c.beta1) as f32, (1. - c.beta2) as f32),
+            keep: (1. - c.lr * c.decay) as f32,
+            step: (c.lr / c.bias1) as f32,
+            eps: c.eps as f32,
+            inverse: (1. / c.bias2) as f32,
+            factor: factor as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn update(self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            let g = g * self.factor;
+            *m = self.beta.0 * *m + self.rest.0 * g;
+            *v = self.beta.1 * *v + self.rest.1 * g * g;
+            *p = *p * self.keep - self.step * (*m / ((*v * self.inverse).sqrt() + self.eps));
+        }
+    }
 }
 
 /// Runs `f` on the elements of a parameter.
@@ -152,7 +177,7 @@ impl InplaceOp2 for Average {
         }
         let (keep, take) = (self.0 as f32, (1. - self.0) as f32);
         to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| {
-            to.iter_mut().zip(from).for_each(|(t, &f)| *t = keep * *t + take * f);
+            wide!(to.iter_mut().zip(from).for_each(|(t, &f)| *t = keep * *t + take * f));
         });
         Ok(())
     }

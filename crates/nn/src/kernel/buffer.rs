@@ -35,7 +35,13 @@ fn kept() -> MutexGuard<'static, Kept> {
 impl Buffer {
     /// `len` values, not cleared: whatever was last written there.
     pub(crate) fn stale(len: usize) -> Self {
-        let class = size_class(len);
+        Self::within(len, len)
+    }
+
+    /// The same in memory for `most` values. A length that changes from step to step then finds the
+    /// same memory each time.
+    pub(crate) fn within(len: usize, most: usize) -> Self {
+        let class = size_class(most.max(len));
         let found = {
             let mut kept = kept();
             kept.in_use += class;

@@ -9,19 +9,19 @@ pub(crate) const ROWS_PER_TASK: usize = 64;
 /// Evaluates an expression compiled for AVX-512 or AVX2 where the CPU has it. What it calls must be
 /// `#[inline(always)]`, or is compiled for the baseline. The results are the same either way: wider
 /// registers do not change the order of any sum, and no multiply-add is fused.
+#[macro_export]
 macro_rules! wide {
     ($e:expr) => {
-        $crate::kernel::widest(
+        $crate::widest(
             #[inline(always)]
             || $e,
         )
     };
 }
-pub(crate) use wide;
 
-/// See [`wide!`].
+/// See [`wide!`](crate::wide).
 #[inline(always)]
-pub(crate) fn widest<R>(f: impl FnOnce() -> R) -> R {
+pub fn widest<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

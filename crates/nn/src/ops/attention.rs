@@ -1,9 +1,9 @@
 //! Multi-head self-attention within each sequence of a packed batch, from packed projections:
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
-use crate::kernel::wide;
 use crate::kernel::{self, Buffer, Mat, View, gemm};
 use crate::sequences::{Sequences, cut_mut};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::Mutex;

@@ -3,8 +3,8 @@
 
 use super::class_attention_block::{Saved, Weights, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
-use crate::kernel::wide;
 use crate::kernel::{self, View, fusible};
+use crate::wide;
 use crate::{ClassBlock, LayerNorm, Linear, Sequences};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use candle_nn::ops::softmax;

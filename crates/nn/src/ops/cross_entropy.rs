@@ -3,8 +3,8 @@
 //! `d loss / d s_r = w_r (mass_r softmax(s_r / T) - q_r) / T`, where the target `q_r` is made on the fly
 //! and `mass_r` is its sum (a sum of several distributions gives the sum of their losses).
 
-use crate::kernel::wide;
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::Mutex;

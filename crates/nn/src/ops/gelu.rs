@@ -1,7 +1,7 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
-use crate::kernel::wide;
 use crate::kernel::{self, normal_cdf};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 

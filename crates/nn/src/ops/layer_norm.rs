@@ -1,8 +1,8 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
 use crate::gradients::deposit;
-use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK, View};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 

@@ -1,8 +1,8 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
 use crate::gradients::deposit;
-use crate::kernel::wide;
 use crate::kernel::{self, Buffer, Mat, View};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! Rows of unit length: `y = x / max(|x|, 1e-12)` (torch's `normalize`).
 
-use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK, View};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 

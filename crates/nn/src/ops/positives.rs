@@ -6,8 +6,8 @@ use super::class_attention::{attend, check, each_row, linear, norm, read, update
 use super::class_attention_block::Weights;
 use super::gelu;
 use crate::ClassBlock;
-use crate::kernel::wide;
 use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block};
+use crate::wide;
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::softmax;
 use rayon::prelude::*;

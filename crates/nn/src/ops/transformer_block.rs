@@ -3,8 +3,8 @@
 use super::layer_norm::Norm;
 use super::linear::Affine;
 use super::{attention, gelu};
-use crate::kernel::wide;
 use crate::kernel::{Buffer, row_block};
+use crate::wide;
 use crate::{Block, Sequences, Survival};
 use candle_core::Result;
 use rayon::prelude::*;
@@ -85,17 +85,28 @@ struct Branch<'a> {
     scale: f32,
     /// All take part, unscaled.
     whole: bool,
+    /// Tokens of all sequences: what memory is taken for.
+    most: usize,
+    /// Sum of the squares of all lengths.
+    most_probabilities: usize,
 }
 
 impl<'a> Branch<'a> {
     fn new(all: &'a Sequences, survival: Option<&Survival>) -> Self {
+        let (most, most_probabilities) = (all.tokens(), attention::probabilities(all, 1));
         let Some(survival) = survival else {
-            return Self { sequences: Cow::Borrowed(all), rows: all.rows().collect(), scale: 1., whole: true };
+            let rows = all.rows().collect();
+            return Self { sequences: Cow::Borrowed(all), rows, scale: 1., whole: true, most, most_probabilities };
         };
         let rows: Vec<_> = all.rows().zip(&survival.alive).filter(|(_, alive)| **alive).map(|(r, _)| r).collect();
         let groups: Vec<_> = rows.iter().map(|r| (1, r.len())).collect();
         let sequences = Cow::Owned(Sequences::new(&groups));
-        Self { sequences, rows, scale: survival.scale as f32, whole: false }
+        Self { sequences, rows, scale: survival.scale as f32, whole: false, most, most_probabilities }
+    }
+
+    /// Memory for `width` values per token that takes part.
+    fn room(&self, width: usize) -> Buffer {
+        Buffer::within(self.sequences.tokens() * width, self.most * width)
     }
 
     /// The parts of all rows `x` that take part.
@@ -118,14 +129,14 @@ impl<'a> Branch<'a> {
 
     /// Normalises the rows that take part: `(y, what to keep)`.
     fn normalise(&self, norm: &Norm, x: &[f32], keep: bool) -> (Buffer, Option<SavedNorm>) {
-        let (n, tokens) = (norm.width(), self.sequences.tokens());
-        let mut y = Buffer::stale(tokens * n);
+        let n = norm.width();
+        let mut y = self.room(n);
         let parts = self.pick(x, n).into_par_iter().zip(self.sequences.cut_mut(&mut y, n));
         if !keep {
             parts.for_each(|(x, y)| norm.rows(x, None, y));
             return (y, None);
         }
-        let mut saved = SavedNorm { hat: Buffer::stale(tokens * n), inv: Buffer::stale(tokens) };
+        let mut saved = SavedNorm { hat: self.room(n), inv: self.room(1) };
         let kept =
             self.sequences.cut_mut(&mut saved.hat, n).into_par_iter().zip(self.sequences.cut_mut(&mut saved.inv, 1));
         parts.zip(kept).for_each(|((x, y), kept)| norm.rows(x, Some(kept), y));
@@ -151,7 +162,7 @@ impl<'a> Branch<'a> {
         if self.whole {
             return dx;
         }
-        let dy = room.insert(Buffer::stale(self.sequences.tokens() * n));
+        let dy = room.insert(self.room(n));
         let scale = self.scale;
         self.sequences.cut_mut(dy, n).into_par_iter().zip(self.pick(dx, n)).for_each(|(dy, dx)| {
             dy.iter_mut().zip(dx).for_each(|(dy, dx)| *dy = scale * dx);
@@ -196,10 +207,12 @@ pub(super) fn forward(
 fn attention_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedAttention> {
     let sequences = &*branch.sequences;
     let (y, norm) = branch.normalise(&w.norm1, x, keep);
-    let mut qkv = Buffer::stale(y.len() * 3);
+    let n = w.norm1.width();
+    let mut qkv = branch.room(3 * n);
     w.qkv.forward(&y, &mut qkv);
-    let mut probs = keep.then(|| Buffer::stale(attention::probabilities(sequences, w.heads)));
-    let mut out = Buffer::stale(y.len());
+    let most = branch.most_probabilities * w.heads;
+    let mut probs = keep.then(|| Buffer::within(attention::probabilities(sequences, w.heads), most));
+    let mut out = branch.room(n);
     attention::forward(&qkv, sequences, w.heads, probs.as_deref_mut(), &mut out);
     let mut projected = y; // no longer needed
     w.proj.forward_unbiased(&out, &mut projected);
@@ -210,7 +223,7 @@ fn attention_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) ->
 fn mlp_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedMlp> {
     let (tokens, n, wide) = (branch.sequences.tokens(), w.norm2.width(), w.fc1.outputs());
     let (mut y, norm) = branch.normalise(&w.norm2, x, keep);
-    let (mut hidden, mut active) = (Buffer::stale(tokens * wide), Buffer::stale(tokens * wide));
+    let (mut hidden, mut active) = (branch.room(wide), branch.room(wide));
     let block = row_block(tokens);
     let rows = y.par_chunks_mut((block * n).max(1));
     let hiddens = hidden.par_chunks_mut((block * wide).max(1)).zip(active.par_chunks_mut((block * wide).max(1)));
@@ -241,11 +254,11 @@ pub(super) fn backward(
 fn mlp_backward(block: &Block, w: &Weights, saved: SavedMlp, dx: &mut [f32], branch: &Branch) -> Result<()> {
     let (tokens, n, wide) = (branch.sequences.tokens(), w.norm2.width(), w.fc1.outputs());
     let SavedMlp { norm, hidden, active } = saved;
-    let mut y = Buffer::stale(tokens * n);
+    let mut y = branch.room(n);
     {
         let mut room = None;
         let dout = branch.gradient(dx, n, &mut room);
-        let mut dhidden = Buffer::stale(tokens * wide);
+        let mut dhidden = branch.room(wide);
         let rows = row_block(tokens);
         let (narrow, full) = ((rows * n).max(1), (rows * wide).max(1));
         let outputs = dhidden.par_chunks_mut(full).zip(y.par_chunks_mut(narrow));
@@ -272,9 +285,8 @@ fn attention_backward(
     branch: &Branch,
 ) -> Result<()> {
     let (sequences, n) = (&*branch.sequences, w.norm1.width());
-    let tokens = sequences.tokens();
     let SavedAttention { norm, qkv, probs, out } = saved;
-    let mut y = Buffer::stale(tokens * n);
+    let mut y = branch.room(n);
     {
         let mut room = None;
         let dprojected = branch.gradient(dx, n, &mut room);
@@ -282,7 +294,7 @@ fn attention_backward(
         w.proj.backward(dprojected, &mut y);
         w.proj.deposit(&block.proj, dprojected, &out)?;
     }
-    let mut dqkv = Buffer::stale(qkv.len());
+    let mut dqkv = branch.room(3 * n);
     attention::backward((&qkv, &probs), sequences, w.heads, &y, &mut dqkv);
     drop((qkv, probs, out));
     sequences

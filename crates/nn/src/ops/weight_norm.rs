@@ -1,7 +1,7 @@
 //! Weight normalisation: each row of `v` is scaled to length `g`: `w_r = g_r v_r / |v_r|`.
 
-use crate::kernel::wide;
 use crate::kernel::{self, ROWS_PER_TASK};
+use crate::wide;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
