@@ -3,6 +3,7 @@
 use crate::batch_norm::BatchNorm;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{VarBuilder, init};
+use selfpatch_nn::ops::Projected;
 use selfpatch_nn::{Linear, ops, torch_default};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,11 @@ impl ProjectionHead {
     /// Number of prototypes.
     pub fn prototypes(&self) -> usize {
         self.weight_v.dims()[0]
+    }
+
+    /// [`ProjectionHead::embed`] with the prototypes beside it: logits that a loss makes as it needs them.
+    pub fn project(&self, x: &Tensor) -> Result<Projected> {
+        Ok(Projected { rows: self.embed(x)?, weight_v: self.weight_v.clone(), weight_g: self.weight_g.clone() })
     }
 
     /// The prototypes alone, which are linear: `[R, bottleneck_dim] -> [R, out_dim]`.

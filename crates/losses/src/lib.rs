@@ -18,7 +18,7 @@
 //! let teacher = Tensor::randn(0f32, 1f32, (rows, 64), &device)?;
 //!
 //! let mut objective = PatchLoss::new(64, 0.9, DType::F32, &device)?;
-//! let term = objective.loss(student.as_tensor(), &teacher, &groups, 0.04)?;
+//! let term = objective.loss_of_logits(student.as_tensor(), &teacher, &groups, 0.04)?;
 //! let gradient = term.loss.backward()?.remove(&student).expect("the student is a variable");
 //! objective.commit(&term.teacher_mean)?; // moves the centre
 //! assert_eq!(gradient.dims(), [rows, 64]);
@@ -40,4 +40,5 @@ pub use center::Center;
 pub use dino::{CenterViews, Dino, DinoTerm, TeacherViews};
 pub use head::{HeadConfig, ProjectionHead};
 pub use patch::{CropGroup, PatchLoss, PatchTerm};
+pub use selfpatch_nn::ops::Projected;
 pub use temperature::teacher_temperature;

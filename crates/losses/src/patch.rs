@@ -2,7 +2,7 @@
 
 use crate::Center;
 use candle_core::{DType, Device, Result, Tensor, bail};
-use selfpatch_nn::ops::{self, Temperatures};
+use selfpatch_nn::ops::{self, Projected, Temperatures};
 
 /// Consecutive rows of a batch of patches that belong to crops of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +38,31 @@ impl PatchLoss {
     }
 
     /// Mean over crops of the mean over a crop's rows (QUIRKS 9): crops weigh the same whatever
-    /// their number of patches. `student`, `teacher` `[R, P]` logits, crops in the order of `groups`.
+    /// their number of patches. `student`, `teacher`: rows before their prototypes, crops in the order
+    /// of `groups`.
     pub fn loss(
+        &self,
+        student: &Projected,
+        teacher: &Projected,
+        groups: &[CropGroup],
+        teacher_temp: f64,
+    ) -> Result<PatchTerm> {
+        let weights = weights(groups, student.rows.dim(0)?)?;
+        let temperatures = Temperatures { student: self.student_temp, teacher: teacher_temp };
+        let center = self.center.value();
+        let (loss, teacher_mean) = ops::projected_cross_entropy(student, teacher, center, &weights, temperatures)?;
+        Ok(PatchTerm { loss, teacher_mean })
+    }
+
+    /// The same from logits, `[R, P]` each.
+    pub fn loss_of_logits(
         &self,
         student: &Tensor,
         teacher: &Tensor,
         groups: &[CropGroup],
         teacher_temp: f64,
     ) -> Result<PatchTerm> {
-        let rows: usize = groups.iter().map(|g| g.crops * g.rows).sum();
-        if student.dims() != teacher.dims() || student.dim(0)? != rows {
-            bail!("patch logits {:?} and {:?} do not fit {rows} rows of crops", student.dims(), teacher.dims())
-        }
-        let crops: usize = groups.iter().map(|g| g.crops).sum();
-        let weights: Vec<f64> =
-            groups.iter().flat_map(|g| std::iter::repeat_n(1. / (crops * g.rows) as f64, g.crops * g.rows)).collect();
+        let weights = weights(groups, student.dim(0)?)?;
         let temperatures = Temperatures { student: self.student_temp, teacher: teacher_temp };
         let center = self.center.value();
         let (loss, teacher_mean) = ops::matched_cross_entropy(student, teacher, center, &weights, temperatures)?;
@@ -74,4 +84,13 @@ impl PatchLoss {
     pub fn center_mut(&mut self) -> &mut Center {
         &mut self.center
     }
+}
+
+/// Weight of each row, so that crops weigh alike.
+fn weights(groups: &[CropGroup], rows: usize) -> Result<Vec<f64>> {
+    let (crops, total) = groups.iter().fold((0, 0), |(c, r), g| (c + g.crops, r + g.crops * g.rows));
+    if total != rows {
+        bail!("{rows} rows of patches do not fit crops with {total}")
+    }
+    Ok(groups.iter().flat_map(|g| std::iter::repeat_n(1. / (crops * g.rows) as f64, g.crops * g.rows)).collect())
 }

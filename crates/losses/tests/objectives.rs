@@ -58,13 +58,13 @@ fn crops_weigh_the_same_whatever_their_patches() -> Result<()> {
     let groups = [CropGroup { crops: 2, rows: 6 }, CropGroup { crops: 3, rows: 2 }];
     let (student, teacher) = (random(4, &[18, 4])?, random(5, &[18, 4])?);
     let patch = PatchLoss::new(4, 0.9, DType::F64, &Device::Cpu)?;
-    let got = patch.loss(&student, &teacher, &groups, 0.05)?.loss.to_scalar::<f64>()?;
+    let got = patch.loss_of_logits(&student, &teacher, &groups, 0.05)?.loss.to_scalar::<f64>()?;
     let (s, t) = (student.to_vec2::<f64>()?, teacher.to_vec2::<f64>()?);
     let row = |r: usize| cross_entropy(&softmax(&t[r], &[0.; 4], 0.05), &s[r]);
     let crop = |from: usize, rows: usize| (from..from + rows).map(row).sum::<f64>() / rows as f64;
     let want = (crop(0, 6) + crop(6, 6) + crop(12, 2) + crop(14, 2) + crop(16, 2)) / 5.;
     assert!((got - want).abs() < 1e-10, "{got} {want}");
-    assert!(patch.loss(&student, &teacher, &groups[..1], 0.05).is_err());
+    assert!(patch.loss_of_logits(&student, &teacher, &groups[..1], 0.05).is_err());
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::{Config, Error};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::{Aggregator, AggregatorConfig, mean_of_positives};
-use selfpatch_losses::{HeadConfig, ProjectionHead, TeacherViews};
+use selfpatch_losses::{HeadConfig, Projected, ProjectionHead, TeacherViews};
 use selfpatch_matching::{Neighbours, positives};
 use selfpatch_nn::Sequences;
 use selfpatch_vit::{Pass, Patches, Vit, VitConfig};
@@ -50,8 +50,8 @@ pub struct Network {
 pub struct Logits {
     /// `[V, B, K]`, views in crop order.
     pub class: Tensor,
-    /// `[R, P]`, rows by crop, image, patch; `None` without a patch head.
-    pub patch: Option<Tensor>,
+    /// Logits `[R, P]` to be, rows by crop, image, patch; `None` without a patch head.
+    pub patch: Option<Projected>,
 }
 
 /// The teacher's logits for a batch.
@@ -61,8 +61,8 @@ pub struct Targets {
     pub class: TeacherViews,
     /// What the class prototypes multiply, of all views, `[V * B, b]`.
     pub embedded: Tensor,
-    /// `[R, P]`, rows by crop, image, patch; `None` without a patch head.
-    pub patch: Option<Tensor>,
+    /// Logits `[R, P]` to be, rows by crop, image, patch; `None` without a patch head.
+    pub patch: Option<Projected>,
 }
 
 /// Logits up to which those of all views are computed, not the sum of the local ones.
@@ -101,7 +101,7 @@ impl Network {
         let class = self.class_head.forward(&self.aggregator.images(&tokens, &sequences)?)?;
         let (rows, k) = class.dims2()?;
         let patch = match &self.patch_head {
-            Some(head) => Some(head.forward(&self.aggregator.norm(&tokens)?)?),
+            Some(head) => Some(head.project(&self.aggregator.norm(&tokens)?)?),
             None => None,
         };
         Ok(Logits { class: class.reshape((rows / images, images, k))?, patch })
@@ -133,7 +133,7 @@ impl Network {
             others: others.transpose()?,
         };
         let patch = match &self.patch_head {
-            Some(head) => Some(head.forward(&self.targets(&tokens, patches, targets)?)?),
+            Some(head) => Some(head.project(&self.targets(&tokens, patches, targets)?)?),
             None => None,
         };
         Ok(Targets { class, embedded, patch })

@@ -65,7 +65,7 @@ fn calls(
 
         let temp = schedule(integer(&f.values[format!("call{call}")], "epoch")?)?;
         let class_loss = image.loss(&student_class, &TeacherViews::of(&teacher_class, image.globals)?, temp)?;
-        let patch_loss = patch.loss(&student_patch, &teacher_patch, &groups, temp)?;
+        let patch_loss = patch.loss_of_logits(&student_patch, &teacher_patch, &groups, temp)?;
         image.commit(&class_loss.teacher_mean)?;
         patch.commit(&patch_loss.teacher_mean)?;
         let (class_loss, patch_loss) = (class_loss.loss, patch_loss.loss);

@@ -144,7 +144,7 @@ pub fn total(f: &Fixture, report: &mut Report) -> Result<()> {
     let image_student = Var::from_tensor(f.get("in.img_student")?)?;
     let image_teacher = TeacherViews::of(f.get("in.img_teacher")?, image.globals)?;
     let image_loss = image.loss(image_student.as_tensor(), &image_teacher, temp)?.loss;
-    let patch_term = patch.loss(&student, &teacher, &groups, temp)?;
+    let patch_term = patch.loss_of_logits(&student, &teacher, &groups, temp)?;
     let patch_loss = patch_term.loss;
     let loss = (&image_loss + (&patch_loss * f.number("lam")?)?)?;
     for (name, got) in [("loss", &loss), ("image", &image_loss), ("patch", &patch_loss)] {

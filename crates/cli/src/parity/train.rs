@@ -142,7 +142,7 @@ fn compare_logits(
             report.close(&format!("logits {p}"), &class.narrow(0, from, n)?, want, tolerance)?;
         }
         let Some(want) = f.tensors.get(&format!("{prefix}_{group}_patch")) else { continue };
-        let patch = logits.patch.as_ref().context("there are no patch logits")?;
+        let patch = logits.patch.as_ref().context("there are no patch logits")?.logits()?;
         let n = want.dim(0)? * want.dim(1)?;
         let from = if from == 0 { 0 } else { patch.dim(0)? - n };
         report.close(&format!("logits {p}"), &patch.narrow(0, from, n)?, want, tolerance)?;

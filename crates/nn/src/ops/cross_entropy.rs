@@ -172,7 +172,7 @@ pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Res
 }
 
 /// `x = softmax(x * inverse)` in place; returns its entropy.
-fn sharpen(x: &mut [f32], inverse: f32) -> f64 {
+pub(super) fn sharpen(x: &mut [f32], inverse: f32) -> f64 {
     wide!({
         let top = kernel::max(x);
         let (mut total, mut weighted) = (0f64, 0f64);
@@ -202,7 +202,7 @@ fn sharpen(x: &mut [f32], inverse: f32) -> f64 {
 }
 
 /// Loss of one row, and `d = weight * d loss / d s`.
-fn row(s: &[f32], q: &[f32], weight: f32, inverse: f32, d: &mut [f32]) -> f64 {
+pub(super) fn row(s: &[f32], q: &[f32], weight: f32, inverse: f32, d: &mut [f32]) -> f64 {
     wide!({
         let top = kernel::max(s);
         let (mut total, mut mass, mut match_) = (0f64, 0f64, 0f64);

@@ -48,7 +48,7 @@ fn lengths(v: &[f32], n: usize) -> Vec<f32> {
 }
 
 /// `v_k s_k`.
-fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
+pub(super) fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
     let mut w = Buffer::stale(v.len());
     let pairs = w.par_chunks_mut(PER_TASK * n).zip(v.par_chunks(PER_TASK * n)).zip(scale.par_chunks(PER_TASK));
     pairs.for_each(|((w, v), scale)| {
@@ -95,7 +95,7 @@ impl CustomOp2 for Prototypes {
         let (rows, n) = xl.shape().dims2()?;
         let count = vl.shape().dims2()?.0;
         let (x, v) = (kernel::slice(x, xl)?, kernel::slice(v, vl)?);
-        let scale = self.scale(v, n)?.0;
+        let scale = scales(v, &self.gain, n)?.0;
         let mut y = vec![0f32; rows * count];
         let dims = (rows, count, n);
         if rows < n {
@@ -114,7 +114,7 @@ impl CustomOp2 for Prototypes {
         let dy = dy.contiguous()?;
         let (xs, vs, dys) = (View::of(x)?, View::of(v)?, View::of(&dy)?);
         let (xs, vs, dys): (&[f32], &[f32], &[f32]) = (&xs, &vs, &dys);
-        let (scale, inverse) = self.scale(vs, n)?;
+        let (scale, inverse) = scales(vs, &self.gain, n)?;
         let dx = x.track_op().then(|| {
             let mut dx = vec![0f32; rows * n];
             let dims = (rows, n, count);
@@ -128,41 +128,54 @@ impl CustomOp2 for Prototypes {
             }
             Tensor::from_vec(dx, (rows, n), x.device())
         });
-        if v.track_op() || self.gain.track_op() {
-            let (mut dv, mut dg) = (Buffer::stale(v.elem_count()), Buffer::stale(count));
-            let x = Mat::dense(xs, n);
-            dv.par_chunks_mut(PER_TASK * n).zip(dg.par_chunks_mut(PER_TASK)).enumerate().for_each(|(i, (dv, dg))| {
-                let first = i * PER_TASK;
-                let dy = Mat { data: &dys[first..], rows: 1, cols: count };
-                gemm((dg.len(), n, rows), dv, n, false, 1., dy, x);
-                wide!({
-                    for (k, (dv, dg)) in dv.chunks_exact_mut(n).zip(dg).enumerate() {
-                        let k = first + k;
-                        let v = &vs[k * n..][..n];
-                        let along = kernel::dot(v, dv) * inverse[k];
-                        *dg = along;
-                        let along = along * inverse[k];
-                        dv.iter_mut().zip(v).for_each(|(dv, v)| *dv = scale[k] * (*dv - v * along));
-                    }
-                });
-            });
-            deposit(&self.gain, || dg)?;
-            deposit(v, || dv)?;
-        }
+        deposit_gradients((v, &self.gain), (vs, xs, dys), (&scale, &inverse), 1.)?;
         Ok((dx.transpose()?, None))
     }
 }
 
-impl Prototypes {
-    /// `g / |v|` and `1 / |v|` of every prototype.
-    fn scale(&self, v: &[f32], n: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        let gain = self.gain.contiguous()?;
-        let gain = View::of(&gain)?;
-        let mut lengths = lengths(v, n);
-        let scale = lengths.iter().zip(&*gain).map(|(length, g)| g / length).collect();
-        lengths.iter_mut().for_each(|length| *length = 1. / *length);
-        Ok((scale, lengths))
+/// Deposits `factor` times the gradients of prototypes and gains, given the rows `x`, those of the
+/// products `dy` and what [`scales`] gave.
+pub(super) fn deposit_gradients(
+    (v, gain): (&Tensor, &Tensor),
+    (vs, x, dy): (&[f32], &[f32], &[f32]),
+    (scale, inverse): (&[f32], &[f32]),
+    factor: f32,
+) -> Result<()> {
+    if !v.track_op() && !gain.track_op() {
+        return Ok(());
     }
+    let count = scale.len();
+    let n = vs.len() / count;
+    let rows = x.len() / n;
+    let (mut dv, mut dg) = (Buffer::stale(vs.len()), Buffer::stale(count));
+    let x = Mat::dense(x, n);
+    dv.par_chunks_mut(PER_TASK * n).zip(dg.par_chunks_mut(PER_TASK)).enumerate().for_each(|(i, (dv, dg))| {
+        let first = i * PER_TASK;
+        let dy = Mat { data: &dy[first..], rows: 1, cols: count };
+        gemm((dg.len(), n, rows), dv, n, false, factor, dy, x);
+        wide!({
+            for (k, (dv, dg)) in dv.chunks_exact_mut(n).zip(dg).enumerate() {
+                let k = first + k;
+                let v = &vs[k * n..][..n];
+                let along = kernel::dot(v, dv) * inverse[k];
+                *dg = along;
+                let along = along * inverse[k];
+                dv.iter_mut().zip(v).for_each(|(dv, v)| *dv = scale[k] * (*dv - v * along));
+            }
+        });
+    });
+    deposit(gain, || dg)?;
+    deposit(v, || dv)
+}
+
+/// `g / |v|` and `1 / |v|` of every prototype.
+pub(super) fn scales(v: &[f32], gain: &Tensor, n: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let gain = gain.contiguous()?;
+    let gain = View::of(&gain)?;
+    let mut lengths = lengths(v, n);
+    let scale = lengths.iter().zip(&*gain).map(|(length, g)| g / length).collect();
+    lengths.iter_mut().for_each(|length| *length = 1. / *length);
+    Ok((scale, lengths))
 }
 
 #[cfg(test)]
