@@ -120,6 +120,18 @@ impl<'a> Affine<'a> {
         kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), self.factor(), |_, _| ());
     }
 
+    /// `y = x W^T` on all threads even for a few rows, whose columns are then divided.
+    pub(super) fn product_of_few(&self, x: &[f32], y: &mut [f32]) {
+        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
+        kernel::gemm_parallel(dims, y, Mat::dense(x, self.inputs), self.factor());
+    }
+
+    /// `dx = dy W` likewise.
+    pub(super) fn product_backward_of_few(&self, dy: &[f32], dx: &mut [f32]) {
+        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
+        kernel::gemm_parallel(dims, dx, Mat::dense(dy, self.outputs), Mat::dense(&self.weight, self.inputs));
+    }
+
     /// `y = x W^T` on this thread.
     pub(super) fn product(&self, x: &[f32], y: &mut [f32]) {
         let dims = (x.len() / self.inputs, self.outputs, self.inputs);

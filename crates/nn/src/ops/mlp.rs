@@ -67,6 +67,17 @@ impl CustomOp2 for MlpOp {
             hidden.iter().map(|l| (Buffer::stale(rows * l.outputs()), Buffer::stale(rows * l.outputs()))).collect();
         let mut y = vec![0f32; rows * last.outputs()];
         let block = row_block(rows);
+        if block >= rows {
+            let mut input = x;
+            for (layer, (u, h)) in hidden.iter().zip(&mut saved) {
+                layer.product_of_few(input, u);
+                gelu::forward_biased(u, &layer.bias(), h);
+                input = h;
+            }
+            last.product_of_few(input, &mut y);
+            add_bias(&mut y, &last.bias());
+            return Ok((CpuStorage::F32(y), Shape::from((rows, self.finish(layers, saved)))));
+        }
         // Cut everything into the threads' blocks of rows.
         let mut blocks: Vec<RowBlock> = x
             .chunks((block * inputs).max(1))
@@ -89,12 +100,7 @@ impl CustomOp2 for MlpOp {
             last.product(input, y);
             add_bias(y, &last.bias());
         });
-        let outputs = last.outputs();
-        drop(layers);
-        if let (true, Ok(mut slot)) = (self.keep, self.saved.lock()) {
-            *slot = Some(saved);
-        }
-        Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
+        Ok((CpuStorage::F32(y), Shape::from((rows, self.finish(layers, saved)))))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -124,6 +130,13 @@ impl CustomOp2 for MlpOp {
             let mut below = Buffer::stale(u.len());
             let block = row_block(rows);
             let size = (block * wide).max(1);
+            if block >= rows {
+                weights.product_backward_of_few(du, &mut below);
+                gelu::backward(&u, &h, &mut below);
+                weights.deposit(layer, du, &h)?;
+                above = Some(below);
+                continue;
+            }
             below
                 .par_chunks_mut(size)
                 .zip(du.par_chunks((block * weights.outputs()).max(1)))
@@ -136,6 +149,16 @@ impl CustomOp2 for MlpOp {
             above = Some(below);
         }
         bail!("an mlp without layers")
+    }
+}
+
+impl MlpOp {
+    /// Keeps what the backward pass needs; returns the width of the output.
+    fn finish(&self, layers: Vec<Affine>, saved: Saved) -> usize {
+        if let (true, Ok(mut slot)) = (self.keep, self.saved.lock()) {
+            *slot = Some(saved);
+        }
+        layers.last().map_or(0, Affine::outputs)
     }
 }
 

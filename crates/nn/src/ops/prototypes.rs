@@ -61,15 +61,21 @@ pub(super) fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
     w
 }
 
-/// `y = x (v s)^T`, the prototypes block by block.
-fn few_rows((rows, count, n): (usize, usize, usize), x: &[f32], v: &[f32], scale: &[f32], y: &mut [f32]) {
+/// `y = x (v g / |v|)^T`, the prototypes block by block.
+fn few_rows((rows, count, n): (usize, usize, usize), x: &[f32], v: &[f32], gain: &[f32], y: &mut [f32]) {
     let parts: Vec<Buffer> = v
         .par_chunks(PER_TASK * n)
-        .zip(scale.par_chunks(PER_TASK))
-        .map(|(v, scale)| {
-            let w = scaled(v, scale, n);
-            let mut part = Buffer::stale(rows * scale.len());
-            gemm((rows, scale.len(), n), &mut part, scale.len(), false, 1., Mat::dense(x, n), Mat::transposed(&w, n));
+        .zip(gain.par_chunks(PER_TASK))
+        .map(|(v, gain)| {
+            let mut w = Buffer::stale(v.len());
+            wide!({
+                for ((w, v), g) in w.chunks_exact_mut(n).zip(v.chunks_exact(n)).zip(gain) {
+                    let scale = g / kernel::dot(v, v).sqrt();
+                    w.iter_mut().zip(v).for_each(|(w, v)| *w = v * scale);
+                }
+            });
+            let mut part = Buffer::stale(rows * gain.len());
+            gemm((rows, gain.len(), n), &mut part, gain.len(), false, 1., Mat::dense(x, n), Mat::transposed(&w, n));
             part
         })
         .collect();
@@ -95,12 +101,13 @@ impl CustomOp2 for Prototypes {
         let (rows, n) = xl.shape().dims2()?;
         let count = vl.shape().dims2()?.0;
         let (x, v) = (kernel::slice(x, xl)?, kernel::slice(v, vl)?);
-        let scale = scales(v, &self.gain, n)?.0;
         let mut y = vec![0f32; rows * count];
         let dims = (rows, count, n);
         if rows < n {
-            few_rows(dims, x, v, &scale, &mut y);
+            let gain = self.gain.contiguous()?;
+            few_rows(dims, x, v, &View::of(&gain)?, &mut y);
         } else {
+            let scale = scales(v, &self.gain, n)?.0;
             let w = kernel::transposed(&scaled(v, &scale, n), n);
             gemm_parallel(dims, &mut y, Mat::dense(x, n), Mat::dense(&w, count));
         }
