@@ -313,6 +313,7 @@ fn targets(args: &Args) -> Result<()> {
         images_per_second: shape.batch as f64 / seconds,
         loss: 0.,
         peak_memory_bytes: machine::peak_memory(),
+        estimated_memory_bytes: None,
         flops: None,
         gflops_per_second: None,
         gemm_peak_gflops_per_second: None,

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn measured_apart(shape: &Shape, steps: usize) -> Result<Report> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
-    command.arg("step").args(shape.arguments()).args(["--json", "--steps", &steps.to_string()]);
+    command.arg("step").args(shape.arguments()).args(["--json", "--warmup", "3", "--steps", &steps.to_string()]);
     reported(command)
 }
 

@@ -4,7 +4,7 @@
 use crate::{machine, work};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
-use selfpatch_train::{Config, Hyper, Preset, Settings, Trainer};
+use selfpatch_train::{Config, Hyper, Memory, Preset, Settings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -18,6 +18,12 @@ pub struct Args {
     /// Steps before them
     #[arg(long, default_value_t = 1)]
     pub warmup: usize,
+    /// Parts in which the images of a step are taken
+    #[arg(long, default_value_t = 1)]
+    pub accumulate: usize,
+    /// Compute activations twice instead of keeping them
+    #[arg(long)]
+    pub recompute: bool,
     /// Print one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -118,6 +124,9 @@ pub struct Report {
     /// Total loss of the last step.
     pub loss: f64,
     pub peak_memory_bytes: Option<u64>,
+    /// See [`Memory`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_memory_bytes: Option<u64>,
     /// FLOPs of a step, see [`work::flops`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flops: Option<f64>,
@@ -151,8 +160,8 @@ pub fn run(args: &Args) -> Result<()> {
         let percent = 100. * fraction;
         println!("{:.0} GFLOP: {rate:.0} GF/s, {percent:.0} % of the GEMM peak of {peak:.0} GF/s", flops / 1e9);
     }
-    if let Some(bytes) = report.peak_memory_bytes {
-        println!("peak memory {:.2} GB", bytes as f64 / 1e9);
+    if let (Some(bytes), Some(estimate)) = (report.peak_memory_bytes, report.estimated_memory_bytes) {
+        println!("peak memory {:.2} GB, of which {:.2} GB as estimated", bytes as f64 / 1e9, estimate as f64 / 1e9);
     }
     Ok(())
 }
@@ -164,7 +173,8 @@ fn measure(args: &Args) -> Result<Report> {
         bail!("--threads, --batch and --steps must be at least 1")
     }
     machine::set_threads(threads)?;
-    let config = shape.config();
+    let mut config = shape.config();
+    (config.optim.accumulate, config.optim.recompute) = (args.accumulate, args.recompute);
     let settings = Settings::of(&config).context("these sizes make no network")?;
     let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth) as f64;
     let crops = work::crops(&config)
@@ -181,6 +191,8 @@ fn measure(args: &Args) -> Result<Report> {
         freeze_last_layer: false,
     };
     let mut trainer = Trainer::new(settings, DType::F32, &Device::Cpu)?;
+    let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();
+    let estimated_memory_bytes = Some(Memory::of(&config, parameters)?.total());
     let mut took = Vec::with_capacity(args.steps);
     let mut loss = 0.;
     for step in 0..args.warmup + args.steps {
@@ -212,6 +224,7 @@ fn measure(args: &Args) -> Result<Report> {
         images_per_second: shape.batch as f64 / median,
         loss,
         peak_memory_bytes,
+        estimated_memory_bytes,
         flops: Some(flops),
         gflops_per_second: Some(flops / median / 1e9),
         gemm_peak_gflops_per_second: Some(peak / 1e9),

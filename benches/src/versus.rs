@@ -18,7 +18,7 @@ pub struct Args {
     /// Pairs of runs
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Timed steps of one run, after one that is not
+    /// Timed steps of one run, after three that are not
     #[arg(long, default_value_t = 3)]
     steps: usize,
     /// Measure the teacher's matching and aggregation alone
@@ -39,7 +39,12 @@ pub fn run(args: &Args) -> Result<()> {
             false => measured_apart(&args.shape, steps)?,
         };
         let mut python = Command::new(&args.python);
-        python.args(["-W", "ignore"]).arg(&peer).args(args.shape.arguments()).args(["--steps", &steps.to_string()]);
+        python.args(["-W", "ignore"]).arg(&peer).args(args.shape.arguments()).args([
+            "--steps",
+            &steps.to_string(),
+            "--warmup",
+            "3",
+        ]);
         if args.targets {
             python.args(["--part", "targets"]);
         }

@@ -305,12 +305,13 @@ impl Show {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Start { images, parameters, first_step, steps, steps_per_epoch } => {
+            Event::Start { images, parameters, memory, first_step, steps, steps_per_epoch } => {
                 self.steps = steps as u64;
                 self.say(&format!(
                     "{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps, \
-                     {:.1} M parameters",
-                    parameters as f64 / 1e6
+                     {:.1} M parameters, about {:.1} GB of memory",
+                    parameters as f64 / 1e6,
+                    memory.total() as f64 / 1e9
                 ));
                 if first_step > 0 {
                     self.say(&format!("continuing after step {first_step}"));

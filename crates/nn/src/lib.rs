@@ -6,7 +6,7 @@
 //! f32; every other device and dtype takes the reference path.
 //!
 //! Refused: shapes that do not fit (an error that states both), a second backward pass through one
-//! forward pass of [`ops::attention`].
+//! forward pass, `Tensor::backward` through a fused op that has parameters ([`backward`] does it).
 //!
 //! ```
 //! use selfpatch_nn::{Linear, Params, ops};

@@ -29,6 +29,7 @@ mod checkpoint;
 pub mod config;
 mod error;
 mod export;
+mod memory;
 mod network;
 mod overlay;
 mod pixels;
@@ -38,6 +39,7 @@ pub mod telemetry;
 
 pub use config::{Config, Preset};
 pub use error::Error;
+pub use memory::Memory;
 pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
 pub use run::{Event, Summary, run};

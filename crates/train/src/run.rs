@@ -1,7 +1,7 @@
 //! A whole run: data, steps, log, checkpoints, export.
 
 use crate::telemetry::{EventWriter, LogWriter, Record, log, replace_file, write_report};
-use crate::{Config, Error, Hyper, Settings, Trainer, checkpoint, export, pixels};
+use crate::{Config, Error, Hyper, Memory, Settings, Trainer, checkpoint, export, pixels};
 use candle_core::{DType, Device};
 use selfpatch_datasets::{ImageFolder, ImageSource, Loader, ProceduralImages};
 use selfpatch_losses::teacher_temperature;
@@ -19,6 +19,8 @@ pub enum Event<'a> {
         images: usize,
         /// Trainable numbers of the student.
         parameters: usize,
+        /// What a step takes.
+        memory: Memory,
         /// Steps already finished by an earlier session.
         first_step: usize,
         /// Steps at which the run ends.
@@ -72,9 +74,11 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
         None => EventWriter::create(&board),
     }
     .map_err(Error::io(&board))?;
+    let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();
     tell(Event::Start {
         images: plan.images,
-        parameters: trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum(),
+        parameters,
+        memory: Memory::of(config, parameters)?,
         first_step: first,
         steps: plan.end,
         steps_per_epoch: per_epoch,

@@ -6,8 +6,11 @@
 use super::Buffer;
 use rayon::prelude::*;
 
-/// Side of the tiles that are turned in registers and cache lines.
+/// Side of the tiles that are turned in registers.
 const TILE: usize = 16;
+
+/// Rows of the result that one task makes: whole cache lines of `w` side by side.
+const ROWS: usize = 4 * TILE;
 
 /// `w [n, k]` -> `[k, n]`, dense and row-major.
 pub(crate) fn transposed(w: &[f32], k: usize) -> Buffer {
@@ -16,30 +19,35 @@ pub(crate) fn transposed(w: &[f32], k: usize) -> Buffer {
     if w.is_empty() {
         return out;
     }
-    // A task makes some rows of the result from some columns of `w`.
-    out.par_chunks_mut(TILE * n).enumerate().for_each(|(i, out)| {
-        let (first, rows) = (i * TILE, out.len() / n);
+    out.par_chunks_mut(ROWS * n).enumerate().for_each(|(i, out)| {
         for at in (0..n).step_by(TILE) {
-            let width = TILE.min(n - at);
-            if rows == TILE && width == TILE {
-                let mut tile = [[0f32; TILE]; TILE];
-                for (j, row) in tile.iter_mut().enumerate() {
-                    row.copy_from_slice(&w[(at + j) * k + first..][..TILE]);
-                }
-                for r in 0..TILE {
-                    let line: [f32; TILE] = std::array::from_fn(|j| tile[j][r]);
-                    out[r * n + at..][..TILE].copy_from_slice(&line);
-                }
-            } else {
-                for r in 0..rows {
-                    for j in 0..width {
-                        out[r * n + at + j] = w[(at + j) * k + first + r];
-                    }
-                }
+            for (j, out) in out.chunks_mut(TILE * n).enumerate() {
+                tile(w, k, out, n, i * ROWS + j * TILE, at);
             }
         }
     });
     out
+}
+
+/// Turns the columns of `w` from `first` on, as many as `out` has rows, within its rows from `at` on.
+fn tile(w: &[f32], k: usize, out: &mut [f32], n: usize, first: usize, at: usize) {
+    let (rows, width) = (out.len() / n, TILE.min(n - at));
+    if rows == TILE && width == TILE {
+        let mut tile = [[0f32; TILE]; TILE];
+        for (j, row) in tile.iter_mut().enumerate() {
+            row.copy_from_slice(&w[(at + j) * k + first..][..TILE]);
+        }
+        for r in 0..TILE {
+            let line: [f32; TILE] = std::array::from_fn(|j| tile[j][r]);
+            out[r * n + at..][..TILE].copy_from_slice(&line);
+        }
+        return;
+    }
+    for r in 0..rows {
+        for j in 0..width {
+            out[r * n + at + j] = w[(at + j) * k + first + r];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +55,7 @@ mod tests {
     #[test]
     fn every_small_shape_is_turned() {
         for n in [1, 2, 15, 16, 17, 48, 50] {
-            for k in [1, 3, 16, 31, 32, 65] {
+            for k in [1, 3, 16, 31, 32, 65, 130] {
                 let w: Vec<f32> = (0..n * k).map(|i| i as f32).collect();
                 let t = super::transposed(&w, k);
                 assert!((0..n * k).all(|i| t[i % k * n + i / k] == w[i]), "{n} {k}");

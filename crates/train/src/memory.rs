@@ -1,0 +1,95 @@
+//! How much memory a training step takes, known before it runs.
+
+use crate::{Config, Error};
+
+/// Bytes of what a step holds at once, f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights of both networks, gradients, both moments.
+    pub parameters: u64,
+    /// What the forward pass keeps for the backward pass, and the working memory beside it. Grows with
+    /// the images of a part (`batch_size / accumulate`) and with nothing else of the batch.
+    pub activations: u64,
+}
+
+impl Memory {
+    /// Of a run as `config` describes it, its student having `parameters` numbers.
+    ///
+    /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them: each of `d` blocks
+    /// keeps `14 T D` values and `heads * sum(n_i^2)` probabilities, or with `optim.recompute` its
+    /// input `T D` alone; each class block `3 (T + V) D`; the patch head `2 H` per hidden layer, twice
+    /// the bottleneck and one gradient per prototype for each token; the class head the same for each
+    /// crop, its logits twice. Working memory is the largest of the two backward passes: a block's
+    /// `22 T D`, or two hidden layers of the patch head.
+    pub fn of(config: &Config, parameters: usize) -> Result<Self, Error> {
+        let vit = config.vit()?;
+        let (dim, p, head) = (vit.embed_dim, vit.patch_size, &config.head);
+        let images = config.optim.batch_size.div_ceil(config.optim.accumulate.max(1));
+        let views = [config.crops.globals.len(), config.crops.local_count];
+        let (mut crops, mut tokens, mut squares) = (0, 0, 0);
+        for (views, size) in views.into_iter().zip(config.crop_sizes()) {
+            let n = (size / p).pow(2);
+            crops += views * images;
+            tokens += views * images * n;
+            squares += views * images * n * n;
+        }
+        let probabilities = vit.num_heads * squares;
+        let block = (6 + 2 * vit.mlp_ratio) * tokens * dim + probabilities;
+        let blocks = match config.optim.recompute {
+            true => vit.depth * tokens * dim + block,
+            false => vit.depth * block,
+        };
+        let class = config.patch_loss.aggregation_depth * 3 * (tokens + crops) * dim;
+        let hidden = 2 * head.hidden_dim * head.layers.saturating_sub(1) + 2 * head.bottleneck_dim;
+        let with_patches = config.patch_loss.lambda > 0.;
+        let patch_head = if with_patches { tokens * (hidden + head.out_dim_selfpatch) } else { 0 };
+        let class_head = crops * (hidden + 2 * head.out_dim);
+        let pixels = tokens * p * p * vit.in_channels * 2;
+        let working = (22 * tokens * dim).max(if with_patches { 2 * tokens * head.hidden_dim } else { 0 });
+        let values = blocks + class + patch_head + class_head + pixels + working;
+        Ok(Self { parameters: 4 * 5 * parameters as u64, activations: 4 * values as u64 })
+    }
+
+    /// Both together.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.activations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    fn config() -> Config {
+        let mut config = Preset::Folder.config();
+        config.optim.batch_size = 4;
+        config
+    }
+
+    #[test]
+    fn activations_grow_with_the_images_of_a_part_alone() -> Result<(), Error> {
+        let of = |batch: usize, accumulate: usize| {
+            let mut config = config();
+            (config.optim.batch_size, config.optim.accumulate) = (batch, accumulate);
+            Memory::of(&config, 1000).map(|m| m.activations)
+        };
+        assert_eq!(of(8, 1)?, 2 * of(4, 1)?);
+        assert_eq!(of(32, 8)?, of(4, 1)?);
+        assert_eq!(of(5, 2)?, of(3, 1)?);
+        Ok(())
+    }
+
+    #[test]
+    fn recomputing_and_leaving_out_patches_take_less() -> Result<(), Error> {
+        let all = Memory::of(&config(), 0)?.activations;
+        let mut c = config();
+        c.optim.recompute = true;
+        let recomputed = Memory::of(&c, 0)?.activations;
+        let mut c = config();
+        c.patch_loss.lambda = 0.;
+        let image_only = Memory::of(&c, 0)?.activations;
+        assert!(recomputed < all && image_only < all && Memory::of(&config(), 7)?.parameters == 140);
+        Ok(())
+    }
+}
