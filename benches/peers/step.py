@@ -9,6 +9,7 @@ projected, one log-softmax per pair of views. Prints one line of JSON.
 Sizes: 2 crops of 224 and `--local` of 96 pixels; the weights are random.
 """
 import argparse
+import functools
 import json
 import os
 import resource
@@ -87,6 +88,7 @@ class ClassBlock(nn.Module):
         return query + self.mlp(self.norm2(query))
 
 
+@functools.cache
 def window(n):
     """The eight neighbours of every patch on a torus, [n, 8]."""
     side = int(n**0.5)
@@ -171,7 +173,7 @@ class Loss:
         self.local = a.local
 
     def __call__(self, student, teacher, temp=0.04, student_temp=0.1):
-        views = lambda pair, i: [*pair[0][i].chunk(2), *pair[1][i].chunk(self.local)]
+        views = lambda pair, i: [*pair[0][i].chunk(2), *(pair[1][i].chunk(self.local) if self.local else [])]
         (sc, sp), (tc, tp) = (views(student, 0), views(student, 1)), (views(teacher, 0), views(teacher, 1))
         image, patch, pairs = 0.0, 0.0, 0
         for i in range(len(sc)):
@@ -201,7 +203,9 @@ def training(a):
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-4)
     loss_of = Loss(a)
-    crops = [torch.randn(2 * a.batch, 3, 224, 224), torch.randn(a.local * a.batch, 3, 96, 96)]
+    crops = [torch.randn(2 * a.batch, 3, 224, 224)]
+    if a.local:
+        crops.append(torch.randn(a.local * a.batch, 3, 96, 96))
 
     def step():
         with torch.no_grad():
@@ -226,7 +230,7 @@ def targets(a):
     dim, heads = WIDTHS[a.arch]
     module = Aggregation(dim, heads, a.k_num)
     sides = [(2 * a.batch, 224 // a.patch_size), (a.local * a.batch, 96 // a.patch_size)]
-    crops = [torch.randn(n, side * side, dim) for n, side in sides]
+    crops = [torch.randn(n, side * side, dim) for n, side in sides if n]
 
     @torch.no_grad()
     def step():

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 /// Sets the number of threads of everything that computes. Call it before anything does.
 pub fn set_threads(threads: usize) -> Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
-        // SAFETY: candle reads this when it first computes, which it has not; no other thread reads
-        // or writes the environment.
+        // SAFETY: candle reads this when it first computes, which it has not; there is one thread
+        // so far.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     Ok(())
 }
 

@@ -14,12 +14,8 @@ use std::time::Instant;
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Images per step, which give the number of rows
-    #[arg(long, default_value_t = 4)]
-    batch: usize,
-    /// Threads [default: one per core]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    shape: Shape,
     /// Only ops whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -32,8 +28,6 @@ pub struct Args {
     /// Only the teacher's targets, as one line of JSON for `versus-pytorch --targets`
     #[arg(long, hide = true)]
     targets_json: bool,
-    #[arg(long, default_value = "vit_tiny", hide = true)]
-    arch: String,
 }
 
 /// One op: what it must do at least, and two ways to do it.
@@ -54,8 +48,8 @@ const CLASSES: usize = 65536;
 const PATCH_CLASSES: usize = 4096;
 
 pub fn run(args: &Args) -> Result<()> {
-    machine::set_threads(args.threads.unwrap_or_else(machine::cores))?;
-    if args.calls == 0 || args.batch == 0 {
+    machine::set_threads(args.shape.threads.unwrap_or_else(machine::cores))?;
+    if args.calls == 0 || args.shape.batch == 0 {
         bail!("--calls and --batch must be at least 1")
     }
     if args.targets_json {
@@ -70,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     println!("| op | fused, ms | floor, ms | of the floor | GF/s | plain, ms | plain / fused |");
     println!("|---|---|---|---|---|---|---|");
-    let b = args.batch;
+    let b = args.shape.batch;
     let sequences = Sequences::new(&[(2 * b, 196), (8 * b, 36)]);
     let (t, squares) = (sequences.tokens(), sequences.lengths().iter().map(|n| n * n).sum::<usize>());
     let params = Params::trainable(0);
@@ -281,7 +275,7 @@ fn timed(f: &(dyn Fn() -> candle_core::Result<()> + Sync), calls: usize) -> Resu
 
 /// Matching and aggregation of all crops of a batch.
 fn targets(args: &Args) -> Result<()> {
-    let shape = Shape { arch: args.arch.clone(), batch: args.batch, threads: args.threads, ..Shape::default() };
+    let shape = &args.shape;
     let config = shape.config();
     let vit = config.vit()?;
     let params = Params::frozen(0);
@@ -326,9 +320,6 @@ fn targets(args: &Args) -> Result<()> {
 /// The same in a process of its own.
 pub fn targets_apart(shape: &Shape, calls: usize) -> Result<Report> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    let threads = shape.threads.unwrap_or_else(machine::cores).to_string();
-    let (batch, calls) = (shape.batch.to_string(), calls.to_string());
-    command.args(["ops", "--targets-json", "--arch", &shape.arch, "--batch", &batch, "--threads", &threads]);
-    command.args(["--calls", &calls]);
+    command.args(["ops", "--targets-json", "--calls", &calls.to_string()]).args(shape.arguments());
     crate::scaling::reported(command)
 }

@@ -30,16 +30,25 @@ thread_local! {
 /// Gradients of `loss`, a scalar, for all parameters. Use it in place of [`Tensor::backward`], which
 /// the fused ops refuse.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
-    let outer = DEPOSITS.replace(Some(HashMap::new()));
-    let store = loss.backward();
-    let deposits = DEPOSITS.replace(outer).unwrap_or_default();
-    let (mut store, mut deposits) = (store?, deposits);
+    let outer = Outer(DEPOSITS.replace(Some(HashMap::new())));
+    let mut store = loss.backward()?;
+    let mut deposits = DEPOSITS.take().unwrap_or_default();
+    drop(outer);
     for (parameter, sum) in deposits.values_mut() {
         if let Some(more) = store.remove(parameter) {
             add(sum, &View::of(&more.contiguous()?)?);
         }
     }
     Ok(Gradients { store, deposits })
+}
+
+/// Puts back what was there before a backward pass, however that ends.
+struct Outer(Option<Deposits>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        DEPOSITS.set(self.0.take());
+    }
 }
 
 impl Gradients {
@@ -114,6 +123,9 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> 
     if !parameter.track_op() {
         return Ok(());
     }
+    if !parameter.is_variable() {
+        bail!("a fused op needs the trained parameter itself, not {:?} made from it", parameter.dims())
+    }
     if DEPOSITS.with_borrow(Option::is_none) {
         bail!("the backward pass of a fused op must be started by selfpatch_nn::backward, not by Tensor::backward")
     }
@@ -121,15 +133,16 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> 
     if gradient.len() != parameter.elem_count() {
         bail!("a gradient of {} elements for a parameter {:?}", gradient.len(), parameter.dims())
     }
-    DEPOSITS.with_borrow_mut(|deposits| {
-        let Some(deposits) = deposits else { return };
-        match deposits.get_mut(&parameter.id()) {
-            Some((_, sum)) => add(sum, &gradient),
-            None => {
-                deposits.insert(parameter.id(), (parameter.clone(), gradient));
-            }
+    let before = DEPOSITS.with_borrow_mut(|deposits| deposits.as_mut().and_then(|d| d.remove(&parameter.id())));
+    // Added outside of the borrow: this thread may run another task meanwhile.
+    let entry = match before {
+        Some((parameter, mut sum)) => {
+            add(&mut sum, &gradient);
+            (parameter, sum)
         }
-    });
+        None => (parameter.clone(), gradient),
+    };
+    DEPOSITS.with_borrow_mut(|deposits| deposits.as_mut().map(|d| d.insert(parameter.id(), entry)));
     Ok(())
 }
 

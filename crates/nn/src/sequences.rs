@@ -72,6 +72,9 @@ impl Sequences {
 
     /// An error unless a packed tensor has exactly these rows.
     pub(crate) fn check(&self, rows: usize) -> Result<()> {
+        if self.lengths.contains(&0) {
+            bail!("a sequence without tokens")
+        }
         if rows != self.tokens() {
             bail!("{rows} rows do not fit {} sequences with {} tokens", self.count(), self.tokens())
         }
@@ -116,6 +119,7 @@ mod tests {
         let back = Sequences::join(&s.split(&x)?)?;
         assert_eq!(back.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
         assert!(s.split(&x.narrow(0, 0, 11)?).is_err());
+        assert!(Sequences::new(&[(1, 12), (2, 0)]).split(&x).is_err());
         Ok(())
     }
 }

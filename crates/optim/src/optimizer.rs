@@ -99,7 +99,7 @@ impl Optimizer {
                 }
             }
             let Some(gradient) = grads.get(&param) else { continue };
-            let gradient = if factor < 1. { (gradient * factor)? } else { gradient };
+            let gradient = if factor != 1. { (gradient * factor)? } else { gradient };
             match self.algorithm {
                 Algorithm::AdamW => adamw(state, &param, &gradient, step.lr, decay)?,
                 Algorithm::Sgd => sgd(state, &param, (gradient + (param.as_tensor() * decay)?)?, step.lr)?,

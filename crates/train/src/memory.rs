@@ -5,11 +5,14 @@ use crate::{Config, Error};
 /// Bytes of what a step holds at once, f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights of both networks, gradients, both moments.
+    /// Weights of both networks, gradients (of the part at hand and of all before it, where there are
+    /// several), both moments.
     pub parameters: u64,
     /// What the forward pass keeps for the backward pass, and the working memory beside it. Grows with
-    /// the images of a part (`batch_size / accumulate`) and with nothing else of the batch.
+    /// the images of a part (`batch_size / accumulate`).
     pub activations: u64,
+    /// The pixels of the whole batch.
+    pub pixels: u64,
 }
 
 impl Memory {
@@ -44,15 +47,18 @@ impl Memory {
         let with_patches = config.patch_loss.lambda > 0.;
         let patch_head = if with_patches { tokens * (hidden + head.out_dim_selfpatch) } else { 0 };
         let class_head = crops * (hidden + 2 * head.out_dim);
-        let pixels = tokens * p * p * vit.in_channels * 2;
+        let unfolded = tokens * p * p * vit.in_channels;
         let working = (22 * tokens * dim).max(if with_patches { 2 * tokens * head.hidden_dim } else { 0 });
-        let values = blocks + class + patch_head + class_head + pixels + working;
-        Ok(Self { parameters: 4 * 5 * parameters as u64, activations: 4 * values as u64 })
+        let values = blocks + class + patch_head + class_head + unfolded + working;
+        let copies = if config.optim.accumulate > 1 { 6 } else { 5 };
+        let pixels = unfolded / images.max(1) * config.optim.batch_size;
+        let bytes = |values: usize| 4 * values as u64;
+        Ok(Self { parameters: bytes(copies * parameters), activations: bytes(values), pixels: bytes(pixels) })
     }
 
-    /// Both together.
+    /// All together.
     pub fn total(&self) -> u64 {
-        self.parameters + self.activations
+        self.parameters + self.activations + self.pixels
     }
 }
 
@@ -89,7 +95,11 @@ mod tests {
         let mut c = config();
         c.patch_loss.lambda = 0.;
         let image_only = Memory::of(&c, 0)?.activations;
-        assert!(recomputed < all && image_only < all && Memory::of(&config(), 7)?.parameters == 140);
+        let (whole, mut parts) = (Memory::of(&config(), 7)?, config());
+        parts.optim.accumulate = 2;
+        let parts = Memory::of(&parts, 7)?;
+        assert!(recomputed < all && image_only < all);
+        assert_eq!((whole.parameters, parts.parameters, whole.pixels), (140, 168, parts.pixels));
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 pub enum Event<'a> {
     /// Before the first step.
     Start {
-        /// Images in the data.
+        /// Images of one epoch, without those that do not fill a batch.
         images: usize,
         /// Trainable numbers of the student.
         parameters: usize,

@@ -158,7 +158,8 @@ impl Trainer {
     /// With [`Settings::accumulate`] above 1 the images are taken in that many parts, one after the
     /// other; gradients, losses and centres come out as those of the whole batch, up to rounding.
     ///
-    /// A loss or gradient that is not finite is an error and changes nothing.
+    /// A loss or gradient that is not finite is an error and changes nothing but the running statistics
+    /// of batch norm, if the heads have it.
     pub fn step(
         &mut self,
         crops: &[Tensor],

@@ -2,9 +2,10 @@
 //! time; here they are split between threads, so that each thread can finish its rows while they are
 //! warm.
 //!
-//! An element of the result is summed in an order that depends on `k` alone, whatever block of rows
-//! or columns is computed at a time, as long as a block has more than 64 rows or columns
-//! ([`MIN_BLOCK`]); `splitting_changes_no_bit` tests it.
+//! On one machine an element of the result is summed in an order that depends on `k` alone, whatever
+//! block of rows or columns is computed at a time, as long as a block has more than 64 rows or columns
+//! ([`MIN_BLOCK`]) and more than 256 elements ([`NARROW`]): smaller ones take another kernel.
+//! `splitting_changes_no_bit` tests it.
 
 use rayon::prelude::*;
 
@@ -36,12 +37,19 @@ impl<'a> Mat<'a> {
 /// Fewest rows or columns in a block of its own.
 const MIN_BLOCK: usize = 96;
 
+/// Products with fewer rows or columns than this are not split.
+const NARROW: usize = 8;
+
 /// Products with fewer multiplications than this run on one thread.
 const MIN_PARALLEL: usize = 1 << 20;
 
-/// Rows per block when `rows` are divided between the threads: blocks of equal size, a multiple of 16
-/// and at least [`MIN_BLOCK`] unless there is only one.
+/// Rows per block when `rows` are divided between the threads: a multiple of 16 and at least
+/// [`MIN_BLOCK`], the last block being at most that much and hardly less than [`MIN_BLOCK`]; or all rows
+/// in one block. Never 0.
 pub(crate) fn row_block(rows: usize) -> usize {
+    if rows == 0 {
+        return MIN_BLOCK;
+    }
     let blocks = rayon::current_num_threads().min(rows / MIN_BLOCK).max(1);
     let block = rows.div_ceil(blocks).next_multiple_of(16);
     // The last block must not be a sliver.
@@ -106,7 +114,7 @@ pub(crate) fn matmul_rows(
     if m * n == 0 {
         return;
     }
-    let block = if m * n * k < MIN_PARALLEL { m } else { row_block(m) };
+    let block = if m * n * k < MIN_PARALLEL || n < NARROW { m } else { row_block(m) };
     c.par_chunks_mut(block * n).enumerate().for_each(|(i, c)| {
         gemm((c.len() / n, n, k), c, n, false, 1., a.below(i * block), b);
         finish(i * block, c);
@@ -116,7 +124,7 @@ pub(crate) fn matmul_rows(
 /// `c[m, n] = a[m, k] b[k, n]`, dense, on all threads whatever the shape.
 pub(crate) fn gemm_parallel((m, n, k): (usize, usize, usize), c: &mut [f32], a: Mat, b: Mat) {
     let threads = rayon::current_num_threads();
-    if m * n * k < MIN_PARALLEL || threads == 1 || m / MIN_BLOCK >= threads {
+    if m * n * k < MIN_PARALLEL || threads == 1 || m / MIN_BLOCK >= threads || m < NARROW {
         return matmul_rows((m, n, k), c, a, b, |_, _| ());
     }
     // Few rows: the columns are divided, each thread writing a dense part of its own.
@@ -152,9 +160,17 @@ mod tests {
 
     #[test]
     fn splitting_changes_no_bit() {
-        for (m, n, k) in
-            [(97, 33, 700), (200, 64, 65), (333, 192, 768), (1000, 8, 2100), (40, 3000, 256), (9, 700, 300)]
-        {
+        for (m, n, k) in [
+            (97, 33, 700),
+            (200, 64, 65),
+            (333, 192, 768),
+            (1000, 8, 2100),
+            (2, 256, 2048),
+            (1, 400, 4096),
+            (2000, 3, 700),
+            (40, 3000, 256),
+            (9, 700, 300),
+        ] {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             for (a, b) in [
                 (Mat::dense(&a, k), Mat::dense(&b, n)),
@@ -190,6 +206,7 @@ mod tests {
     fn blocks_cover_all_rows_and_none_is_a_sliver() {
         for t in [1, 2, 3, 7] {
             threads(t).install(|| {
+                assert!(row_block(0) > 0);
                 for rows in 1..3000 {
                     let block = row_block(rows);
                     let last = (rows - 1) % block + 1;

@@ -1,7 +1,7 @@
 //! One pre-norm transformer block.
 
 use super::{LayerNorm, Linear, Mlp};
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`; computed by [`ops::transformer`](crate::ops::transformer).
@@ -22,6 +22,12 @@ pub struct Block {
 }
 
 impl Block {
+    /// All parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
+        norms.chain([&self.qkv, &self.proj, &self.mlp.fc1, &self.mlp.fc2].into_iter().flat_map(Linear::parameters))
+    }
+
     /// Names `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp`.
     pub fn new(dim: usize, heads: usize, hidden: usize, qkv_bias: bool, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self {

@@ -1,7 +1,7 @@
 //! One class-attention block (CaiT's, without LayerScale; QUIRKS 5).
 
 use super::{LayerNorm, Linear, Mlp};
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 /// `c += attn(norm1(c), norm1([c; context]))`, then `c += mlp(norm2(c))`, for a query token `c`;
@@ -28,6 +28,13 @@ pub struct ClassBlock {
 }
 
 impl ClassBlock {
+    /// All parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        let linears = [&self.q, &self.k, &self.v, &self.proj, &self.mlp.fc1, &self.mlp.fc2];
+        let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
+        norms.chain(linears.into_iter().flat_map(Linear::parameters))
+    }
+
     /// Names `norm1`, `attn.q`, `attn.k`, `attn.v`, `attn.proj`, `norm2`, `mlp`.
     pub fn new(dim: usize, heads: usize, mlp_ratio: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         let attn = vb.pp("attn");

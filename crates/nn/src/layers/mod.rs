@@ -32,6 +32,11 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Weight and bias.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// `inp -> out` with bias; weights [`WEIGHT_INIT`], bias 0. Names `weight`, `bias`.
     pub fn new(inp: usize, out: usize, vb: VarBuilder) -> Result<Self> {
         Self::with_bias(inp, out, true, vb)
@@ -63,6 +68,11 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// Weight and bias.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.weight, &self.bias].into_iter()
+    }
+
     /// Weight 1, bias 0. Names `weight`, `bias`.
     pub fn new(dim: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self {

@@ -21,6 +21,9 @@ pub fn class_attention(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: 
         return reference(x, sequences, cls, blocks);
     }
     let (x, cls) = (x.contiguous()?, cls.contiguous()?);
+    if !cls.track_op() && !x.track_op() && blocks.iter().flat_map(ClassBlock::parameters).any(Tensor::track_op) {
+        return reference(&x, sequences, &cls, blocks); // neither argument puts the op into the graph
+    }
     let keep = x.track_op() || cls.track_op();
     let op = ClassAttention { blocks: blocks.to_vec(), sequences: sequences.clone(), keep, saved: Mutex::default() };
     if keep { x.apply_op2(&cls, op) } else { x.apply_op2_no_bwd(&cls, &op) }
@@ -31,7 +34,7 @@ pub fn reference(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: &[Clas
     Ok(reference_with_attention(x, sequences, cls, blocks)?.0)
 }
 
-/// [`reference`], and the probabilities of each block over each run of equally long sequences,
+/// [`reference()`], and the probabilities of each block over each run of equally long sequences,
 /// `[count, heads, 1, 1 + N]`; entry 0 is the query token itself.
 pub fn reference_with_attention(
     x: &Tensor,
@@ -119,7 +122,10 @@ impl CustomOp2 for ClassAttention {
         let mut c = cls.repeat(self.sequences.count());
         let mut saved = Vec::new();
         for block in &self.blocks {
-            saved.push(forward(&Weights::of(block)?, x, &self.sequences, &mut c));
+            let kept = forward(&Weights::of(block)?, x, &self.sequences, &mut c);
+            if self.keep {
+                saved.push(kept);
+            }
         }
         if let (true, Ok(mut slot)) = (self.keep, self.saved.lock()) {
             *slot = saved;

@@ -10,7 +10,7 @@ use super::linear::{Affine, add_bias};
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, ROWS_PER_TASK, View, gemm_parallel, matmul_rows};
 use crate::wide;
-use crate::{ClassBlock, Sequences};
+use crate::{ClassBlock, Linear, Sequences};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -38,10 +38,12 @@ impl<'a> Weights<'a> {
     pub(super) fn forward_of(block: &'a ClassBlock, rows: usize) -> Result<Self> {
         let both = |k: &Tensor, v: &Tensor| -> Result<Vec<f32>> { Ok([&*View::of(k)?, &*View::of(v)?].concat()) };
         let kv = both(&block.k.weight, &block.v.weight)?;
-        let kv_bias = match (&block.k.bias, &block.v.bias) {
-            (Some(k), Some(v)) => both(k, v)?,
-            _ => vec![0.; 2 * block.k.weight.dim(0)?],
+        let width = block.k.weight.dim(0)?;
+        let bias = |bias: &Option<Tensor>| match bias {
+            Some(bias) => View::of(bias).map(|b| b.to_vec()),
+            None => Ok(vec![0.; width]),
         };
+        let kv_bias = [bias(&block.k.bias)?, bias(&block.v.bias)?].concat();
         Ok(Self {
             norm1: Norm::of(&block.norm1)?,
             q: Affine::forward_of(&block.q, rows)?,
@@ -184,7 +186,7 @@ pub(super) fn backward(
     let task = ROWS_PER_TASK * n;
     u.par_chunks_mut(task).zip(saved.hat.par_chunks(task)).for_each(|(u, hat)| w.norm1.rows_again(hat, u));
     w.q.deposit(&block.q, &dq, &u[tokens * n..])?;
-    if block.k.weight.track_op() || block.v.weight.track_op() {
+    if [&block.k, &block.v].into_iter().flat_map(Linear::parameters).any(Tensor::track_op) {
         let mut dw = Buffer::stale(2 * n * n);
         gemm_parallel((2 * n, n, rows), &mut dw, Mat::transposed(&dkv, 2 * n), Mat::dense(&u, n));
         let db = kernel::column_sums(&dkv, 2 * n);

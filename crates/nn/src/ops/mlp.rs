@@ -2,6 +2,7 @@
 //! the last `u` being the output. Rows are independent: each thread takes a block of them through all
 //! layers.
 
+use super::anchor::anchor;
 use super::gelu;
 use super::linear::{Affine, add_bias, reference as linear_reference};
 use crate::Linear;
@@ -20,14 +21,14 @@ pub fn mlp(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
         }
         width = out;
     }
-    let Some(first) = layers.first() else { return Ok(x.clone()) };
+    let Some(anchor) = anchor(layers.iter().flat_map(Linear::parameters)) else { return Ok(x.clone()) };
     if !kernel::fusible(x) {
         return reference(x, layers);
     }
     let x = x.contiguous()?;
-    let keep = x.track_op() || first.weight.track_op();
+    let keep = x.track_op() || anchor.track_op();
     let op = MlpOp { layers: layers.to_vec(), keep, saved: Mutex::new(None) };
-    if keep { x.apply_op2(&first.weight, op) } else { x.apply_op2_no_bwd(&first.weight, &op) }
+    if keep { x.apply_op2(anchor, op) } else { x.apply_op2_no_bwd(anchor, &op) }
 }
 
 /// The same from candle's own ops.

@@ -2,6 +2,7 @@
 //! the truth in tests and the path taken on other devices and dtypes, the fused CPU kernel for
 //! `f32`, and the test that both agree in value and gradient.
 
+mod anchor;
 mod attention;
 mod class_attention;
 mod class_attention_block;
@@ -39,4 +40,4 @@ pub use positives::{pool_positives, reference as pool_positives_reference};
 pub use projected_cross_entropy::{Projected, projected_cross_entropy, projected_cross_entropy_reference};
 pub use prototypes::{prototypes, reference as prototypes_reference};
 pub use transformer::{Activations, Survivals, block_attention, reference as transformer_reference, transformer};
-pub use weight_norm::{reference as weight_norm_reference, weight_norm};
+pub use weight_norm::reference as weight_norm_reference;

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 /// positive (`None`: everywhere); the learned query `cls` (`D` elements) -> the query of each patch
 /// after all blocks, `[T, D]`.
 ///
-/// The fused path has no gradient; with one, or on another device, it is [`reference`].
+/// The fused path has no gradient; with one, or on another device, it is [`reference()`].
 pub fn pool_positives(
     x: &Tensor,
     rows: &Tensor,
@@ -29,7 +29,8 @@ pub fn pool_positives(
     if patches != count || valid.is_some_and(|v| v.dims() != [patches, k]) {
         bail!("{count} patches do not fit positives {:?}", rows.dims())
     }
-    let trained = x.track_op() || cls.track_op() || blocks.iter().any(|b| b.norm1.weight.track_op());
+    let trained =
+        x.track_op() || cls.track_op() || blocks.iter().flat_map(ClassBlock::parameters).any(Tensor::track_op);
     if !fusible(x) || trained || x.elem_count() == 0 {
         return reference(x, rows, valid, cls, blocks);
     }

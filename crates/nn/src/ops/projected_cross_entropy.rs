@@ -111,6 +111,9 @@ pub fn projected_cross_entropy(
     let mean = Tensor::from_vec(mean, (1, count), student.rows.device())?;
     let (x, v) = (student.rows.contiguous()?, student.weight_v.contiguous()?);
     let tracked = x.track_op() || v.track_op();
+    if !tracked && student.weight_g.track_op() {
+        return projected_cross_entropy_reference(student, teacher, &center, weights, temperatures);
+    }
     let op = Loss { value: loss as f32, gain: student.weight_g.clone(), saved: Mutex::new(tracked.then_some(saved)) };
     let loss = if tracked { x.apply_op2(&v, op)? } else { x.apply_op2_no_bwd(&v, &op)? };
     Ok((loss, mean))

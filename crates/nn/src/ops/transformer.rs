@@ -5,6 +5,7 @@
 //! does as much as it can, and the backward pass writes straight into the gradients of the
 //! parameters. With stochastic depth a branch is computed only for the sequences that keep it.
 
+use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
 use super::{attention, linear_reference};
 use crate::kernel::{self, Buffer, View};
@@ -47,7 +48,7 @@ pub fn transformer(
     if !kernel::fusible(x) {
         return reference(x, sequences, blocks, survivals);
     }
-    let Some(first) = blocks.first() else { return Ok(x.clone()) };
+    let Some(anchor) = anchor(blocks.iter().flat_map(Block::parameters)) else { return Ok(x.clone()) };
     let x = x.contiguous()?;
     let mut op = Transformer {
         blocks: blocks.to_vec(),
@@ -56,8 +57,6 @@ pub fn transformer(
         saves: None,
         saved: Mutex::new(Vec::new()),
     };
-    // The anchor puts the op into the graph wherever the parameters are trained.
-    let anchor = &first.norm1.weight;
     if x.track_op() || anchor.track_op() {
         op.saves = Some(activations);
         x.apply_op2(anchor, op)
@@ -300,6 +299,37 @@ mod tests {
                 assert_eq!(a.flatten_all()?.to_vec1::<f64>()?, b.flatten_all()?.to_vec1::<f64>()?);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_branch_that_every_sequence_drops_does_nothing() -> Result<()> {
+        let sequences = Sequences::new(&[(2, 30), (1, 4)]);
+        let none = || Some(Survival { alive: vec![false; 3], scale: 2. });
+        let survivals = vec![[none(), none()], [none(), None]];
+        let x = normal(9, (64, 24))?;
+        let (p32, p64) = (Params::trainable(1), Params::trainable(1));
+        let (b32, b64) = (blocks(&p32, DType::F32, 2)?, blocks(&p64, DType::F64, 2)?);
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let got = run(&p32, &x, |x| transformer(x, &sequences, &b32, Some(&survivals), activations))?;
+            let want = run(&p64, &x.to_dtype(DType::F64)?, |x| reference(x, &sequences, &b64, Some(&survivals)))?;
+            for (got, want) in got.iter().zip(&want) {
+                assert!((got - want)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-4); // sums of 64 rows
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn parameters_train_beside_frozen_ones() -> Result<()> {
+        let (frozen, trained) = (Params::frozen(1), Params::trainable(1));
+        let mut both = blocks(&frozen, DType::F32, 1)?;
+        both.extend(blocks(&trained, DType::F32, 1)?);
+        let x = normal(9, (8, 24))?;
+        let y = transformer(&x, &Sequences::new(&[(2, 4)]), &both, None, Activations::Keep)?;
+        let grads = backward(&y.sqr()?.sum_all()?)?;
+        assert!(trained.iter().all(|(_, var)| grads.contains(&var)));
+        assert!(frozen.iter().all(|(_, var)| !grads.contains(&var)));
         Ok(())
     }
 
