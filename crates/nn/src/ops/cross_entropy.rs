@@ -42,25 +42,19 @@ pub fn matched_cross_entropy(
     if !kernel::fusible(student) || rows * k == 0 {
         return matched_cross_entropy_reference(student, &teacher, &center, weights, temperatures);
     }
-    let sums = Mutex::new(Vec::new());
-    let loss = {
-        let (t, c) = (View::of(&teacher)?, View::of(&center)?);
-        let (t, c): (&[f32], &[f32]) = (&t, &c);
-        let inverse = (1. / temperatures.teacher) as f32;
-        let target = |task: usize, q: &mut [f32], r: usize, sum: &mut [f32]| {
-            debug_assert_eq!(r / ROWS_PER_TASK, task);
-            let t = &t[r * k..][..k];
-            wide!({
-                q.iter_mut().zip(t.iter().zip(c)).for_each(|(q, (t, c))| *q = t - c);
-                sum.iter_mut().zip(t).for_each(|(sum, t)| *sum += t);
-            });
-            sharpen(q, inverse);
-        };
-        rows_loss(student, weights, temperatures.student, true, target, &sums)?
+    let (t, c) = (View::of(&teacher)?, View::of(&center)?);
+    let (t, c): (&[f32], &[f32]) = (&t, &c);
+    let inverse = (1. / temperatures.teacher) as f32;
+    let target = |q: &mut [f32], r: usize, sum: &mut [f32]| {
+        let t = &t[r * k..][..k];
+        wide!({
+            q.iter_mut().zip(t.iter().zip(c)).for_each(|(q, (t, c))| *q = t - c);
+            sum.iter_mut().zip(t).for_each(|(sum, t)| *sum += t);
+        });
+        sharpen(q, inverse);
     };
-    let mut parts = sums.into_inner().unwrap_or_default();
-    parts.sort_unstable_by_key(|(task, _)| *task);
-    let mut mean = kernel::add_up(parts.into_iter().map(|(_, part)| part).collect(), k);
+    let (loss, sums) = rows_loss(student, weights, temperatures.student, (ROWS_PER_TASK, k), target)?;
+    let mut mean = kernel::add_up(sums, k);
     mean.iter_mut().for_each(|m| *m /= rows as f32);
     Ok((loss, Tensor::from_vec(mean, (1, k), student.device())?))
 }
@@ -97,7 +91,7 @@ pub fn paired_cross_entropy(
     }
     let p = View::of(&targets)?;
     let p: &[f32] = &p;
-    let target = |_: usize, q: &mut [f32], r: usize, _: &mut [f32]| match pairs[r][..] {
+    let target = |q: &mut [f32], r: usize, _: &mut [f32]| match pairs[r][..] {
         [] => q.fill(0.),
         [first, ref more @ ..] => {
             q.copy_from_slice(&p[first * k..][..k]);
@@ -106,7 +100,7 @@ pub fn paired_cross_entropy(
             }
         }
     };
-    rows_loss(student, weights, temperature, false, target, &Mutex::default())
+    Ok(rows_loss(student, weights, temperature, (1, 0), target)?.0)
 }
 
 /// The same from candle's own ops.
@@ -229,45 +223,39 @@ pub(super) fn row(s: &[f32], q: &[f32], weight: f32, inverse: f32, d: &mut [f32]
     })
 }
 
-/// The weighted loss of all rows. `target(task, q, r, sum)` makes the target of row `r`; `sum` collects
-/// over the rows of a task and ends up in `sums`, if `collect` says so.
+/// The weighted loss of all rows, `per_task` of them in one task. `target(q, r, sum)` makes the target of
+/// row `r` and may add to `sum`, which has `collected` elements; the sums of all tasks come back in order.
 fn rows_loss(
     student: &Tensor,
     weights: &[f64],
     temperature: f64,
-    collect: bool,
-    target: impl Fn(usize, &mut [f32], usize, &mut [f32]) + Sync,
-    sums: &Mutex<Vec<(usize, Vec<f32>)>>,
-) -> Result<Tensor> {
+    (per_task, collected): (usize, usize),
+    target: impl Fn(&mut [f32], usize, &mut [f32]) + Sync,
+) -> Result<(Tensor, Vec<Vec<f32>>)> {
     let student = student.contiguous()?;
     let (rows, k) = student.dims2()?;
-    let per_task = if collect { ROWS_PER_TASK } else { 1 };
     let inverse = (1. / temperature) as f32;
     let mut gradient = Buffer::stale(rows * k);
-    let losses: Vec<f64> = {
+    let (losses, sums): (Vec<f64>, Vec<Vec<f32>>) = {
         let s = View::of(&student)?;
         let s: &[f32] = &s;
         gradient
             .par_chunks_mut(per_task * k)
             .enumerate()
             .map(|(task, d)| {
-                let mut q = Buffer::stale(k);
-                let mut sum = vec![0f32; if collect { k } else { 0 }];
-                let mut loss = 0.;
+                let (mut q, mut sum, mut loss) = (Buffer::stale(k), vec![0f32; collected], 0.);
                 for (i, d) in d.chunks_exact_mut(k).enumerate() {
                     let r = task * per_task + i;
-                    target(task, &mut q, r, &mut sum);
+                    target(&mut q, r, &mut sum);
                     loss += weights[r] * row(&s[r * k..][..k], &q, weights[r] as f32, inverse, d);
                 }
-                if let (true, Ok(mut sums)) = (collect, sums.lock()) {
-                    sums.push((task, sum));
-                }
-                loss
+                (loss, sum)
             })
             .collect()
     };
     let op = Loss { value: losses.iter().sum::<f64>() as f32, gradient: Mutex::new(Some(gradient)) };
-    if student.track_op() { student.apply_op1(op) } else { student.apply_op1_no_bwd(&op) }
+    let loss = if student.track_op() { student.apply_op1(op) } else { student.apply_op1_no_bwd(&op) };
+    Ok((loss?, sums))
 }
 
 /// A loss that is known, with its gradient.
