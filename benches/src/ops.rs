@@ -56,14 +56,6 @@ pub fn run(args: &Args) -> Result<()> {
         return targets(args);
     }
     let (peak, bandwidth) = (machine::gemm_peak(), machine::bandwidth());
-    println!(
-        "{} threads; GEMM peak {:.0} GF/s, copying {:.1} GB/s",
-        rayon::current_num_threads(),
-        peak / 1e9,
-        bandwidth / 1e9
-    );
-    println!("| op | fused, ms | floor, ms | of the floor | GF/s | plain, ms | plain / fused |");
-    println!("|---|---|---|---|---|---|---|");
     let b = args.shape.batch;
     let sequences = Sequences::new(&[(2 * b, 196), (8 * b, 36)]);
     let (t, squares) = (sequences.tokens(), sequences.lengths().iter().map(|n| n * n).sum::<usize>());
@@ -237,13 +229,26 @@ pub fn run(args: &Args) -> Result<()> {
             }),
         },
     ];
-    for case in cases.iter().filter(|c| c.name.contains(&args.only)) {
-        let fused = timed(&*case.fused, args.calls)?;
+    let chosen: Vec<&Case> = cases.iter().filter(|c| c.name.contains(&args.only)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = cases.iter().map(|c| c.name).collect();
+        bail!("--only: no op is called {:?}; there are: {}", args.only, names.join("; "))
+    }
+    println!(
+        "{} threads; GEMM peak {:.0} GF/s, copying {:.1} GB/s",
+        rayon::current_num_threads(),
+        peak / 1e9,
+        bandwidth / 1e9
+    );
+    println!("| op | fused, ms | floor, ms | of the floor | GF/s | plain, ms | plain / fused |");
+    println!("|---|---|---|---|---|---|---|");
+    for case in chosen {
+        let fused = median(timed(&*case.fused, args.calls)?);
         let floor = (case.flops / peak).max(case.bytes / bandwidth);
         let (plain, ratio) = match args.fused_only {
             true => ("-".into(), "-".into()),
             false => {
-                let plain = timed(&*case.plain, (args.calls / 2).max(1))?;
+                let plain = median(timed(&*case.plain, (args.calls / 2).max(1))?);
                 (format!("{:.1}", plain * 1e3), format!("{:.1}", plain / fused))
             }
         };
@@ -259,17 +264,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Median seconds of a call, after one that is not timed; on a thread of the pool, as in a step.
-fn timed(f: &(dyn Fn() -> candle_core::Result<()> + Sync), calls: usize) -> Result<f64> {
+/// Seconds of each call, after three that are not timed; on a thread of the pool, as in a step.
+fn timed(f: &(dyn Fn() -> candle_core::Result<()> + Sync), calls: usize) -> Result<Vec<f64>> {
     rayon::scope(|_| {
-        f()?;
+        for _ in 0..3 {
+            f()?;
+        }
         let mut took = Vec::with_capacity(calls);
         for _ in 0..calls {
             let start = Instant::now();
             f()?;
             took.push(start.elapsed().as_secs_f64());
         }
-        Ok(median(took))
+        Ok(took)
     })
 }
 
@@ -290,29 +297,7 @@ fn targets(args: &Args) -> Result<()> {
         .collect::<candle_core::Result<Vec<_>>>()?;
     let once =
         || crops.iter().try_for_each(|(x, near)| aggregator.patches(x, &positives(x, near, shape.k_num)?).map(drop));
-    let seconds = timed(&once, args.calls)?;
-    let report = Report {
-        arch: shape.arch.clone(),
-        mode: "selfpatch".into(),
-        batch: shape.batch,
-        crops: format!("2+{}", shape.local),
-        out_dim: shape.out_dim,
-        out_dim_selfpatch: shape.out_dim_selfpatch,
-        threads: rayon::current_num_threads(),
-        device: "cpu".into(),
-        torch: None,
-        steps: args.calls,
-        seconds_per_step_median: seconds,
-        seconds_per_step_min: seconds,
-        images_per_second: shape.batch as f64 / seconds,
-        loss: 0.,
-        peak_memory_bytes: machine::peak_memory(),
-        estimated_memory_bytes: None,
-        flops: None,
-        gflops_per_second: None,
-        gemm_peak_gflops_per_second: None,
-        fraction_of_gemm_peak: None,
-    };
+    let report = Report::of(shape, rayon::current_num_threads(), timed(&once, args.calls)?, 0.);
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

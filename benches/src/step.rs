@@ -202,32 +202,47 @@ fn measure(args: &Args) -> Result<Report> {
             took.push(start.elapsed().as_secs_f64());
         }
     }
-    let peak_memory_bytes = machine::peak_memory();
+    let report = Report::of(shape, threads, took, loss);
     drop((trainer, crops));
     let peak = machine::gemm_peak();
-    let best = took.iter().copied().fold(f64::INFINITY, f64::min);
-    let steps = took.len();
-    let median = machine::median(took);
+    let rate = flops / report.seconds_per_step_median;
     Ok(Report {
-        arch: shape.arch.clone(),
-        mode: "selfpatch".into(),
-        batch: shape.batch,
-        crops: format!("2+{}", shape.local),
-        out_dim: shape.out_dim,
-        out_dim_selfpatch: shape.out_dim_selfpatch,
-        threads,
-        device: "cpu".into(),
-        torch: None,
-        steps,
-        seconds_per_step_median: median,
-        seconds_per_step_min: best,
-        images_per_second: shape.batch as f64 / median,
-        loss,
-        peak_memory_bytes,
         estimated_memory_bytes,
         flops: Some(flops),
-        gflops_per_second: Some(flops / median / 1e9),
+        gflops_per_second: Some(rate / 1e9),
         gemm_peak_gflops_per_second: Some(peak / 1e9),
-        fraction_of_gemm_peak: Some(flops / median / peak),
+        fraction_of_gemm_peak: Some(rate / peak),
+        ..report
     })
+}
+
+impl Report {
+    /// What every measurement has: `took` are the seconds of the timed steps, at least one.
+    pub fn of(shape: &Shape, threads: usize, took: Vec<f64>, loss: f64) -> Self {
+        let steps = took.len();
+        let best = took.iter().copied().fold(f64::INFINITY, f64::min);
+        let median = machine::median(took);
+        Self {
+            arch: shape.arch.clone(),
+            mode: "selfpatch".into(),
+            batch: shape.batch,
+            crops: format!("2+{}", shape.local),
+            out_dim: shape.out_dim,
+            out_dim_selfpatch: shape.out_dim_selfpatch,
+            threads,
+            device: "cpu".into(),
+            torch: None,
+            steps,
+            seconds_per_step_median: median,
+            seconds_per_step_min: best,
+            images_per_second: shape.batch as f64 / median,
+            loss,
+            peak_memory_bytes: machine::peak_memory(),
+            estimated_memory_bytes: None,
+            flops: None,
+            gflops_per_second: None,
+            gemm_peak_gflops_per_second: None,
+            fraction_of_gemm_peak: None,
+        }
+    }
 }

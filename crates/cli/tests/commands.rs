@@ -60,6 +60,19 @@ fn train_then_eval_davis() {
 }
 
 #[test]
+fn memory_saving_flags_reach_the_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let saving = [&SMALL[..], &["--accumulate", "3", "--recompute", "--max-steps", "2"]].concat();
+    let trained = selfpatch(folder.path(), &saving);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    assert!(text(&trained.stdout).contains("GB of memory"), "{}", text(&trained.stdout));
+    let config = std::fs::read_to_string(folder.path().join("runs/default/config.toml")).expect("the configuration");
+    assert!(config.contains("accumulate = 3") && config.contains("recompute = true"), "{config}");
+    let refused = selfpatch(folder.path(), &["train", "--accumulate", "64", "--name", "other"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("optim.accumulate"), "{refused:?}");
+}
+
+#[test]
 fn mistakes_get_one_clear_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();

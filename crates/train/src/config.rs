@@ -188,11 +188,11 @@ pub struct Optim {
     pub momentum_teacher: f64,
     /// Parts in which the images of a step are taken, to save memory (`--accumulate`); the result is
     /// that of all at once, up to rounding.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "one")]
     pub accumulate: usize,
     /// Compute activations a second time for the backward pass instead of keeping them: less memory,
-    /// about a quarter more time; the result is the same.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// about a tenth more time; the result is the same.
+    #[serde(default)]
     pub recompute: bool,
     /// Stop after this many steps, the schedules unchanged; absent: all epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,10 +201,6 @@ pub struct Optim {
 
 fn one() -> usize {
     1
-}
-
-fn is_one(n: &usize) -> bool {
-    *n == 1
 }
 
 /// When to save and how much to keep.

@@ -19,7 +19,7 @@ pub enum Activations {
     /// All that it needs: fastest.
     #[default]
     Keep,
-    /// Each block's input only: about a tenth of the memory, for one more forward pass.
+    /// Each block's input only, a fourteenth of that or less, for one more forward pass.
     Recompute,
 }
 
