@@ -4,6 +4,7 @@ use crate::Neighbours;
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_nn::ops::{dot, normalize};
+use selfpatch_nn::wide;
 
 /// The positives of every patch.
 #[derive(Clone, Debug)]
@@ -109,16 +110,18 @@ fn cosines_cpu(x: &[f32], (b, n, d): (usize, usize, usize), neighbours: &Neighbo
     let m = neighbours.width();
     let mut unit = x.to_vec();
     unit.par_chunks_exact_mut(d).for_each(|row| {
-        let scale = 1.0 / dot(row, row).sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v *= scale);
+        wide!({
+            let scale = 1.0 / dot(row, row).sqrt().max(1e-12);
+            row.iter_mut().for_each(|v| *v *= scale);
+        });
     });
     let mut out = vec![0f64; b * n * m];
     out.par_chunks_exact_mut(m).enumerate().for_each(|(row, out)| {
         let image = &unit[row / n * n * d..][..n * d];
         let own = &unit[row * d..][..d];
-        for (out, &id) in out.iter_mut().zip(neighbours.of(row % n)) {
+        wide!(for (out, &id) in out.iter_mut().zip(neighbours.of(row % n)) {
             *out = f64::from(dot(own, &image[id as usize * d..][..d]));
-        }
+        });
     });
     out
 }
