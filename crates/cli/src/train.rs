@@ -30,9 +30,13 @@ pub struct Args {
     /// Discard an earlier run in that folder
     #[arg(long)]
     overwrite: bool,
-    /// Folder of images, at any depth; or `procedural`
-    #[arg(long, value_name = "DIR")]
-    data_path: Option<String>,
+    /// Images: a folder, a list (txt, csv, tsv), tar or parquet files, videos, hf://owner/name[@rev][#split]; or
+    /// `procedural`
+    #[arg(long, visible_alias = "data-path", value_name = "SOURCE")]
+    data: Option<String>,
+    /// Greatest part of the images that may be broken before the run stops
+    #[arg(long, value_name = "PART")]
+    max_bad: Option<f64>,
     /// vit_tiny, vit_small, vit_base or custom
     #[arg(long)]
     arch: Option<String>,
@@ -168,7 +172,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         None => None,
     };
-    let own_data = args.data_path.as_deref().is_some_and(|p| p != "procedural")
+    let own_data = args.data.as_deref().is_some_and(|p| p != "procedural")
         || args.set.iter().any(|s| s.starts_with("data.path=") && !s.ends_with("=procedural"))
         || file.as_ref().is_some_and(|(_, text)| names_a_folder(text));
     let preset = match &args.preset {
@@ -231,7 +235,8 @@ impl Args {
                 self.output_dir.as_ref().map(path).or(self.name.as_ref().map(|_| Value::String(String::new()))),
             ),
             ("seed", self.seed.map(Value::Integer)),
-            ("data.path", self.data_path.as_ref().map(text)),
+            ("data.path", self.data.as_ref().map(text)),
+            ("data.max_bad", self.max_bad.map(Value::Float)),
             ("data.workers", self.num_workers.map(int)),
             ("model.arch", self.arch.as_ref().map(text)),
             ("model.patch_size", self.patch_size.map(int)),
@@ -289,6 +294,8 @@ struct Show {
     last_line: Option<std::time::Instant>,
     /// Running mean of images per second.
     speed: f64,
+    /// Running mean of the part of the time that is spent waiting for data.
+    wait: f64,
 }
 
 impl Show {
@@ -300,18 +307,18 @@ impl Show {
         }
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, plain, steps: 0, last_line: None, speed: 0. }
+        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0. }
     }
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Start { images, parameters, memory, first_step, steps, steps_per_epoch } => {
+            Event::Start { images, parameters, memory, prefetch, first_step, steps, steps_per_epoch } => {
                 self.steps = steps as u64;
                 self.say(&format!(
                     "{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps, \
                      {:.1} M parameters, about {:.1} GB of memory",
                     parameters as f64 / 1e6,
-                    memory.total() as f64 / 1e9
+                    (memory.total() + prefetch as u64) as f64 / 1e9
                 ));
                 if first_step > 0 {
                     self.say(&format!("continuing after step {first_step}"));
@@ -322,6 +329,11 @@ impl Show {
             }
             Event::Step(record) => self.step(record),
             Event::Saved(path) => self.say(&format!("saved {}", path.display())),
+            Event::Fault(fault) => {
+                let what = if fault.bad { "skipped" } else { "note:" };
+                self.say(&format!("{what} {}: {}", fault.name, fault.reason));
+            }
+            Event::Notice(text) => self.say(text),
             Event::Warning(text) => self.say(&format!("warning: {text}")),
         }
     }
@@ -329,10 +341,17 @@ impl Show {
     fn step(&mut self, r: &Record) {
         self.speed =
             if self.speed == 0. { r.images_per_second } else { 0.95 * self.speed + 0.05 * r.images_per_second };
-        let message = format!(
+        self.wait = 0.95 * self.wait + 0.05 * r.data_wait.unwrap_or(0.);
+        let mut message = format!(
             "epoch {:.2} | loss {:.4} (class {:.4}, patch {:.4}) | lr {:.2e} | {:.1} images/s",
             r.epoch, r.train_loss, r.train_clsloss, r.train_patchloss, r.train_lr, self.speed
         );
+        if self.wait >= 0.02 {
+            message += &format!(" ({:.0} % of the time waiting for data)", 100. * self.wait);
+        }
+        if let Some(skipped) = r.skipped.filter(|n| *n > 0) {
+            message += &format!(" | {skipped} bad images");
+        }
         self.bar.set_position(r.step);
         self.bar.set_message(message.clone());
         let due = self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(5)) || r.step == self.steps;

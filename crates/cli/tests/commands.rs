@@ -86,7 +86,7 @@ fn mistakes_get_one_clear_line() {
     let cases: [(&[&str], &str); 20] = [
         (&["train", "--data-path", "absent"], "absent"),
         (&["train", "--data-path", "empty"], "no images"),
-        (&["train", "--data-path", "broken", "--batch-size", "1", "--output-dir", "b"], "broken/a.jpg"),
+        (&["train", "--data-path", "broken", "--batch-size", "1", "--output-dir", "b"], "a.jpg: the JPEG is truncated"),
         (&["train", "--k-num", "9"], "patch_loss.k_num"),
         (&["train", "--window", "4"], "patch_loss.window"),
         (&["train", "--local-crops-size", "25"], "crops.locals.size"),

@@ -5,22 +5,22 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crate::loader::Batch;
+use crate::augment::Picture;
+use crate::loader::{Batch, Fault, Faults, LoaderConfig};
 use crate::random::{Purpose, stream};
-use crate::{Error, ImageSource, MultiCrop};
-
-/// Batches in preparation while the caller works on another.
-const AHEAD: usize = 2;
+use crate::source::Content;
+use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Samples};
 
 /// What an epoch is made of.
 pub(crate) struct Job {
     pub source: Arc<dyn ImageSource>,
     pub crops: MultiCrop,
-    pub batch: usize,
-    pub seed: u64,
+    pub decoding: Decoding,
+    pub config: LoaderConfig,
     pub epoch: u64,
-    /// The images in the order in which they are used.
+    /// The images in the order in which all ranks together use them.
     pub order: Vec<usize>,
 }
 
@@ -28,6 +28,10 @@ pub(crate) struct Job {
 pub struct Batches {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    waited: Duration,
+    /// What is wrong with samples, of this epoch and those before it.
+    faults: Arc<Mutex<Faults>>,
+    stopped: bool,
 }
 
 struct Shared {
@@ -47,6 +51,8 @@ struct State {
 
 struct Progress {
     step: usize,
+    /// Samples of the batch.
+    size: usize,
     /// Samples handed out to threads.
     taken: usize,
     /// Samples that are done.
@@ -58,8 +64,10 @@ struct Progress {
 #[derive(Default)]
 struct Filling {
     batch: Batch,
-    /// The error of the first sample in the batch that has one.
-    failed: Option<(usize, Error)>,
+    /// With the slot for which the sample was meant.
+    faults: Vec<(usize, Fault)>,
+    /// Why a slot could not be filled at all.
+    failed: Option<Error>,
 }
 
 /// One sample to load: its place, and where it goes.
@@ -71,7 +79,8 @@ struct Task {
 
 impl Batches {
     /// Starts to prepare `steps`.
-    pub(crate) fn start(job: Job, steps: Range<usize>, threads: usize) -> Self {
+    pub(crate) fn start(job: Job, steps: Range<usize>, faults: Arc<Mutex<Faults>>) -> Self {
+        let threads = job.config.threads;
         let state = State { steps, begun: VecDeque::new(), stop: false };
         let shared = Arc::new(Shared { job, state: Mutex::new(state), changed: Condvar::new() });
         let spawn = |number: usize| {
@@ -80,7 +89,35 @@ impl Batches {
             Builder::new().name(format!("loader-{number}")).spawn(move || shared.work()).ok()
         };
         let threads = (0..threads).filter_map(spawn).collect();
-        Self { shared, threads }
+        Self { shared, threads, waited: Duration::ZERO, faults, stopped: false }
+    }
+
+    /// Time that the caller has spent waiting for batches.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// A finished batch, or an error once too many samples are bad.
+    fn checked(&mut self, filling: &Mutex<Filling>) -> Result<Batch, Error> {
+        let Filling { mut batch, mut faults, failed } = std::mem::take(&mut *lock(filling));
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        faults.sort_by_key(|(slot, _)| *slot);
+        batch.faults = faults.into_iter().map(|(_, fault)| fault).collect();
+        let mut known = lock(&self.faults);
+        for fault in &mut batch.faults {
+            fault.first = known.insert(fault.name.clone(), (fault.reason.clone(), fault.bad)).is_none();
+        }
+        let bad = || known.iter().filter(|(_, (_, bad))| *bad);
+        let (count, of) = (bad().count(), self.shared.job.source.len());
+        let max_bad = self.shared.job.config.max_bad;
+        if batch.faults.iter().any(|f| f.first && f.bad) && count as f64 > max_bad * of as f64 {
+            self.stopped = true;
+            let list = bad().map(|(name, (reason, _))| format!("{name}: {reason}")).collect();
+            return Err(Error::TooManyBad { count, of, max_bad, list });
+        }
+        Ok(batch)
     }
 }
 
@@ -88,14 +125,27 @@ impl Iterator for Batches {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.stopped {
+            return None;
+        }
+        let begun = Instant::now();
+        let filling = self.finished();
+        self.waited += begun.elapsed();
+        let filling = filling?;
+        Some(self.checked(&filling))
+    }
+}
+
+impl Batches {
+    /// Waits for the next batch in order, or makes it if there are no threads.
+    fn finished(&mut self) -> Option<Arc<Mutex<Filling>>> {
         let mut state = lock(&self.shared.state);
         loop {
-            if state.begun.front().is_some_and(|p| p.done == self.shared.job.batch) {
+            if state.begun.front().is_some_and(|p| p.done == p.size) {
                 let filling = state.begun.pop_front()?.filling;
                 drop(state);
                 self.shared.changed.notify_all();
-                let Filling { batch, failed } = std::mem::take(&mut *lock(&filling));
-                return Some(failed.map_or(Ok(batch), |(_, error)| Err(error)));
+                return Some(filling);
             }
             if state.begun.is_empty() && state.steps.is_empty() {
                 return None;
@@ -147,14 +197,15 @@ impl Shared {
 
     /// The next sample in order, unless enough batches are under way.
     fn next_task(&self, state: &mut State) -> Option<Task> {
-        let size = self.job.batch;
-        if state.begun.back().is_none_or(|p| p.taken == size) {
-            if state.begun.len() >= AHEAD {
+        if state.begun.back().is_none_or(|p| p.taken == p.size) {
+            if state.begun.len() >= self.job.config.ahead.max(1) {
                 return None;
             }
             let step = state.steps.next()?;
-            let filling = Arc::new(Mutex::new(Filling { batch: self.job.empty(step), failed: None }));
-            state.begun.push_back(Progress { step, taken: 0, done: 0, filling });
+            let batch = self.job.empty(step);
+            let size = batch.batch;
+            let filling = Arc::new(Mutex::new(Filling { batch, ..Filling::default() }));
+            state.begun.push_back(Progress { step, size, taken: 0, done: 0, filling });
         }
         let progress = state.begun.back_mut()?;
         let slot = progress.taken;
@@ -162,76 +213,131 @@ impl Shared {
         Some(Task { step: progress.step, slot, filling: Arc::clone(&progress.filling) })
     }
 
-    /// Loads a sample into its batch.
+    /// Loads a sample into its batch, or another one in its place.
     fn run(&self, task: &Task) {
-        let id = self.job.order[task.step * self.job.batch + task.slot];
-        // Sources are anybody's code: a panic of theirs becomes the error of this batch.
-        let views = catch_unwind(AssertUnwindSafe(|| self.job.views(id)));
-        let views = views.unwrap_or_else(|cause| {
-            let text = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
-            let reason = text.map_or("it panicked".into(), |text| format!("it panicked: {text}"));
-            Err(Error::Worker { sample: format!("image {id}"), reason })
-        });
-        let mut filling = lock(&task.filling);
-        match views {
-            Ok(views) => self.job.put(&mut filling.batch, task.slot, &views),
-            Err(error) => {
-                if filling.failed.as_ref().is_none_or(|&(slot, _)| task.slot < slot) {
-                    filling.failed = Some((task.slot, error));
+        let job = &self.job;
+        let place = job.first(task.step) + task.slot;
+        let mut loaded = None;
+        // If a sample is bad, the one half an epoch on takes its place, and so forth: the same one
+        // whoever asks.
+        let candidates = std::iter::once(place).chain((0..job.order.len()).map(|i| place + job.order.len() / 2 + i));
+        for at in candidates {
+            let id = job.order[at % job.order.len()];
+            let result = self.attempt(id);
+            let name = || job.source.name(id);
+            let mut filling = lock(&task.filling);
+            match result {
+                Ok((views, note)) => {
+                    let note = note.map(|reason| Fault { name: name(), reason, bad: false, first: false });
+                    filling.faults.extend(note.map(|fault| (task.slot, fault)));
+                    drop(filling);
+                    loaded = Some((id, views));
+                    break;
+                }
+                Err(reason) => {
+                    filling.faults.push((task.slot, Fault { name: name(), reason, bad: true, first: false }));
+                    // Enough to stop the run; no need to try all of them.
+                    if filling.faults.len() as f64 > job.config.max_bad * job.source.len() as f64 + 64. {
+                        break;
+                    }
                 }
             }
+        }
+        let mut filling = lock(&task.filling);
+        match loaded {
+            Some((id, views)) => {
+                filling.batch.ids[task.slot] = id;
+                job.put(&mut filling.batch, task.slot, &views);
+            }
+            // With as many bad samples the run is about to stop; if it may go on, this is why it cannot.
+            None if job.config.max_bad >= 1. => {
+                filling.failed = Some(Error::Config { field: "data", reason: "not one image can be used".into() });
+            }
+            None => {}
         }
         drop(filling);
         let mut state = lock(&self.state);
         if let Some(progress) = state.begun.iter_mut().find(|p| p.step == task.step) {
             progress.done += 1;
-            if progress.done == self.job.batch {
+            if progress.done == progress.size {
                 self.changed.notify_all();
             }
         }
     }
+
+    /// The views of image `id`. Sources are anybody's code: a panic of theirs is a reason like others.
+    fn attempt(&self, id: usize) -> Result<(Vec<Samples>, Option<String>), String> {
+        catch_unwind(AssertUnwindSafe(|| self.job.views(id))).unwrap_or_else(|cause| {
+            let text = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
+            Err(text.map_or("it panicked".into(), |text| format!("it panicked: {text}")))
+        })
+    }
 }
 
 impl Job {
-    /// The batch of `step`, still black.
-    fn empty(&self, step: usize) -> Batch {
-        let bytes = |count: usize, size: usize| vec![0; count * self.batch * 3 * size * size];
-        let globals = self.crops.globals.first().map_or(0, |view| view.size);
-        Batch {
-            ids: self.order[step * self.batch..(step + 1) * self.batch].to_vec(),
-            globals: bytes(self.crops.globals.len(), globals),
-            locals: bytes(self.crops.local_count, self.crops.locals.size),
-            batch: self.batch,
-        }
+    /// Place in the order of the first sample of `step` on this rank.
+    fn first(&self, step: usize) -> usize {
+        let LoaderConfig { batch, rank, world, .. } = self.config;
+        (step * world + rank) * batch
     }
 
-    /// All views of image `id`, each from a random stream of its own.
-    fn views(&self, id: usize) -> Result<Vec<Vec<u8>>, Error> {
-        let image = self.source.load(id)?;
-        if !image.is_whole() {
-            let reason = format!("{} x {} pixels but {} bytes", image.width, image.height, image.pixels.len());
-            return Err(Error::Worker { sample: self.source.name(id), reason });
-        }
-        let mut rng = stream(self.seed, Purpose::Crop, self.epoch, id as u64);
+    /// The batch of `step`, still black.
+    fn empty(&self, step: usize) -> Batch {
+        let first = self.first(step);
+        let ids = self.order[first..(first + self.config.batch).min(self.order.len())].to_vec();
+        let samples = |views: usize, size: usize| {
+            let count = views * ids.len() * self.decoding.channels * size * size;
+            match self.decoding.range {
+                None => Samples::Bytes(vec![0; count]),
+                Some(_) => Samples::Floats(vec![0.; count]),
+            }
+        };
+        let globals = self.crops.globals.first().map_or(0, |view| view.size);
+        let globals = samples(self.crops.globals.len(), globals);
+        let locals = samples(self.crops.local_count, self.crops.locals.size);
+        Batch { batch: ids.len(), ids, globals, locals, faults: Vec::new() }
+    }
+
+    /// All views of image `id`, each from a random stream of its own, and what is odd about it; or why
+    /// there are none.
+    fn views(&self, id: usize) -> Result<(Vec<Samples>, Option<String>), String> {
+        let content = self.source.read(id).map_err(|e| e.to_string())?;
+        let note = match &content {
+            Content::File(bytes) => Format::mislabelled(&self.source.name(id), bytes),
+            Content::Image(_) => None,
+        };
+        let image = match content {
+            Content::File(bytes) => self.decoding.image(&bytes)?,
+            Content::Image(image) => self.decoding.accept(image)?,
+        };
+        let picture = Picture::of(&image)
+            .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?;
+        drop(image);
+        let mut rng = stream(self.config.seed, Purpose::Crop, self.epoch, self.source.id(id));
         let draw = |view: usize| {
             rng.set_stream(view as u64);
             rng.set_word_pos(0);
-            self.crops.crop(&image, view, &mut rng)
+            picture.view(&self.crops.draw(picture.shape(), view, &mut rng))
         };
-        Ok((0..self.crops.views()).map(draw).collect())
+        Ok(((0..self.crops.views()).map(draw).collect(), note))
     }
 
     /// Copies the views of a sample to their places among those of the others.
-    fn put(&self, batch: &mut Batch, slot: usize, views: &[Vec<u8>]) {
-        let globals = self.crops.globals.len();
+    fn put(&self, batch: &mut Batch, slot: usize, views: &[Samples]) {
+        let (globals, size) = (self.crops.globals.len(), batch.batch);
         for (number, view) in views.iter().enumerate() {
             let (target, number) = match number.checked_sub(globals) {
                 None => (&mut batch.globals, number),
                 Some(local) => (&mut batch.locals, local),
             };
-            let at = (number * self.batch + slot) * view.len();
-            target[at..at + view.len()].copy_from_slice(view);
+            let at = (number * size + slot) * view.len();
+            match (target, view) {
+                (Samples::Bytes(to), Samples::Bytes(from)) => to[at..at + from.len()].copy_from_slice(from),
+                (Samples::Floats(to), Samples::Floats(from)) => to[at..at + from.len()].copy_from_slice(from),
+                // `Decoding` makes one kind only.
+                _ => {}
+            }
         }
     }
 }

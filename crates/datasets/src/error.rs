@@ -53,13 +53,21 @@ pub enum Error {
         /// What exists.
         valid: String,
     },
-    /// A sample that a loading thread could not finish, for a reason other than the above.
-    #[error("loading {sample} failed: {reason}")]
-    Worker {
-        /// The sample.
-        sample: String,
-        /// The reason.
-        reason: String,
+    /// More bad samples than allowed.
+    #[error(
+        "{count} of {of} images cannot be used, more than {:.3} % of them (--max-bad); they are {}",
+        max_bad * 100.,
+        shortened(list)
+    )]
+    TooManyBad {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// The part that was allowed.
+        max_bad: f64,
+        /// Name and reason of each.
+        list: Vec<String>,
     },
 }
 
@@ -87,4 +95,14 @@ impl Error {
         let (path, reason) = (path.to_path_buf(), reason.into());
         Self::Layout { path, reason }
     }
+}
+
+/// The first entries of a list.
+fn shortened(list: &[String]) -> String {
+    const MOST: usize = 50;
+    let mut text = list.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if list.len() > MOST {
+        text += &format!("; and {} more", list.len() - MOST);
+    }
+    text
 }

@@ -1,4 +1,55 @@
-//! The two pixel containers everything else speaks: an RGB image and a mask of object ids.
+//! The pixel containers everything else speaks: images to train on, frames and masks of videos.
+
+/// The values of an image or of views.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Samples {
+    /// 8 bits per value.
+    Bytes(Vec<u8>),
+    /// Any other depth, scaled so that the wanted range of values becomes 0 to 1.
+    Floats(Vec<f32>),
+}
+
+impl Samples {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(v) => v.len(),
+            Self::Floats(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An image to train on: rows top to bottom, channels interleaved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Values per pixel.
+    pub channels: usize,
+    /// `[H, W, C]` row-major.
+    pub samples: Samples,
+}
+
+impl Image {
+    /// Whether there is at least one value and there are as many as the sides promise.
+    pub(crate) fn is_whole(&self) -> bool {
+        let count = self.width.checked_mul(self.height).and_then(|n| n.checked_mul(self.channels));
+        count.is_some_and(|n| n > 0 && n == self.samples.len())
+    }
+}
+
+impl From<Rgb> for Image {
+    fn from(rgb: Rgb) -> Self {
+        Self { width: rgb.width, height: rgb.height, channels: 3, samples: Samples::Bytes(rgb.pixels) }
+    }
+}
 
 /// An 8-bit RGB image, rows top to bottom, channels interleaved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +71,4 @@ pub struct Mask {
     pub height: usize,
     /// `height * width` ids, `[H, W]` row-major.
     pub ids: Vec<u8>,
-}
-
-impl Rgb {
-    /// Whether there is at least one pixel and `pixels` has the length its sides promise.
-    pub(crate) fn is_whole(&self) -> bool {
-        let bytes = self.width.checked_mul(self.height).and_then(|n| n.checked_mul(3));
-        bytes.is_some_and(|n| n > 0 && n == self.pixels.len())
-    }
 }

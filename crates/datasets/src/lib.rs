@@ -1,7 +1,8 @@
 //! Images and videos from folders or made procedurally, decoded, augmented and batched.
 //!
-//! Pre-training reads single images from an [`ImageSource`]: an [`ImageFolder`], or
-//! [`ProceduralImages`] where there is no data at hand. A [`Loader`] turns them into batches of
+//! Pre-training reads single images from an [`ImageSource`], which [`open`] finds: folders, lists, tar
+//! and parquet files, data sets on the hub, small records, videos; or [`ProceduralImages`] where there
+//! is no data at hand. [`Decoding`] makes pixels of them, and a [`Loader`] turns those into batches of
 //! random views, described by a [`MultiCrop`]. Evaluation reads a [`VideoSource`]: a
 //! [`DavisFolder`] or [`ProceduralVideos`].
 //!
@@ -9,16 +10,17 @@
 //! and when an epoch is resumed in its middle.
 //!
 //! Refused, with the path or field in the [`Error`]: missing or empty folders, files that are
-//! truncated or not what they claim to be, images of more than 16384 pixels on a side, masks
-//! without ids, splits that do not exist, batches larger than the data, and settings outside
-//! their range. Nothing is skipped silently.
+//! truncated or not what they claim to be, images beyond the limits of [`Decoding`], masks without
+//! ids, splits that do not exist, batches larger than the data, and settings outside their range.
+//! A [`Loader`] passes over a bad image, names it in its batch, and stops when there are too many.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use selfpatch_datasets::{Loader, MultiCrop, ProceduralImages};
+//! use selfpatch_datasets::{Decoding, Loader, LoaderConfig, MultiCrop, ProceduralImages};
 //!
 //! let images = Arc::new(ProceduralImages::new(7, 64, 96)); // seed, images, pixels
-//! let loader = Loader::new(images, MultiCrop::procedural(), 16, 7, 2)?; // batch, seed, threads
+//! let config = LoaderConfig::new(16, 7); // images per batch, seed
+//! let loader = Loader::new(images, MultiCrop::procedural(), Decoding::default(), config)?;
 //! for batch in loader.epoch(0, 0) {
 //!     let batch = batch?;
 //!     assert_eq!(batch.globals.len(), 2 * 16 * 3 * 48 * 48);
@@ -32,9 +34,7 @@ mod batches;
 mod davis;
 mod decode;
 mod error;
-mod folder;
 mod frame;
-mod jpeg;
 mod loader;
 mod mask;
 mod procedural;
@@ -42,16 +42,15 @@ mod random;
 mod source;
 mod video;
 
-pub use augment::{MultiCrop, ViewConfig};
+pub use augment::{Drawn, MultiCrop, Op, Picture, ViewConfig, Window};
 pub use batches::Batches;
 pub use davis::DavisFolder;
-pub use decode::decode;
+pub use decode::{Decoding, Format, decode};
 pub use error::Error;
-pub use folder::ImageFolder;
-pub use frame::{Mask, Rgb};
-pub use loader::{Batch, Loader};
+pub use frame::{Image, Mask, Rgb, Samples};
+pub use loader::{Batch, Fault, Loader, LoaderConfig};
 pub use mask::{decode_mask, write_mask};
 pub use procedural::{ProceduralImages, ProceduralVideos};
 pub use random::{Purpose, stream};
-pub use source::ImageSource;
+pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, open};
 pub use video::VideoSource;

@@ -4,87 +4,176 @@
 //! are drawn from streams of their own, so neither the number of threads nor the step at which
 //! an epoch is resumed changes any byte.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batches::{Batches, Job};
 use crate::random::{Purpose, shuffle, stream};
-use crate::{Error, ImageSource, MultiCrop};
+use crate::{Decoding, Error, ImageSource, MultiCrop, Samples};
 
 /// Views of a number of images.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Indices of the images in their source.
     pub ids: Vec<usize>,
-    /// `[G * B, 3, S, S]`: the first global view of every image, then the second of every image.
-    pub globals: Vec<u8>,
-    /// `[L * B, 3, s, s]` likewise, empty without local views.
-    pub locals: Vec<u8>,
+    /// `[G * B, C, S, S]`: the first global view of every image, then the second of every image.
+    pub globals: Samples,
+    /// `[L * B, C, s, s]` likewise, empty without local views.
+    pub locals: Samples,
     /// Number of images, B.
     pub batch: usize,
+    /// What is wrong with samples of this batch.
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        let none = || Samples::Bytes(Vec::new());
+        Self { ids: Vec::new(), globals: none(), locals: none(), batch: 0, faults: Vec::new() }
+    }
+}
+
+/// Something wrong with a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The sample's name in the source.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Whether it could not be used, so that another sample took its place. If not, its name promises
+    /// another format than it has.
+    pub bad: bool,
+    /// Whether this loader meets it for the first time.
+    pub first: bool,
+}
+
+/// Faults by the names of the samples: the reason, and whether the sample is bad.
+pub(crate) type Faults = BTreeMap<String, (String, bool)>;
+
+/// How batches are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Images per batch.
+    pub batch: usize,
+    /// Seed of order and crops.
+    pub seed: u64,
+    /// Threads that read, decode and augment; 0 for one per core.
+    pub threads: usize,
+    /// Batches in preparation while the caller works on another; at least 1.
+    pub ahead: usize,
+    /// Leave out the images that do not fill a last batch; otherwise that batch is smaller.
+    pub drop_last: bool,
+    /// Greatest part of the images that may be bad before a batch becomes an error.
+    pub max_bad: f64,
+    /// This process among `world`, from 0: each makes its own part of every global batch.
+    pub rank: usize,
+    /// Number of processes that share the data.
+    pub world: usize,
+}
+
+impl LoaderConfig {
+    /// One process, one thread per core, two batches ahead, whole batches only, 1 % of bad images.
+    pub fn new(batch: usize, seed: u64) -> Self {
+        Self { batch, seed, threads: 0, ahead: 2, drop_last: true, max_bad: 0.01, rank: 0, world: 1 }
+    }
 }
 
 /// Makes the batches of an epoch from a source of images.
 pub struct Loader {
     source: Arc<dyn ImageSource>,
     crops: MultiCrop,
-    batch: usize,
-    seed: u64,
-    threads: usize,
+    decoding: Decoding,
+    config: LoaderConfig,
+    /// What was found until now.
+    faults: Arc<Mutex<Faults>>,
 }
 
 impl Loader {
-    /// A loader of `batch` images at a time with `threads` threads, 0 for one per core.
+    /// A loader of views of the images of `source`.
     ///
-    /// Refuses an empty batch, fewer images than one batch, and settings that
-    /// [`MultiCrop::validate`] refuses.
+    /// Refuses an empty batch, fewer images than one batch of all processes, and settings that
+    /// [`MultiCrop::validate`] refuses, or that need RGB where `decoding` gives none.
     pub fn new(
         source: Arc<dyn ImageSource>,
         crops: MultiCrop,
-        batch: usize,
-        seed: u64,
-        threads: usize,
+        decoding: Decoding,
+        mut config: LoaderConfig,
     ) -> Result<Self, Error> {
-        let fail = |reason| Err(Error::Config { field: "batch_size", reason });
-        if batch == 0 {
-            return fail("must be at least 1".into());
+        let fail = |field, reason| Err(Error::Config { field, reason });
+        let together = config.batch.saturating_mul(config.world);
+        if config.batch == 0 {
+            return fail("batch_size", "must be at least 1".into());
         }
-        if batch > source.len() {
-            return fail(format!("the data has {} images but a batch needs {batch}", source.len()));
+        if config.rank >= config.world {
+            return fail("rank", format!("must be below the number of processes {}, is {}", config.world, config.rank));
+        }
+        if !config.drop_last && config.world > 1 {
+            return fail("drop_last", "several processes need batches of one size".into());
+        }
+        if together > source.len() {
+            return fail("batch_size", format!("the data has {} images but a batch needs {together}", source.len()));
+        }
+        if !(0.0..=1.0).contains(&config.max_bad) {
+            return fail("max_bad", format!("must be between 0 and 1, is {}", config.max_bad));
         }
         crops.validate()?;
-        let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
-        Ok(Self { source, crops, batch, seed, threads })
+        if !decoding.is_rgb() {
+            crops.validate_without_rgb()?;
+        }
+        if config.threads == 0 {
+            config.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        Ok(Self { source, crops, decoding, config, faults: Arc::default() })
     }
 
-    /// Whole batches in an epoch; images that do not fill a last batch wait for the next epoch.
+    /// Batches in an epoch. Images that do not fill a last one wait for the next epoch, or make a smaller
+    /// one without `drop_last`.
     pub fn steps_per_epoch(&self) -> usize {
-        self.source.len() / self.batch
+        let together = self.config.batch * self.config.world;
+        if self.config.drop_last { self.source.len() / together } else { self.source.len().div_ceil(together) }
+    }
+
+    /// Images that all batches of an epoch hold, of all processes.
+    pub fn images_per_epoch(&self) -> usize {
+        (self.steps_per_epoch() * self.config.batch * self.config.world).min(self.source.len())
     }
 
     /// Every image once, in the order of `epoch`.
     pub fn epoch_order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.source.len()).collect();
-        shuffle(&mut stream(self.seed, Purpose::Order, epoch, 0), &mut order);
+        shuffle(&mut stream(self.config.seed, Purpose::Order, epoch, 0), &mut order);
         order
+    }
+
+    /// Bytes that batches in preparation and the one in use hold. Each thread needs one decoded image and
+    /// its views besides.
+    pub fn memory(&self) -> usize {
+        let global = self.crops.globals.first().map_or(0, |v| v.size * v.size) * self.crops.globals.len();
+        let values = global + self.crops.local_count * self.crops.locals.size * self.crops.locals.size;
+        let width = if self.decoding.range.is_some() { 4 } else { 1 };
+        values * self.decoding.channels * width * self.config.batch * (self.config.ahead.max(1) + 1)
     }
 
     /// The batches of `epoch` from step `first_step` on.
     ///
-    /// Threads start at once and stay at most two batches ahead; dropping the iterator stops
-    /// them. A batch with an image that cannot be loaded is an error in its place, and the
-    /// batches behind it still follow.
+    /// Threads start at once and stay at most `ahead` batches ahead; dropping the iterator stops them.
+    /// An image that cannot be used is named in its batch and replaced by another; when there are more
+    /// of them than `max_bad` allows, the batch is an error and the last one.
     pub fn epoch(&self, epoch: u64, first_step: usize) -> Batches {
         let job = Job {
             source: Arc::clone(&self.source),
             crops: self.crops.clone(),
-            batch: self.batch,
-            seed: self.seed,
+            decoding: self.decoding.clone(),
+            config: self.config,
             epoch,
             order: self.epoch_order(epoch),
         };
-        Batches::start(job, first_step..self.steps_per_epoch(), self.threads)
+        Batches::start(job, first_step..self.steps_per_epoch(), Arc::clone(&self.faults))
+    }
+
+    /// Names of the images that could not be used until now, and why.
+    pub fn bad(&self) -> BTreeMap<String, String> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.iter().filter(|(_, (_, bad))| *bad).map(|(name, (reason, _))| (name.clone(), reason.clone())).collect()
     }
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-use crate::decode::MAX_SIDE;
 use crate::{Error, Mask};
+
+/// Longest side that is decoded; larger claims come from broken or hostile headers.
+const MAX_SIDE: u32 = 16_384;
 
 /// Reads a mask from an indexed PNG (1, 2, 4 or 8 bits: the indices are the ids) or an 8-bit
 /// greyscale PNG (the values are the ids). Colour images are refused: their ids are unknown.

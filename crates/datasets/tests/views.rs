@@ -1,6 +1,6 @@
 //! Views of an image: shapes, and what each setting does on its own.
 
-use selfpatch_datasets::{Error, MultiCrop, Purpose, Rgb, ViewConfig, stream};
+use selfpatch_datasets::{Error, Image, MultiCrop, Picture, Purpose, Samples, ViewConfig, stream};
 
 /// Takes the whole image as it is.
 fn plain(size: usize) -> ViewConfig {
@@ -22,19 +22,32 @@ fn plain(size: usize) -> ViewConfig {
     }
 }
 
-fn picture(width: usize, height: usize) -> Rgb {
+fn picture(width: usize, height: usize) -> Image {
     let pixels = (0..width * height).flat_map(|i| [(i * 7) as u8, (i * 3 + 50) as u8, (i / 2) as u8]).collect();
-    Rgb { width, height, pixels }
+    Image { width, height, channels: 3, samples: Samples::Bytes(pixels) }
 }
 
-fn view(config: ViewConfig, image: &Rgb, id: u64) -> Vec<u8> {
+fn bytes(samples: Samples) -> Vec<u8> {
+    match samples {
+        Samples::Bytes(v) => v,
+        Samples::Floats(_) => panic!("floats"),
+    }
+}
+
+fn view(config: ViewConfig, image: &Image, id: u64) -> Vec<u8> {
     let crops = MultiCrop { locals: config.clone(), globals: vec![config], local_count: 0 };
     crops.validate().unwrap();
-    crops.crop(image, 0, &mut stream(1, Purpose::Crop, 0, id))
+    nth(&crops, image, 0, id)
 }
 
-fn planar(image: &Rgb) -> Vec<u8> {
-    (0..3).flat_map(|c| image.pixels.iter().skip(c).step_by(3).copied()).collect()
+fn nth(crops: &MultiCrop, image: &Image, number: usize, id: u64) -> Vec<u8> {
+    let picture = Picture::of(image).unwrap();
+    bytes(picture.view(&crops.draw(picture.shape(), number, &mut stream(1, Purpose::Crop, 0, id))))
+}
+
+fn planar(image: &Image) -> Vec<u8> {
+    let pixels = bytes(image.samples.clone());
+    (0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect()
 }
 
 #[test]
@@ -99,12 +112,12 @@ fn published_and_procedural_settings_are_valid_and_have_their_shapes() {
             let image = picture(width, height);
             for number in 0..views {
                 let size = if number < 2 { global } else { local };
-                let view = crops.crop(&image, number, &mut stream(0, Purpose::Crop, 0, 0));
+                let view = nth(&crops, &image, number, 0);
                 assert_eq!(view.len(), 3 * size * size);
             }
         }
-        let broken = Rgb { width: 4, height: 4, pixels: vec![255; 5] };
-        assert!(crops.crop(&broken, 0, &mut stream(0, Purpose::Crop, 0, 0)).iter().all(|&v| v == 0));
+        let broken = Image { samples: Samples::Bytes(vec![255; 5]), ..picture(4, 4) };
+        assert!(Picture::of(&broken).is_none());
     }
 }
 
@@ -140,4 +153,28 @@ fn invalid_settings_name_their_field() {
     assert!(crops.validate().unwrap_err().to_string().contains("48 and 56"));
     crops.globals.clear();
     assert!(crops.validate().is_err());
+}
+
+#[test]
+fn other_channels_take_what_does_not_need_rgb() {
+    let mut crops = MultiCrop::dino(32, 16, 2, [0.25, 1.0], [0.05, 0.25]);
+    let error = crops.validate_without_rgb().unwrap_err().to_string();
+    assert!(error.contains("saturation: of global view 1") && error.contains("multichannel"), "{error}");
+    for view in crops.globals.iter_mut().chain([&mut crops.locals]) {
+        (view.saturation, view.hue, view.grayscale) = (0.0, 0.0, 0.0);
+    }
+    crops.validate_without_rgb().unwrap();
+    let values: Vec<f32> = (0..40 * 30 * 6).map(|i| (i % 97) as f32 / 96.).collect();
+    for samples in [Samples::Floats(values.clone()), Samples::Bytes(values.iter().map(|v| (v * 255.) as u8).collect())]
+    {
+        let picture = Picture::of(&Image { width: 40, height: 30, channels: 6, samples }).unwrap();
+        for number in 0..4 {
+            let drawn = crops.draw(picture.shape(), number, &mut stream(0, Purpose::Crop, 0, number as u64));
+            let view = picture.view(&drawn);
+            assert_eq!(view.len(), 6 * drawn.size * drawn.size);
+            if let Samples::Floats(values) = view {
+                assert!(values.iter().all(|v| (-0.2..1.2).contains(v)), "{drawn:?}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::Neighbours;
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_nn::ops::{dot, normalize};
-use selfpatch_nn::wide;
+use selfpatch_simd::wide;
 
 /// The positives of every patch.
 #[derive(Clone, Debug)]

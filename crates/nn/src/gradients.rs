@@ -5,10 +5,10 @@
 //! their gradients here, in memory that is kept from step to step.
 
 use crate::kernel::{Buffer, View};
-use crate::wide;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::cell::RefCell;
 use std::collections::HashMap;
 

@@ -41,7 +41,6 @@ mod testing;
 pub mod weights;
 
 pub use gradients::{Gradients, backward};
-pub use kernel::widest;
 pub use layers::{Block, ClassBlock, LayerNorm, Linear, Mlp, Survival, WEIGHT_INIT, drop_path_rates, torch_default};
 pub use params::{Params, is_buffer};
 pub use sequences::Sequences;

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 use selfpatch_nn::Gradients;
 use selfpatch_nn::ops::dot;
-use selfpatch_nn::wide;
+use selfpatch_simd::wide;
 
 /// Whether weight decay applies: not to biases nor to tensors of one dimension
 /// (`get_params_groups`; position table, class token and a trained gain are decayed, QUIRKS 14).

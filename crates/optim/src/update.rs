@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
-use selfpatch_nn::wide;
+use selfpatch_simd::wide;
 use std::cell::Cell;
 
 /// Elements handled by one parallel task.

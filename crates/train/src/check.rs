@@ -11,7 +11,7 @@ impl Config {
     /// The backbone.
     pub fn vit(&self) -> Result<VitConfig, Error> {
         let m = &self.model;
-        let vit = match m.arch.as_str() {
+        let mut vit = match m.arch.as_str() {
             "custom" => VitConfig::new(m.embed_dim, m.depth, m.num_heads, m.patch_size),
             "vit_tiny" | "vit_small" | "vit_base" => VitConfig::arch(&m.arch, m.patch_size)?,
             other => {
@@ -21,6 +21,7 @@ impl Config {
             }
         }
         .with_image_size(m.image_size);
+        vit.in_channels = self.data.channels;
         vit.validate().map_err(|e| field("model", one_line(&e)))?;
         Ok(vit)
     }
@@ -122,9 +123,37 @@ impl Config {
             return Err(field("crops.globals", format!("DINO needs 2 global views, not {}", self.crops.globals.len())));
         }
         if self.data.path.is_empty() {
-            return Err(field("data.path", "this recipe needs a folder of images: --data-path FOLDER".into()));
+            return Err(field("data.path", "this recipe needs images: --data FOLDER (or another source)".into()));
         }
         let data = &self.data;
+        if !data.decoding().is_rgb() {
+            self.crops.validate_without_rgb()?;
+        }
+        for (name, list) in [("data.mean", &data.mean), ("data.std", &data.std)] {
+            if list.len() != data.channels {
+                let reason = format!(
+                    "has {} numbers, but data.channels is {}; `inspect-data` measures them",
+                    list.len(),
+                    data.channels
+                );
+                return Err(field(name, reason));
+            }
+        }
+        if data.std.iter().any(|s| !(*s > 0. && s.is_finite())) || data.mean.iter().any(|m| !m.is_finite()) {
+            return Err(field("data.std", "must be positive numbers, and data.mean numbers".into()));
+        }
+        if data.range.is_some_and(|[low, high]| !(low < high && low.is_finite() && high.is_finite())) {
+            return Err(field("data.range", "must be [low, high] with low < high".into()));
+        }
+        if data.path == "procedural" && !data.decoding().is_rgb() {
+            return Err(field("data.channels", "the made-up images are 8-bit RGB".into()));
+        }
+        if !(0.0..=1.0).contains(&data.max_bad) {
+            return Err(field("data.max_bad", format!("must be between 0 and 1, is {}", data.max_bad)));
+        }
+        if !(0.0..=1000.).contains(&data.video_fps) {
+            return Err(field("data.video_fps", format!("must be between 0 and 1000, is {}", data.video_fps)));
+        }
         if data.path == "procedural" && (data.procedural_images == 0 || data.procedural_size < 32) {
             return Err(field(
                 "data.procedural_images",
@@ -175,6 +204,8 @@ impl Config {
             }
         }
         for (name, value) in [
+            ("data.channels", self.data.channels),
+            ("data.prefetch", self.data.prefetch),
             ("optim.batch_size", o.batch_size),
             ("optim.epochs", o.epochs),
             ("optim.accumulate", o.accumulate),
@@ -194,6 +225,10 @@ impl Config {
         }
         if o.accumulate > o.batch_size {
             let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);
+            return Err(field("optim.accumulate", reason));
+        }
+        if o.accumulate > 1 && !self.data.drop_last {
+            let reason = "a smaller last batch (data.drop_last = false) cannot be taken in parts; use 1".into();
             return Err(field("optim.accumulate", reason));
         }
         if o.accumulate > 1 && self.head.use_bn_in_head {
@@ -216,6 +251,8 @@ impl Config {
             ("data.procedural_images", self.data.procedural_images, 1 << 30),
             ("data.procedural_size", self.data.procedural_size, 4096),
             ("data.workers", self.data.workers, 256),
+            ("data.prefetch", self.data.prefetch, 1024),
+            ("data.channels", self.data.channels, 1024),
         ] {
             if value > most {
                 return Err(field(name, format!("{value} is beyond the limit of {most}")));
@@ -256,7 +293,7 @@ mod tests {
         for (_, preset) in Preset::ALL {
             let mut config = preset.config();
             if config.data.path.is_empty() {
-                assert!(config.check().unwrap_err().to_string().contains("--data-path"));
+                assert!(config.check().unwrap_err().to_string().contains("--data"));
                 config.data.path = "photos".into();
             }
             config.check()?;

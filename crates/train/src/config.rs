@@ -1,7 +1,8 @@
 //! What a run is: one TOML file, every field of it, and the published recipes.
 
 use crate::Error;
-use selfpatch_datasets::MultiCrop;
+use crate::pixels::{MEAN, STD};
+use selfpatch_datasets::{Decoding, MultiCrop};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -33,18 +34,119 @@ pub struct Config {
     pub crops: MultiCrop,
 }
 
-/// Where the images come from.
+/// Where the images come from and how they are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder of images at any depth, or `procedural` for the made-up world.
+    /// `procedural` for the made-up world; a folder of images at any depth; a list of them (txt, csv,
+    /// tsv); tar or parquet files, several by braces and wildcards; IDX or CIFAR files; videos; or
+    /// `hf://owner/name[@revision][#split]` (`--data`).
     pub path: String,
-    /// Number of procedural images; unused for a folder.
+    /// Number of procedural images; unused for other data.
     pub procedural_images: usize,
-    /// Side of a procedural image in pixels; unused for a folder.
+    /// Side of a procedural image in pixels; unused for other data.
     pub procedural_size: usize,
     /// Threads that load and augment; 0 for one per core. They do not change the result.
     pub workers: usize,
+    /// Batches prepared ahead.
+    #[serde(default = "two")]
+    pub prefetch: usize,
+    /// Greatest part of the images that may be broken before the run stops (`--max-bad`).
+    #[serde(default = "one_percent")]
+    pub max_bad: f64,
+    /// Leave out the images that do not fill a last batch; otherwise that batch is smaller.
+    #[serde(default = "yes")]
+    pub drop_last: bool,
+    /// Values per pixel. 3 without a `range`: whatever an image holds becomes RGB.
+    #[serde(default = "three")]
+    pub channels: usize,
+    /// The values that become 0 and 1, for images of more than 8 bits; absent: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
+    /// Mean of each channel, between 0 and 1.
+    #[serde(default = "imagenet_mean")]
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, likewise.
+    #[serde(default = "imagenet_std")]
+    pub std: Vec<f32>,
+    /// Turn images as their EXIF orientation says. The published program does not.
+    #[serde(default)]
+    pub exif_orientation: bool,
+    /// Most pixels of an image; larger claims are taken for broken or hostile headers.
+    #[serde(default = "max_pixels")]
+    pub max_pixels: u64,
+    /// Most bytes of an image file.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: u64,
+    /// Frames of a video per second of it; 0 for all.
+    #[serde(default)]
+    pub video_fps: f32,
+}
+
+fn two() -> usize {
+    2
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one_percent() -> f64 {
+    0.01
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn imagenet_mean() -> Vec<f32> {
+    MEAN.to_vec()
+}
+
+fn imagenet_std() -> Vec<f32> {
+    STD.to_vec()
+}
+
+fn max_pixels() -> u64 {
+    Decoding::default().max_pixels
+}
+
+fn max_bytes() -> u64 {
+    Decoding::default().max_bytes
+}
+
+impl Data {
+    /// RGB from `path`, everything else as usual.
+    fn of(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            procedural_images: 0,
+            procedural_size: 0,
+            workers: 0,
+            prefetch: two(),
+            max_bad: one_percent(),
+            drop_last: yes(),
+            channels: three(),
+            range: None,
+            mean: imagenet_mean(),
+            std: imagenet_std(),
+            exif_orientation: false,
+            max_pixels: max_pixels(),
+            max_bytes: max_bytes(),
+            video_fps: 0.,
+        }
+    }
+
+    /// How files become pixels.
+    pub fn decoding(&self) -> Decoding {
+        Decoding {
+            channels: self.channels,
+            range: self.range,
+            exif_orientation: self.exif_orientation,
+            max_pixels: self.max_pixels,
+            max_bytes: self.max_bytes,
+        }
+    }
 }
 
 /// The backbone: a named architecture, or `custom` with its own numbers.
@@ -223,12 +325,18 @@ pub enum Preset {
     /// For one's own folder on one machine: the published recipe with ViT-Ti/16, 8 images per step,
     /// and a rate to match.
     Folder,
+    /// The same for images that are not 8-bit RGB: without what needs colours.
+    Multichannel,
 }
 
 impl Preset {
     /// All recipes with their names.
-    pub const ALL: [(&'static str, Preset); 3] =
-        [("default", Preset::Default), ("paper", Preset::Paper), ("folder", Preset::Folder)];
+    pub const ALL: [(&'static str, Preset); 4] = [
+        ("default", Preset::Default),
+        ("paper", Preset::Paper),
+        ("folder", Preset::Folder),
+        ("multichannel", Preset::Multichannel),
+    ];
 
     /// The recipe called `name`.
     pub fn named(name: &str) -> Result<Self, Error> {
@@ -256,6 +364,15 @@ impl Preset {
                 // which nothing moves in the steps that one machine can take.
                 c.optim.lr = 5e-4 * 256. / 8.;
                 c.optim.warmup_epochs = 1.;
+                c.data.exif_orientation = true;
+                c
+            }
+            Preset::Multichannel => {
+                let mut c = Preset::Folder.config();
+                c.name = "multichannel".into();
+                for view in c.crops.globals.iter_mut().chain([&mut c.crops.locals]) {
+                    (view.saturation, view.hue, view.grayscale) = (0., 0., 0.);
+                }
                 c
             }
         }
@@ -268,7 +385,7 @@ fn paper() -> Config {
         name: "paper".into(),
         output_dir: PathBuf::new(),
         seed: 0,
-        data: Data { path: String::new(), procedural_images: 0, procedural_size: 0, workers: 0 },
+        data: Data::of(""),
         model: Model {
             arch: "vit_small".into(),
             patch_size: 16,
@@ -330,7 +447,7 @@ fn procedural() -> Config {
     let paper = paper();
     Config {
         name: "default".into(),
-        data: Data { path: "procedural".into(), procedural_images: 10240, procedural_size: 96, workers: 0 },
+        data: Data { procedural_images: 10240, procedural_size: 96, ..Data::of("procedural") },
         model: Model {
             arch: "custom".into(),
             patch_size: 8,

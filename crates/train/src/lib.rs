@@ -42,5 +42,6 @@ pub use error::Error;
 pub use memory::Memory;
 pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
-pub use run::{Event, Summary, run};
+pub use pixels::{MEAN, STD, normalized};
+pub use run::{Event, Summary, run, source};
 pub use step::{Hyper, Loss, Means, Settings, StepReport, Trainer};

@@ -1,27 +1,45 @@
-//! Bytes of a batch to normalised tensors.
+//! Values of a batch to normalised tensors.
 
 use candle_core::{Device, Result, Tensor};
-use selfpatch_datasets::Batch;
+use selfpatch_datasets::{Batch, Samples};
 
 /// ImageNet's mean and standard deviation per channel, as in the reference's augmentation.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// See [`MEAN`].
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// The crops of a batch, `[V_g * B, 3, S, S]` per crop size, normalised by [`MEAN`] and [`STD`].
-pub fn crops(batch: &Batch, sizes: &[usize], device: &Device) -> Result<Vec<Tensor>> {
+/// The crops of a batch, `[V_g * B, C, S, S]` per crop size, normalised by one mean and one standard
+/// deviation per channel.
+pub fn crops(batch: &Batch, sizes: &[usize], (mean, std): (&[f32], &[f32]), device: &Device) -> Result<Vec<Tensor>> {
     let groups = [&batch.globals, &batch.locals];
-    groups.into_iter().zip(sizes).map(|(bytes, &size)| normalized(bytes, size, device)).collect()
+    let channels = mean.len();
+    groups.into_iter().zip(sizes).map(|(v, &size)| normalized(v, (channels, size), (mean, std), device)).collect()
 }
 
-fn normalized(bytes: &[u8], size: usize, device: &Device) -> Result<Tensor> {
-    let plane = size * size;
-    let tables: Vec<[f32; 256]> =
-        (0..3).map(|c| std::array::from_fn(|v| (v as f32 / 255. - MEAN[c]) / STD[c])).collect();
-    let mut values = vec![0f32; bytes.len()];
-    for (i, (out, bytes)) in values.chunks_mut(plane).zip(bytes.chunks(plane)).enumerate() {
-        let table = &tables[i % 3];
-        out.iter_mut().zip(bytes).for_each(|(out, &byte)| *out = table[byte as usize]);
+/// Views `[N, C, S, S]` as `(v - mean) / std`, bytes being divided by 255 first.
+pub fn normalized(
+    views: &Samples,
+    (channels, size): (usize, usize),
+    (mean, std): (&[f32], &[f32]),
+    device: &Device,
+) -> Result<Tensor> {
+    let plane = (size * size).max(1);
+    let of = |v: f32, c: usize| (v - mean[c]) / std[c];
+    let mut values = vec![0f32; views.len()];
+    let planes = values.chunks_mut(plane).enumerate().map(|(i, out)| (i % channels, out));
+    match views {
+        Samples::Bytes(bytes) => {
+            let table = |c: usize| -> [f32; 256] { std::array::from_fn(|v| of(v as f32 / 255., c)) };
+            let tables: Vec<[f32; 256]> = (0..channels).map(table).collect();
+            for ((c, out), bytes) in planes.zip(bytes.chunks(plane)) {
+                out.iter_mut().zip(bytes).for_each(|(out, &byte)| *out = tables[c][byte as usize]);
+            }
+        }
+        Samples::Floats(floats) => {
+            for ((c, out), floats) in planes.zip(floats.chunks(plane)) {
+                out.iter_mut().zip(floats).for_each(|(out, &v)| *out = of(v, c));
+            }
+        }
     }
-    Tensor::from_vec(values, (bytes.len() / (3 * plane), 3, size, size), device)
+    Tensor::from_vec(values, (views.len() / (channels * plane), channels, size, size), device)
 }

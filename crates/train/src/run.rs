@@ -1,9 +1,9 @@
 //! A whole run: data, steps, log, checkpoints, export.
 
-use crate::telemetry::{EventWriter, LogWriter, Record, log, replace_file, write_report};
+use crate::telemetry::{EventWriter, FaultLog, LogWriter, Record, log, replace_file, write_report};
 use crate::{Config, Error, Hyper, Memory, Settings, Trainer, checkpoint, export, pixels};
 use candle_core::{DType, Device};
-use selfpatch_datasets::{ImageFolder, ImageSource, Loader, ProceduralImages};
+use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_optim::Cosine;
 use std::fs;
@@ -21,6 +21,8 @@ pub enum Event<'a> {
         parameters: usize,
         /// What a step takes.
         memory: Memory,
+        /// Bytes of the batches in preparation.
+        prefetch: usize,
         /// Steps already finished by an earlier session.
         first_step: usize,
         /// Steps at which the run ends.
@@ -32,6 +34,10 @@ pub enum Event<'a> {
     Step(&'a Record),
     /// After each checkpoint.
     Saved(&'a Path),
+    /// Something is wrong with a sample; the first time that it is met.
+    Fault(&'a Fault),
+    /// Something that takes long before the first step.
+    Notice(&'a str),
     /// Something the user should know that does not stop the run.
     Warning(String),
 }
@@ -52,9 +58,9 @@ pub struct Summary {
 /// anything is written.
 pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnMut(Event)) -> Result<Summary, Error> {
     config.check()?;
-    let loader = loader(config)?;
+    let loader = loader(config, &mut tell)?;
     let per_epoch = loader.steps_per_epoch();
-    let plan = Plan::new(config, per_epoch);
+    let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
     let folder = config.output_dir.clone();
     let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     open_folder(config, &folder, overwrite)?;
@@ -68,6 +74,7 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
     log::truncate_after(&folder, first as u64)?;
     let earlier = log::read(&folder)?.last().map_or(0., |r| r.seconds);
     let mut log = LogWriter::append(&folder)?;
+    let mut faults = FaultLog::append(&folder)?;
     let board = folder.join("tb");
     let mut board = match restored {
         Some(step) => EventWriter::resume(&board, step as i64 + 1),
@@ -79,6 +86,7 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
         images: plan.images,
         parameters,
         memory: Memory::of(config, parameters)?,
+        prefetch: loader.memory(),
         first_step: first,
         steps: plan.end,
         steps_per_epoch: per_epoch,
@@ -89,12 +97,21 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
     let mut begun = Instant::now();
     while step < plan.end {
         let epoch = step / per_epoch;
-        for batch in loader.epoch(epoch as u64, step % per_epoch) {
+        let mut batches = loader.epoch(epoch as u64, step % per_epoch);
+        let mut waited = batches.waited();
+        while let Some(batch) = batches.next() {
             let batch = batch?;
+            for fault in batch.faults.iter().filter(|f| f.first) {
+                tell(Event::Fault(fault));
+                faults.write(step, fault)?;
+            }
             let hyper = plan.at(step);
-            let crops = pixels::crops(&batch, &config.crop_sizes(), device)?;
+            let wait = (batches.waited() - waited).as_secs_f64();
+            waited = batches.waited();
+            let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
             let report = trainer.step(&crops, batch.batch, step, &hyper)?;
             step += 1;
+            let seconds = begun.elapsed().as_secs_f64().max(1e-9);
             let record = Record {
                 step: step as u64,
                 epoch: step as f64 / per_epoch as f64,
@@ -104,9 +121,11 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
                 train_lr: hyper.lr,
                 train_wd: hyper.weight_decay,
                 momentum: hyper.momentum,
-                images_per_second: batch.batch as f64 / begun.elapsed().as_secs_f64().max(1e-9),
+                images_per_second: batch.batch as f64 / seconds,
                 seconds: earlier + start.elapsed().as_secs_f64(),
                 teacher_entropy: Some(report.teacher_entropy),
+                data_wait: Some(wait / seconds),
+                skipped: Some(loader.bad().len() as u64),
             };
             begun = Instant::now();
             tell(Event::Step(&record));
@@ -143,13 +162,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(config: &Config, per_epoch: usize) -> Self {
+    fn new(config: &Config, per_epoch: usize, images: usize) -> Self {
         let (o, i) = (&config.optim, &config.image_loss);
         let steps = per_epoch * o.epochs;
         let lr = o.lr * o.batch_size as f64 / 256.; // reference: linear scaling rule
         let warmup = (o.warmup_epochs * per_epoch as f64).round() as usize;
         Self {
-            images: per_epoch * o.batch_size,
+            images,
             end: steps.min(o.max_steps.unwrap_or(steps)),
             per_epoch,
             log_every: (steps / 20_000).max(1),
@@ -177,19 +196,33 @@ impl Plan {
     }
 }
 
-/// The data as batches of crops.
-fn loader(config: &Config) -> Result<Loader, Error> {
+/// The images that a run reads. `say` is told what takes long.
+pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
     let data = &config.data;
-    let source: Arc<dyn ImageSource> = if data.path == "procedural" {
-        Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size))
-    } else {
-        Arc::new(ImageFolder::open(&data.path)?)
+    if data.path == "procedural" {
+        return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
+    }
+    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    Ok(selfpatch_datasets::open(&data.path, &access)?)
+}
+
+/// The data as batches of crops.
+fn loader(config: &Config, tell: &mut impl FnMut(Event)) -> Result<Loader, Error> {
+    let data = &config.data;
+    let tell = std::cell::RefCell::new(tell);
+    let source = source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?;
+    let settings = LoaderConfig {
+        threads: data.workers,
+        ahead: data.prefetch,
+        drop_last: data.drop_last,
+        max_bad: data.max_bad,
+        ..LoaderConfig::new(config.optim.batch_size, config.seed)
     };
-    Ok(Loader::new(source, config.crops.clone(), config.optim.batch_size, config.seed, data.workers)?)
+    Ok(Loader::new(source, config.crops.clone(), data.decoding(), settings)?)
 }
 
 /// What a run keeps in its folder.
-const ENTRIES: [&str; 6] = ["config.toml", "log.jsonl", "report.html", "tb", "checkpoints", "export"];
+const ENTRIES: [&str; 7] = ["config.toml", "log.jsonl", "faults.jsonl", "report.html", "tb", "checkpoints", "export"];
 
 /// Makes the run's folder, or makes sure that an existing one belongs to the same configuration.
 /// What an earlier run left there is removed if `overwrite` says so or if it has no checkpoint;
@@ -205,6 +238,8 @@ fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Er
         } else {
             // These change neither the result nor the meaning of what is saved.
             saved.data.workers = config.data.workers;
+            saved.data.prefetch = config.data.prefetch;
+            saved.data.max_bad = config.data.max_bad;
             saved.checkpoint = config.checkpoint.clone();
             saved.output_dir = config.output_dir.clone();
             saved.optim.max_steps = config.optim.max_steps;
@@ -249,6 +284,8 @@ fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
             ("train_wd", r.train_wd as f32),
             ("images_per_second", r.images_per_second as f32),
             ("teacher_entropy", r.teacher_entropy.unwrap_or(f64::NAN) as f32),
+            ("data_wait", r.data_wait.unwrap_or(f64::NAN) as f32),
+            ("skipped", r.skipped.unwrap_or(0) as f32),
         ],
     )
 }

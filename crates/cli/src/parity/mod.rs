@@ -5,6 +5,7 @@
 //! sizes and settings are read from the files.
 
 mod aggregation;
+mod augment;
 mod fixture;
 mod heads;
 mod losses;
@@ -34,6 +35,8 @@ const CHECKS: &[(Format, &str, Check)] = &[
     (Format::Single, "loss_2p2", losses::selfpatch),
     (Format::Single, "loss_2p8", losses::selfpatch),
     (Format::Single, "schedules", schedules::selfpatch),
+    (Format::Single, "augment", augment::selfpatch),
+    (Format::Single, "rrc_params", augment::windows),
     (Format::Single, "train_a", train::steps),
     (Format::Single, "train_b", train::steps),
     (Format::Manifest, "vit_cls", objectives::vit_cls),

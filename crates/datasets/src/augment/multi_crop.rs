@@ -3,8 +3,9 @@
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::drawn::Drawn;
 use super::view::ViewConfig;
-use crate::{Error, Rgb};
+use crate::Error;
 
 /// Global views, each with settings of its own, followed by local views that share theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,12 +101,21 @@ impl MultiCrop {
         Ok(())
     }
 
-    /// Draws view number `view`, the globals first, as planar `[3, S, S]` bytes.
-    ///
-    /// An image without pixels, or with fewer than its sides promise, gives a black view; the
-    /// [`Loader`](crate::Loader) refuses such images before they come here.
-    pub fn crop(&self, image: &Rgb, view: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
-        let config = self.globals.get(view).unwrap_or(&self.locals);
-        if image.is_whole() { config.draw(image, rng) } else { vec![0; 3 * config.size * config.size] }
+    /// Refuses settings that need red, green and blue bytes, for data that has other channels or depths.
+    pub fn validate_without_rgb(&self) -> Result<(), Error> {
+        let kinds = (1..).map(|n| format!("global view {n}")).zip(&self.globals);
+        let locals = (self.local_count > 0).then_some(("the local views".to_string(), &self.locals));
+        for (kind, view) in kinds.chain(locals) {
+            if let Some(field) = view.needs_rgb().first() {
+                let reason = format!("of {kind}: needs images of 8-bit RGB; set it to 0 (preset multichannel does)");
+                return Err(Error::Config { field, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws view number `view`, the globals first, of an image of (columns, rows, channels).
+    pub fn draw(&self, shape: (usize, usize, usize), view: usize, rng: &mut ChaCha8Rng) -> Drawn {
+        self.globals.get(view).unwrap_or(&self.locals).draw(shape, rng)
     }
 }

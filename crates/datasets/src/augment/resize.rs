@@ -1,84 +1,230 @@
-//! Bicubic resizing of a window of an image, antialiased as in Pillow.
-
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+//! Bicubic resizing of a window of an image, antialiased, with the arithmetic of Pillow up to 12.3:
+//! horizontally first, rounded to bytes, then vertically. For bytes the result equals Pillow's bit
+//! for bit; other values are resized by the same weights without rounding.
 
 use super::crop::Window;
-use crate::Rgb;
+use super::planes::{Columns, Planes, transpose};
+use selfpatch_simd::wide;
 
-/// The window of `image` as `size` x `size` interleaved pixels.
-///
-/// As in Pillow, the horizontal pass comes first and is rounded to bytes, and pixels outside of
-/// the window have no influence.
-pub(super) fn bicubic(image: &Rgb, window: Window, size: usize) -> Vec<u8> {
-    let black = || vec![0; size * size * 3];
-    // Nothing below fails on a window inside a whole image; all sides fit into 32 bits there,
-    // since decoders stop at 16384.
-    resized(image, window, size).unwrap_or_else(black)
+/// A value that can be resized.
+pub(super) trait Sample: Copy + Default + Send + Sync {
+    /// Weights and sums.
+    type Sum: Copy;
+    /// Where a sum begins.
+    const ZERO: Self::Sum;
+    /// A weight as it is used.
+    fn weight(weight: f64) -> Self::Sum;
+    /// `sum + weight * value`.
+    fn add(sum: Self::Sum, weight: Self::Sum, value: Self) -> Self::Sum;
+    /// The value of a whole sum.
+    fn finish(sum: Self::Sum) -> Self;
 }
 
-fn resized(image: &Rgb, window: Window, size: usize) -> Option<Vec<u8>> {
-    let side = |n: usize| u32::try_from(n).ok();
-    let (size, height) = (side(size)?, side(window.height)?);
-    let whole = ImageRef::new(side(image.width)?, side(image.height)?, &image.pixels, PixelType::U8x3).ok()?;
-    let (left, top, width) = (side(window.left)?, side(window.top)?, side(window.width)?);
-    let cropped = CroppedImage::new(&whole, left, top, width, height).ok()?;
-    let mut resizer = Resizer::new();
-    let narrow = one_pass(&mut resizer, &cropped, size, height)?;
-    Some(one_pass(&mut resizer, &narrow, size, size)?.into_vec())
+/// Bits behind the point of a weight for bytes.
+const BITS: u32 = 22;
+
+impl Sample for u8 {
+    type Sum = i32;
+    const ZERO: i32 = 1 << (BITS - 1); // rounds
+
+    fn weight(weight: f64) -> i32 {
+        // Pillow rounds by adding half and truncating.
+        (weight * f64::from(1 << BITS) + 0.5f64.copysign(weight)) as i32
+    }
+
+    #[inline(always)]
+    fn add(sum: i32, weight: i32, value: u8) -> i32 {
+        // Below 2^31: the absolute weights of the cubic add up to less than 1.5.
+        sum.wrapping_add(weight.wrapping_mul(i32::from(value)))
+    }
+
+    #[inline(always)]
+    fn finish(sum: i32) -> u8 {
+        (sum >> BITS).clamp(0, 255) as u8
+    }
 }
 
-/// `source` at another width or another height.
-fn one_pass(resizer: &mut Resizer, source: &impl IntoImageView, width: u32, height: u32) -> Option<Image<'static>> {
-    // Catmull and Rom's spline is Pillow's bicubic filter: a = -0.5.
-    let cubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    let mut out = Image::new(width, height, PixelType::U8x3);
-    resizer.resize(source, &mut out, &cubic).ok()?;
-    Some(out)
+impl Sample for f32 {
+    type Sum = f32;
+    const ZERO: f32 = 0.;
+
+    fn weight(weight: f64) -> f32 {
+        weight as f32
+    }
+
+    #[inline(always)]
+    fn add(sum: f32, weight: f32, value: f32) -> f32 {
+        sum + weight * value
+    }
+
+    #[inline(always)]
+    fn finish(sum: f32) -> f32 {
+        sum
+    }
+}
+
+/// The window of `image` as a square of `size`, mirrored if `flip`. Pixels outside of the window have
+/// no influence.
+pub(super) fn bicubic<T: Sample>(image: &Columns<T>, window: Window, size: usize, flip: bool) -> Planes<T> {
+    let across = Weights::<T::Sum>::new::<T>(window.width, size);
+    let down = Weights::<T::Sum>::new::<T>(window.height, size);
+    let mut narrow = vec![T::default(); size * window.height]; // columns
+    let mut rows = narrow.clone();
+    let mut out = vec![T::default(); image.channels * size * size];
+    for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
+        let from = &image.plane(channel)[window.left * image.height..];
+        wide!(combine(from, image.height, window.top, &across, flip, &mut narrow));
+        transpose(&narrow, window.height, &mut rows);
+        wide!(combine(&rows, size, 0, &down, false, out));
+    }
+    Planes::new(size, out)
+}
+
+/// Elements that are summed up in registers at a time.
+const LANES: usize = 64;
+
+/// Weighted sums of lines: line `i` of `out` is made of the lines of `from` that `weights` names, each
+/// `stride` long, from element `skip` on. `reverse` counts the lines of `out` from the last.
+#[inline(always)]
+fn combine<T: Sample>(from: &[T], stride: usize, skip: usize, weights: &Weights<T::Sum>, reverse: bool, out: &mut [T]) {
+    let count = weights.first.len();
+    let len = out.len() / count;
+    for line in 0..count {
+        let (first, weights) = weights.of(line);
+        let target = if reverse { count - 1 - line } else { line };
+        let out = &mut out[target * len..][..len];
+        let from = &from[first * stride + skip..];
+        let mut chunks = out.chunks_exact_mut(LANES);
+        let mut at = 0;
+        for out in &mut chunks {
+            let mut sums = [T::ZERO; LANES];
+            for (i, &weight) in weights.iter().enumerate() {
+                let values = &from[i * stride + at..][..LANES];
+                for lane in 0..LANES {
+                    sums[lane] = T::add(sums[lane], weight, values[lane]);
+                }
+            }
+            for lane in 0..LANES {
+                out[lane] = T::finish(sums[lane]);
+            }
+            at += LANES;
+        }
+        let rest = chunks.into_remainder();
+        let mut sums = [T::ZERO; LANES];
+        for (i, &weight) in weights.iter().enumerate() {
+            let values = &from[i * stride + at..][..rest.len()];
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = T::add(*sum, weight, *value));
+        }
+        rest.iter_mut().zip(&sums).for_each(|(out, sum)| *out = T::finish(*sum));
+    }
+}
+
+/// Which lines make up each line of the result, and how much of them.
+struct Weights<S> {
+    first: Vec<usize>,
+    /// Where the weights of each line end.
+    end: Vec<usize>,
+    values: Vec<S>,
+}
+
+impl<S: Copy> Weights<S> {
+    /// From `from` lines to `to`: the cubic with a = -0.5, stretched when there are fewer lines than
+    /// before, cut off at the border and made to add up to 1.
+    fn new<T: Sample<Sum = S>>(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let reach = 2.0 * stretch;
+        let mut all = Self { first: Vec::with_capacity(to), end: Vec::with_capacity(to), values: Vec::new() };
+        let mut weights = Vec::new();
+        for line in 0..to {
+            let centre = (line as f64 + 0.5) * scale;
+            let first = (centre - reach + 0.5).max(0.0) as usize;
+            let end = ((centre + reach + 0.5) as usize).min(from);
+            weights.clear();
+            weights.extend((first..end).map(|i| cubic((i as f64 - centre + 0.5) * (1.0 / stretch))));
+            let total: f64 = weights.iter().sum();
+            all.values.extend(weights.iter().map(|w| T::weight(if total == 0.0 { *w } else { w / total })));
+            all.first.push(first);
+            all.end.push(all.values.len());
+        }
+        all
+    }
+
+    /// The first line that takes part in line `line`, and the weights from it on.
+    #[inline(always)]
+    fn of(&self, line: usize) -> (usize, &[S]) {
+        let start = if line == 0 { 0 } else { self.end[line - 1] };
+        (self.first[line], &self.values[start..self.end[line]])
+    }
+}
+
+/// Keys' cubic with a = -0.5, in Pillow's order of operations.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn image(width: usize, height: usize, value: impl Fn(usize, usize) -> u8) -> Columns<u8> {
+        let pixels: Vec<u8> = (0..width * height).flat_map(|i| [value(i % width, i / width); 3]).collect();
+        Columns::of((width, height, 3), &pixels)
+    }
+
     #[test]
-    fn an_unscaled_window_is_a_copy() {
-        let pixels: Vec<u8> = (0..8 * 6 * 3).map(|v| v as u8).collect();
-        let image = Rgb { width: 8, height: 6, pixels };
-        let got = bicubic(&image, Window { left: 3, top: 1, width: 4, height: 4 }, 4);
-        let want: Vec<u8> = (1..5).flat_map(|y| image.pixels[(y * 8 + 3) * 3..(y * 8 + 7) * 3].to_vec()).collect();
-        assert_eq!(got, want);
+    fn an_unscaled_window_is_a_copy_or_its_mirror_image() {
+        let of = |x: usize, y: usize| (x * 31 + y * 7) as u8;
+        let image = image(8, 6, of);
+        let window = Window { left: 3, top: 1, width: 4, height: 4 };
+        let at = |i: usize| (i % 4, i / 4 % 4);
+        let want: Vec<u8> = (0..48).map(|i| of(3 + at(i).0, 1 + at(i).1)).collect();
+        assert_eq!(bicubic(&image, window, 4, false).into_values(), want);
+        let mirrored: Vec<u8> = (0..48).map(|i| of(6 - at(i).0, 1 + at(i).1)).collect();
+        assert_eq!(bicubic(&image, window, 4, true).into_values(), mirrored);
     }
 
     #[test]
     fn pixels_outside_of_the_window_do_not_leak_in() {
-        let mut pixels = vec![255; 20 * 20 * 3];
-        for y in 5..15 {
-            pixels[(y * 20 + 5) * 3..(y * 20 + 15) * 3].fill(100);
-        }
-        let image = Rgb { width: 20, height: 20, pixels };
+        let inside = |v: usize| (5..15).contains(&v);
+        let image = image(20, 20, |x, y| if inside(x) && inside(y) { 100 } else { 255 });
         let window = Window { left: 5, top: 5, width: 10, height: 10 };
-        for size in [3, 7, 33] {
-            assert_eq!(bicubic(&image, window, size), vec![100; size * size * 3]);
+        for size in [3, 7, 33, 150] {
+            assert_eq!(bicubic(&image, window, size, false).into_values(), vec![100; size * size * 3]);
         }
     }
 
     #[test]
     fn doubling_an_edge_gives_the_weights_of_the_cubic() {
         // Columns 0 0 0 0 200 200 200 200 at twice the width against the plain formula.
-        let cubic = |x: f64| {
-            let x = x.abs();
-            if x < 1.0 { 1.5 * x.powi(3) - 2.5 * x * x + 1.0 } else { -0.5 * x.powi(3) + 2.5 * x * x - 4.0 * x + 2.0 }
-        };
-        let pixels = (0..64).flat_map(|i| [if i % 8 < 4 { 0u8 } else { 200 }; 3]).collect();
-        let image = Rgb { width: 8, height: 8, pixels };
-        let got = bicubic(&image, Window { left: 0, top: 0, width: 8, height: 8 }, 16);
+        let image = image(8, 8, |x, _| if x < 4 { 0 } else { 200 });
+        let got = bicubic(&image, Window { left: 0, top: 0, width: 8, height: 8 }, 16, false).into_values();
         for x in 4..12 {
             let centre = (x as f64 + 0.5) / 2.0 - 0.5;
             let first = centre.floor() as i32 - 1;
             let value: f64 = (first..first + 4).filter(|&k| k >= 4).map(|k| 200.0 * cubic(f64::from(k) - centre)).sum();
-            let want = value.clamp(0.0, 255.0);
-            assert!((f64::from(got[x * 3]) - want).abs() <= 1.0, "column {x}: {} {want}", got[x * 3]);
+            assert!((f64::from(got[x]) - value.clamp(0.0, 255.0)).abs() <= 0.51, "column {x}: {} {value}", got[x]);
         }
+    }
+
+    #[test]
+    fn floats_follow_the_bytes() {
+        let of = |x: usize, y: usize| (40 + x + y) as u8; // no clipping between the passes
+        let bytes = image(90, 70, of);
+        let values: Vec<f32> = (0..90 * 70).flat_map(|i| [f32::from(of(i % 90, i / 90)); 3]).collect();
+        let floats = Columns::of((90, 70, 3), &values);
+        let window = Window { left: 4, top: 9, width: 80, height: 50 };
+        let bytes = bicubic(&bytes, window, 64, true).into_values();
+        let floats = bicubic(&floats, window, 64, true).into_values();
+        // Two roundings to bytes of half a level, the first spread by weights of at most 1.5 in all.
+        assert!(bytes.iter().zip(&floats).all(|(b, f)| (f32::from(*b) - f.clamp(0., 255.)).abs() < 1.3));
     }
 }

@@ -3,9 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::planes::Planes;
-use super::{blur, colour, crop, resize};
-use crate::Rgb;
+use super::crop;
+use super::drawn::{Drawn, Op};
 use crate::random::{coin, shuffle, uniform};
 
 /// The distribution of one kind of view. Every random choice is independent.
@@ -94,47 +93,58 @@ impl ViewConfig {
         None
     }
 
-    /// Draws a view of `image`, which has pixels: `[3, size, size]`.
-    pub(super) fn draw(&self, image: &Rgb, rng: &mut ChaCha8Rng) -> Vec<u8> {
-        let window = crop::draw(image, self.scale, self.ratio, rng);
-        let pixels = resize::bicubic(image, window, self.size);
-        let mut planes = Planes::split(&pixels, self.size, coin(rng, self.flip));
-        if coin(rng, self.jitter) {
-            self.change_colours(&mut planes, rng);
-        }
-        if coin(rng, self.grayscale) {
-            colour::grey(&mut planes);
-        }
-        if coin(rng, self.blur) {
-            let radius = uniform(rng, self.blur_radius[0], self.blur_radius[1]);
-            blur::gaussian(&mut planes, radius);
-        }
-        if coin(rng, self.solarize) {
-            colour::solarize(&mut planes);
-        }
-        planes.into_bytes()
+    /// Settings that mix the channels of a colour, and are not 0.
+    pub(super) fn needs_rgb(&self) -> Vec<&'static str> {
+        let of = |name, on: bool| on.then_some(name);
+        let jitter = self.jitter > 0.0;
+        [
+            of("saturation", jitter && self.saturation > 0.0),
+            of("hue", jitter && self.hue > 0.0),
+            of("grayscale", self.grayscale > 0.0),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
-    fn change_colours(&self, planes: &mut Planes, rng: &mut ChaCha8Rng) {
+    /// Draws a view of an image of (columns, rows, channels).
+    pub fn draw(&self, (width, height, channels): (usize, usize, usize), rng: &mut ChaCha8Rng) -> Drawn {
+        let window = crop::draw((width, height), self.scale, self.ratio, rng);
+        let flip = coin(rng, self.flip);
+        let mut ops = Vec::new();
+        if coin(rng, self.jitter) {
+            self.draw_colours(channels, &mut ops, rng);
+        }
+        if coin(rng, self.grayscale) {
+            ops.push(Op::Grey);
+        }
+        if coin(rng, self.blur) {
+            ops.push(Op::Blur(uniform(rng, self.blur_radius[0], self.blur_radius[1])));
+        }
+        if coin(rng, self.solarize) {
+            ops.push(Op::Solarize);
+        }
+        Drawn { window, size: self.size, flip, ops }
+    }
+
+    fn draw_colours(&self, channels: usize, ops: &mut Vec<Op>, rng: &mut ChaCha8Rng) {
         let mut order = [0, 1, 2, 3];
         shuffle(rng, &mut order);
         let mut factor = |width: f32| uniform(rng, (1.0 - width).max(0.0), 1.0 + width);
         let brightness = factor(self.brightness);
         let contrast = factor(self.contrast);
         let saturation = factor(self.saturation);
-        let gains = [(); 3].map(|()| factor(self.channel_gain));
+        let gains = (0..channels).map(|_| factor(self.channel_gain)).collect();
         let hue = uniform(rng, -self.hue, self.hue);
-        for op in order {
-            match op {
-                0 if self.brightness > 0.0 => colour::brightness(planes, brightness),
-                1 if self.contrast > 0.0 => colour::contrast(planes, contrast),
-                2 if self.saturation > 0.0 => colour::saturation(planes, saturation),
-                3 if self.hue > 0.0 => super::hue::turn(planes, hue),
-                _ => {}
-            }
-        }
+        ops.extend(order.into_iter().filter_map(|op| match op {
+            0 if self.brightness > 0.0 => Some(Op::Brightness(brightness)),
+            1 if self.contrast > 0.0 => Some(Op::Contrast(contrast)),
+            2 if self.saturation > 0.0 => Some(Op::Saturation(saturation)),
+            3 if self.hue > 0.0 => Some(Op::Hue(f64::from(hue))),
+            _ => None,
+        }));
         if self.channel_gain > 0.0 {
-            colour::gain(planes, gains);
+            ops.push(Op::Gain(gains));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::scene::Scene;
 use crate::random::{Purpose, below, stream, uniform};
-use crate::source::no_image;
-use crate::{Error, ImageSource, Rgb};
+use crate::source::{Content, no_image};
+use crate::{Error, ImageSource};
 
 /// Square pictures of random scenes with three to five objects, rendered when asked for.
 ///
@@ -31,7 +31,11 @@ impl ImageSource for ProceduralImages {
         format!("procedural-{index:06}")
     }
 
-    fn load(&self, index: usize) -> Result<Rgb, Error> {
+    fn id(&self, index: usize) -> u64 {
+        index as u64
+    }
+
+    fn read(&self, index: usize) -> Result<Content, Error> {
         if index >= self.count {
             return Err(no_image(index, self.count));
         }
@@ -39,6 +43,6 @@ impl ImageSource for ProceduralImages {
         let objects = 3 + below(&mut rng, 3);
         let scene = Scene::draw(&mut rng, self.size, objects);
         let t = uniform(&mut rng, 0.0, 30.0);
-        Ok(scene.render(t, &mut rng))
+        Ok(Content::Image(scene.render(t, &mut rng).into()))
     }
 }

@@ -1,52 +1,11 @@
-//! Reductions over rows and columns, and loops compiled for wider registers.
+//! Reductions over rows and columns.
 
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// Rows handled by one parallel task. A constant, so that sums over rows are grouped, and therefore
 /// rounded, in the same way whatever the number of threads.
 pub(crate) const ROWS_PER_TASK: usize = 64;
-
-/// Evaluates an expression compiled for AVX-512 or AVX2 where the CPU has it. What it calls must be
-/// `#[inline(always)]`, or is compiled for the baseline. The results are the same either way: wider
-/// registers do not change the order of any sum, and no multiply-add is fused.
-#[macro_export]
-macro_rules! wide {
-    ($e:expr) => {
-        $crate::widest(
-            #[inline(always)]
-            || $e,
-        )
-    };
-}
-
-/// See [`wide!`](crate::wide).
-#[inline(always)]
-pub fn widest<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-        fn avx512<R>(f: impl FnOnce() -> R) -> R {
-            f()
-        }
-        #[target_feature(enable = "avx2")]
-        fn avx2<R>(f: impl FnOnce() -> R) -> R {
-            f()
-        }
-        let has_avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        if has_avx512 {
-            // SAFETY: the CPU has the features that the function is compiled for.
-            return unsafe { avx512(f) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
-            return unsafe { avx2(f) };
-        }
-    }
-    f()
-}
 
 /// Sum over the rows of `x` (`[rows, n]`), in a fixed order.
 pub(crate) fn column_sums(x: &[f32], n: usize) -> Vec<f32> {

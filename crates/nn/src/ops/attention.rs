@@ -3,9 +3,9 @@
 
 use crate::kernel::{self, Buffer, Mat, View, gemm};
 use crate::sequences::{Sequences, cut_mut};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// `qkv [T, 3 D]` (queries, keys, values; heads side by side in each third) -> `[T, D]`.

@@ -4,11 +4,11 @@
 use super::class_attention_block::{Saved, Weights, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
 use crate::kernel::{self, View, fusible};
-use crate::wide;
 use crate::{ClassBlock, LayerNorm, Linear, Sequences};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use candle_nn::ops::softmax;
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// `x [T, D]`, the learned query `cls` (`D` elements) -> the query of each sequence after all blocks,

@@ -9,10 +9,10 @@ use super::layer_norm::Norm;
 use super::linear::{Affine, add_bias};
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, ROWS_PER_TASK, View, gemm_parallel, matmul_rows};
-use crate::wide;
 use crate::{ClassBlock, Linear, Sequences};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// All parameters of a block, borrowed; keys and values side by side.
 pub(super) struct Weights<'a> {

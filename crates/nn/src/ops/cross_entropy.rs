@@ -4,9 +4,9 @@
 //! and `mass_r` is its sum (a sum of several distributions gives the sum of their losses).
 
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// Temperatures of the two networks.

@@ -1,9 +1,9 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
 use crate::kernel::{self, normal_cdf};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// Elements handled by one parallel task.
 const CHUNK: usize = 16 * 1024;

@@ -2,9 +2,9 @@
 
 use crate::gradients::deposit;
 use crate::kernel::{self, ROWS_PER_TASK, View};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// `x [.., D]`, `weight [D]`, `bias [D]` -> `[.., D]`. Unlike `candle_nn::LayerNorm` it has a gradient.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {

@@ -2,9 +2,9 @@
 
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::borrow::Cow;
 
 /// `x [.., I]`, `weight [O, I]`, `bias [O]` -> `[.., O]`.

@@ -1,9 +1,9 @@
 //! Rows of unit length: `y = x / max(|x|, 1e-12)` (torch's `normalize`).
 
 use crate::kernel::{self, ROWS_PER_TASK, View};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// Below this length a row is divided by it instead.
 const SHORTEST: f32 = 1e-12;

@@ -7,10 +7,10 @@ use super::class_attention_block::Weights;
 use super::gelu;
 use crate::ClassBlock;
 use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block};
-use crate::wide;
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::softmax;
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// `x [T, D]`; `rows [T, k]` (u32), the row of each positive; `valid [T, k]`, 1 where there is a
 /// positive (`None`: everywhere); the learned query `cls` (`D` elements) -> the query of each patch

@@ -6,9 +6,9 @@
 use super::cross_entropy::{Temperatures, matched_cross_entropy_reference, row, sharpen};
 use super::prototypes::{self, deposit_gradients, scaled, scales};
 use crate::kernel::{self, Buffer, Mat, View, fusible, gemm};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// Rows of one task: a constant, so that sums are grouped alike on any number of threads.

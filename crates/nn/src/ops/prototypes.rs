@@ -9,9 +9,9 @@ use super::linear::reference as linear_reference;
 use super::weight_norm::reference as weight_norm_reference;
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View, gemm, gemm_parallel};
-use crate::wide;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 
 /// Prototypes handled by one parallel task.
 const PER_TASK: usize = 512;

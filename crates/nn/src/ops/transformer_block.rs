@@ -4,10 +4,10 @@ use super::layer_norm::Norm;
 use super::linear::Affine;
 use super::{attention, gelu};
 use crate::kernel::{Buffer, row_block};
-use crate::wide;
 use crate::{Block, Sequences, Survival};
 use candle_core::Result;
 use rayon::prelude::*;
+use selfpatch_simd::wide;
 use std::borrow::Cow;
 use std::ops::Range;
 

@@ -53,6 +53,12 @@ pub struct Record {
     /// the number of outputs, it means collapse.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
     pub teacher_entropy: Option<f64>,
+    /// The part of the last step that was spent waiting for data, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub data_wait: Option<f64>,
+    /// Samples that could not be used, in this session; `faults.jsonl` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

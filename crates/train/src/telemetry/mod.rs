@@ -3,15 +3,18 @@
 //! | Module | File in the run folder | Made for |
 //! | --- | --- | --- |
 //! | [`log`] | `log.jsonl` | scripts, and the other two |
+//! | [`faults`] | `faults.jsonl`, if there are any | a person who mends their data |
 //! | [`tensorboard`] | `tb/events.out.tfevents.*` | TensorBoard |
 //! | [`report`] | `report.html` | a person with a browser |
 //!
 //! Nothing here touches tensors or the network. The caller hands over plain numbers.
 
+pub mod faults;
 pub mod log;
 pub mod report;
 pub mod tensorboard;
 
+pub use faults::FaultLog;
 pub use log::{LogError, LogWriter, Record};
 pub use report::write_report;
 pub use tensorboard::EventWriter;
@@ -78,6 +81,8 @@ mod testing {
             images_per_second: 800.0 + 20.0 * (t * 0.1).cos(),
             seconds: t * 0.3,
             teacher_entropy: None,
+            data_wait: None,
+            skipped: None,
         }
     }
 

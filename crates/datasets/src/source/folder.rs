@@ -4,20 +4,21 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::source::no_image;
-use crate::{Error, ImageSource, Rgb, decode};
-
-/// Extensions of the files that count as images; what they hold is decided by their content.
-const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+use super::{Content, ImageSource, classes_of, no_image};
+use crate::Error;
+use crate::decode::Format;
 
 /// Every image below a folder, at any depth, with or without class folders, sorted by path.
 ///
 /// Hidden files and folders are skipped. Symbolic links are followed; a folder that is reached
-/// twice is read once, so links cannot form a loop.
+/// twice is read once, so links cannot form a loop. Where all images lie in folders of the root, those
+/// folders are the classes.
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
     root: PathBuf,
     files: Vec<PathBuf>,
+    classes: Vec<String>,
+    labels: Vec<Option<u32>>,
 }
 
 impl ImageFolder {
@@ -29,13 +30,27 @@ impl ImageFolder {
             let reason = "this is a file, but a folder of images was expected";
             return Err(Error::layout(&root, reason));
         }
-        let mut files = images_below(&root)?;
+        let files = files_below(&root, is_image)?;
         if files.is_empty() {
-            let reason = format!("no images ({}) in or below it", EXTENSIONS.join(", "));
+            let reason = "no images (jpg, jpeg, png, webp, bmp, tif, tiff) in or below it";
             return Err(Error::layout(&root, reason));
         }
-        files.sort();
-        Ok(Self { root, files })
+        Ok(Self::of(root, files))
+    }
+
+    /// These files below `root`.
+    pub(super) fn of(root: PathBuf, files: Vec<PathBuf>) -> Self {
+        let class = |file: &PathBuf| {
+            let mut parts = file.strip_prefix(&root).ok()?.components();
+            let first = parts.next()?;
+            parts.next().map(|_| first.as_os_str().to_string_lossy().into_owned())
+        };
+        let mut texts: Vec<Option<String>> = files.iter().map(class).collect();
+        if texts.iter().any(Option::is_none) {
+            texts.fill(None);
+        }
+        let (classes, labels) = classes_of(&texts);
+        Self { root, files, classes, labels }
     }
 
     /// Paths of the images, in the order of their indices.
@@ -56,14 +71,22 @@ impl ImageSource for ImageFolder {
         }
     }
 
-    fn load(&self, index: usize) -> Result<Rgb, Error> {
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.get(index).copied().flatten()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn read(&self, index: usize) -> Result<Content, Error> {
         let path = self.files.get(index).ok_or_else(|| no_image(index, self.files.len()))?;
-        decode(path)
+        Ok(Content::File(fs::read(path).map_err(|e| Error::io(path, e))?))
     }
 }
 
-/// Visible image files below `root`, in no particular order.
-fn images_below(root: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Visible files below `root` that are `wanted` by name, sorted.
+pub(super) fn files_below(root: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     let mut seen = HashSet::new();
     let mut folders = vec![root.to_path_buf()];
@@ -83,13 +106,17 @@ fn images_below(root: &Path) -> Result<Vec<PathBuf>, Error> {
             if kind.is_symlink() {
                 kind = match fs::metadata(&path) {
                     Ok(target) => target.file_type(),
-                    Err(_) if !is_image(&path) => continue,
-                    Err(e) => return Err(Error::io(&path, e)),
+                    Err(_) if !wanted(&path) => continue,
+                    // A link to nowhere is a bad image, not the end of all of them.
+                    Err(_) => {
+                        files.push(path);
+                        continue;
+                    }
                 };
             }
             if kind.is_dir() {
                 inside.push(path);
-            } else if kind.is_file() && is_image(&path) {
+            } else if kind.is_file() && wanted(&path) {
                 files.push(path);
             }
         }
@@ -97,12 +124,11 @@ fn images_below(root: &Path) -> Result<Vec<PathBuf>, Error> {
         inside.sort_by(|a, b| b.cmp(a));
         folders.append(&mut inside);
     }
+    files.sort();
     Ok(files)
 }
 
-/// Whether the extension, in any case, is one of an image.
-fn is_image(path: &Path) -> bool {
-    path.extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)))
+/// Whether the extension, in any case, is one of an image; what a file holds is decided by its content.
+pub(super) fn is_image(path: &Path) -> bool {
+    Format::of_name(&path.to_string_lossy()).is_some()
 }

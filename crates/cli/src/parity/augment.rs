@@ -1,0 +1,161 @@
+//! Augmentation: every operation and the whole pipeline, bit for bit.
+
+use super::fixture::{Fixture, integer, number};
+use super::matching::integers;
+use super::report::{Report, Tolerance};
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use selfpatch_datasets::{Drawn, Image, Op, Picture, Purpose, Samples, ViewConfig, Window, stream};
+use selfpatch_train::{MEAN, STD, normalized};
+use serde_json::Value;
+
+/// Crops, colours, blur and whole views of torchvision on Pillow 11, which must agree in every byte; and
+/// the normalised tensors.
+pub fn selfpatch(f: &Fixture, report: &mut Report) -> Result<()> {
+    let values = f.values.as_object().context("the fixture describes no operations")?;
+    for (name, v) in values.iter().filter(|(name, _)| name.contains('/')) {
+        let (image, op) = name.split_once('/').context("operations are named imageN/OP")?;
+        let kind = op.trim_end_matches(|c: char| c.is_ascii_digit());
+        let input = if kind.starts_with("crop") { format!("in/{image}") } else { format!("{image}/base") };
+        let picture = picture(f.get(&input)?)?;
+        let mut drawn = whole(&picture);
+        let factor = || number(v, "factor");
+        match kind {
+            _ if kind.starts_with("crop") => (drawn.window, drawn.size) = crop(v)?,
+            "brightness" => drawn.ops.push(Op::Brightness(factor()? as f32)),
+            "contrast" => drawn.ops.push(Op::Contrast(factor()? as f32)),
+            "saturation" => drawn.ops.push(Op::Saturation(factor()? as f32)),
+            "hue" => drawn.ops.push(Op::Hue(factor()?)),
+            "jitter" => drawn.ops.extend(jitter(v)?),
+            "gray" => drawn.ops.push(Op::Grey),
+            "hflip" => drawn.flip = true,
+            "blur" => drawn.ops.push(Op::Blur(number(v, "radius")? as f32)),
+            "solarize" => drawn.ops.push(Op::Solarize),
+            other => bail!("there is no operation {other}"),
+        }
+        let kind = if kind.starts_with("crop") { "crop and resize" } else { kind };
+        report.same(&format!("{kind} (bytes)"), &view(&picture, &drawn), &integers(f.get(name)?)?);
+    }
+    let source = picture(f.get("in/image1")?)?;
+    for (number, ops) in values["pipeline"].as_array().into_iter().flatten().enumerate() {
+        let drawn = pipeline(&source, ops)?;
+        let want = f.get(&format!("pipeline/crop{number}"))?;
+        report.same("whole views (bytes)", &view(&source, &drawn), &integers(want)?);
+        if let Some(want) = f.tensors.get(&format!("pipeline/crop{number}_normalized")) {
+            let got = normalized(&source.view(&drawn), (3, drawn.size), (&MEAN, &STD), &Device::Cpu)?;
+            report.close("normalised", &got, want, Tolerance::reference(DType::F32))?;
+        }
+    }
+    for image in ["image0", "image1"] {
+        let picture = picture(f.get(&format!("{image}/base"))?)?;
+        let drawn = whole(&picture);
+        let got = normalized(&picture.view(&drawn), (3, drawn.size), (&MEAN, &STD), &Device::Cpu)?;
+        report.close("normalised", &got, f.get(&format!("{image}/normalized"))?, Tolerance::reference(DType::F32))?;
+    }
+    Ok(())
+}
+
+/// Windows of RandomResizedCrop: their generator is PyTorch's, so the distributions are compared. The
+/// error is the largest distance between the two cumulative distributions of top, left, height, width
+/// and area (Kolmogorov and Smirnov); equal distributions stay below the tolerance, 1.63 sqrt(2/n), with
+/// a probability of 99 %.
+pub fn windows(f: &Fixture, report: &mut Report) -> Result<()> {
+    let cases = [
+        ("boxes_a", (500, 375), [0.25, 1.0]),
+        ("boxes_b", (500, 375), [0.05, 0.25]),
+        ("boxes_c", (900, 100), [0.25, 1.0]),
+    ];
+    for (name, (width, height), scale) in cases {
+        let want = f.get(name)?.to_dtype(DType::I64)?.to_vec2::<i64>()?;
+        let config = ViewConfig { scale, ..selfpatch_datasets::MultiCrop::dino(224, 96, 0, scale, scale).locals };
+        let got: Vec<Vec<i64>> = (0..want.len())
+            .map(|id| {
+                let w = config.draw((width, height, 3), &mut stream(0, Purpose::Crop, 0, id as u64)).window;
+                [w.top, w.left, w.height, w.width].map(|v| v as i64).to_vec()
+            })
+            .collect();
+        let limit = 1.63 * (2. / want.len() as f64).sqrt();
+        let of: [fn(&Vec<i64>) -> i64; 5] = [|b| b[0], |b| b[1], |b| b[2], |b| b[3], |b| b[2] * b[3]];
+        for of in of {
+            let distance = distance(got.iter().map(of).collect(), want.iter().map(of).collect());
+            report.error("distribution of windows", distance, limit);
+        }
+    }
+    Ok(())
+}
+
+/// Largest distance between two cumulative distributions.
+fn distance(mut a: Vec<i64>, mut b: Vec<i64>) -> f64 {
+    a.sort_unstable();
+    b.sort_unstable();
+    let part = |v: &[i64], x: i64| v.partition_point(|&y| y <= x) as f64 / v.len() as f64;
+    a.iter().chain(&b).map(|&x| (part(&a, x) - part(&b, x)).abs()).fold(0., f64::max)
+}
+
+fn picture(image: &Tensor) -> Result<Picture> {
+    let (height, width, channels) = image.dims3()?;
+    let pixels = image.flatten_all()?.to_vec1::<u8>()?;
+    let image = Image { width, height, channels, samples: Samples::Bytes(pixels) };
+    Picture::of(&image).context("the image is not whole")
+}
+
+/// The whole picture, a square, unchanged.
+fn whole(picture: &Picture) -> Drawn {
+    let (width, height, _) = picture.shape();
+    Drawn { window: Window { left: 0, top: 0, width, height }, size: width, flip: false, ops: Vec::new() }
+}
+
+/// A view as the fixtures store it, `[S, S, 3]`.
+fn view(picture: &Picture, drawn: &Drawn) -> Vec<i64> {
+    let Samples::Bytes(planes) = picture.view(drawn) else { return Vec::new() };
+    let area = drawn.size * drawn.size;
+    (0..area).flat_map(|i| (0..3).map(|c| i64::from(planes[c * area + i])).collect::<Vec<_>>()).collect()
+}
+
+fn crop(v: &Value) -> Result<(Window, usize)> {
+    let window = Window {
+        top: integer(v, "top")?,
+        left: integer(v, "left")?,
+        height: integer(v, "height")?,
+        width: integer(v, "width")?,
+    };
+    Ok((window, integer(v, "size")?))
+}
+
+/// Brightness, contrast, saturation and hue in the order that is told.
+fn jitter(v: &Value) -> Result<Vec<Op>> {
+    let list = |name: &str| v[name].as_array().with_context(|| format!("a jitter without {name}"));
+    let factor: Vec<f64> = list("factors")?.iter().filter_map(Value::as_f64).collect();
+    let [brightness, contrast, saturation, hue] = factor[..] else { bail!("a jitter needs four factors") };
+    list("order")?
+        .iter()
+        .map(|op| match op.as_u64() {
+            Some(0) => Ok(Op::Brightness(brightness as f32)),
+            Some(1) => Ok(Op::Contrast(contrast as f32)),
+            Some(2) => Ok(Op::Saturation(saturation as f32)),
+            Some(3) => Ok(Op::Hue(hue)),
+            _ => bail!("operations of a jitter are numbered 0 to 3"),
+        })
+        .collect()
+}
+
+/// One view of the whole augmentation.
+fn pipeline(picture: &Picture, ops: &Value) -> Result<Drawn> {
+    let mut drawn = whole(picture);
+    for v in ops.as_array().into_iter().flatten() {
+        let factor = || number(v, "factor");
+        match v["op"].as_str().unwrap_or_default() {
+            "resized_crop" => (drawn.window, drawn.size) = crop(v)?,
+            "hflip" => drawn.flip = true,
+            "brightness" => drawn.ops.push(Op::Brightness(factor()? as f32)),
+            "contrast" => drawn.ops.push(Op::Contrast(factor()? as f32)),
+            "saturation" => drawn.ops.push(Op::Saturation(factor()? as f32)),
+            "hue" => drawn.ops.push(Op::Hue(factor()?)),
+            "grayscale" => drawn.ops.push(Op::Grey),
+            "gaussian_blur" => drawn.ops.push(Op::Blur(number(v, "radius")? as f32)),
+            "solarize" => drawn.ops.push(Op::Solarize),
+            other => bail!("there is no operation {other:?}"),
+        }
+    }
+    Ok(drawn)
+}

@@ -1,0 +1,115 @@
+//! One view: what was drawn at random, and what that makes of an image.
+
+use super::crop::Window;
+use super::planes::{Columns, Planes};
+use super::{blur, colour, hue, resize};
+use crate::{Image, Samples};
+
+/// A change of a view after it was cropped, resized and flipped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Factor of the distance from black.
+    Brightness(f32),
+    /// Factor of the distance from the mean brightness.
+    Contrast(f32),
+    /// Factor of the distance from grey. RGB only.
+    Saturation(f32),
+    /// Turn of the hue in full turns. RGB only.
+    Hue(f64),
+    /// Factor of each channel.
+    Gain(Vec<f32>),
+    /// All colour dropped. RGB only.
+    Grey,
+    /// Gaussian blur of this standard deviation in pixels.
+    Blur(f32),
+    /// The brighter half of all values inverted.
+    Solarize,
+}
+
+/// Everything that is random about one view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// The part of the image that is shown.
+    pub window: Window,
+    /// Rows and columns of the view.
+    pub size: usize,
+    /// Mirrored left and right.
+    pub flip: bool,
+    /// Changes, in this order.
+    pub ops: Vec<Op>,
+}
+
+/// An image in the form from which views are made, for as many of them as wanted.
+pub struct Picture(Inner);
+
+enum Inner {
+    Bytes(Columns<u8>),
+    Floats(Columns<f32>),
+}
+
+impl Picture {
+    /// Takes an image over; `None` if its values are not as many as its sides promise.
+    pub fn of(image: &Image) -> Option<Self> {
+        let shape = (image.width, image.height, image.channels);
+        image.is_whole().then(|| match &image.samples {
+            Samples::Bytes(pixels) => Self(Inner::Bytes(Columns::of(shape, pixels))),
+            Samples::Floats(values) => Self(Inner::Floats(Columns::of(shape, values))),
+        })
+    }
+
+    /// Columns, rows and channels.
+    pub fn shape(&self) -> (usize, usize, usize) {
+        match &self.0 {
+            Inner::Bytes(c) => (c.width, c.height, c.channels),
+            Inner::Floats(c) => (c.width, c.height, c.channels),
+        }
+    }
+
+    /// The view that `drawn` describes, `[C, size, size]`.
+    ///
+    /// # Panics
+    /// If the window is not inside the picture or empty, or if an operation needs RGB bytes and there
+    /// are none ([`ViewConfig`](crate::ViewConfig) is checked against that).
+    pub fn view(&self, drawn: &Drawn) -> Samples {
+        let (width, height, channels) = self.shape();
+        let Window { left, top, width: columns, height: rows } = drawn.window;
+        assert!(columns > 0 && rows > 0 && left + columns <= width && top + rows <= height, "{drawn:?}");
+        match &self.0 {
+            Inner::Bytes(picture) => {
+                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, drawn.flip);
+                drawn.ops.iter().for_each(|op| change_bytes(&mut planes, op, channels));
+                Samples::Bytes(planes.into_values())
+            }
+            Inner::Floats(picture) => {
+                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, drawn.flip);
+                drawn.ops.iter().for_each(|op| change_floats(&mut planes, op));
+                Samples::Floats(planes.into_values())
+            }
+        }
+    }
+}
+
+fn change_bytes(planes: &mut Planes<u8>, op: &Op, channels: usize) {
+    match op {
+        Op::Brightness(factor) => colour::brightness(planes, *factor),
+        Op::Contrast(factor) if channels == 3 => colour::contrast(planes, *factor),
+        Op::Contrast(factor) => colour::contrast_of_all(planes, *factor),
+        Op::Saturation(factor) => colour::saturation(planes, *factor),
+        Op::Hue(turns) => hue::turn(planes, *turns),
+        Op::Gain(factors) => colour::gain(planes, factors),
+        Op::Grey => colour::grey(planes),
+        Op::Blur(radius) => blur::gaussian(planes, *radius),
+        Op::Solarize => colour::solarize(planes),
+    }
+}
+
+fn change_floats(planes: &mut Planes<f32>, op: &Op) {
+    match op {
+        Op::Brightness(factor) => colour::floats::brightness(planes, *factor),
+        Op::Contrast(factor) => colour::floats::contrast(planes, *factor),
+        Op::Gain(factors) => colour::floats::gain(planes, factors),
+        Op::Blur(radius) => blur::gaussian(planes, *radius),
+        Op::Solarize => colour::floats::solarize(planes),
+        Op::Saturation(_) | Op::Hue(_) | Op::Grey => panic!("{op:?} needs RGB bytes"),
+    }
+}

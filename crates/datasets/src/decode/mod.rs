@@ -1,0 +1,305 @@
+//! Image files to pixels, strictly: a file is decoded whole or not at all.
+
+mod jpeg;
+mod rgb;
+mod values;
+
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageReader, Limits};
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use crate::{Error, Image, Rgb, Samples};
+
+/// What is made of a file, and what is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoding {
+    /// Values per pixel. 3 without a `range` means RGB: whatever a file holds is converted.
+    pub channels: usize,
+    /// The values that become 0 and 1. Without it values are bytes.
+    pub range: Option<[f32; 2]>,
+    /// Turn and mirror as the file's EXIF orientation says; the published program does not.
+    pub exif_orientation: bool,
+    /// Most pixels of an image; larger claims come from broken or hostile headers.
+    pub max_pixels: u64,
+    /// Most bytes of a file.
+    pub max_bytes: u64,
+}
+
+impl Default for Decoding {
+    /// RGB bytes of at most 178,956,970 pixels (where Pillow, too, refuses) from files of at most 1 GiB.
+    fn default() -> Self {
+        Self { channels: 3, range: None, exif_orientation: true, max_pixels: 178_956_970, max_bytes: 1 << 30 }
+    }
+}
+
+/// How an image is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Format {
+    Jpeg,
+    Png,
+    WebP,
+    Bmp,
+    Tiff,
+}
+
+impl Format {
+    /// The format of a file that begins with `bytes`.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
+            [0x89, b'P', b'N', b'G', ..] => Some(Self::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
+            [b'B', b'M', ..] => Some(Self::Bmp),
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
+            _ => None,
+        }
+    }
+
+    /// Its name in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Tiff => "TIFF",
+        }
+    }
+
+    /// The format that a file name promises, if any.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            "webp" => Some(Self::WebP),
+            "bmp" => Some(Self::Bmp),
+            "tif" | "tiff" => Some(Self::Tiff),
+            _ => None,
+        }
+    }
+
+    /// What to say about a file whose name promises another format than its content has.
+    pub fn mislabelled(name: &str, bytes: &[u8]) -> Option<String> {
+        let (promised, found) = (Self::of_name(name)?, Self::of(bytes)?);
+        (promised != found).then(|| format!("is named as a {} but is a {}", promised.name(), found.name()))
+    }
+
+    fn library(self) -> image::ImageFormat {
+        match self {
+            Self::Jpeg => image::ImageFormat::Jpeg,
+            Self::Png => image::ImageFormat::Png,
+            Self::WebP => image::ImageFormat::WebP,
+            Self::Bmp => image::ImageFormat::Bmp,
+            Self::Tiff => image::ImageFormat::Tiff,
+        }
+    }
+}
+
+/// Decodes a JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, as 8-bit RGB.
+///
+/// Conversions are those of Pillow's `convert("RGB")`: alpha is dropped, palettes and grey are
+/// expanded, CMYK is multiplied out, 16-bit colour keeps its high byte, and of 16-bit grey (and of
+/// floats) everything above 255 is white; give [`Decoding::range`] to use such values. An EXIF
+/// orientation is not applied.
+///
+/// Refused: empty, truncated and unknown files, and images beyond the limits of [`Decoding`].
+pub fn decode(path: impl AsRef<Path>) -> Result<Rgb, Error> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let as_stored = Decoding { exif_orientation: false, ..Decoding::default() };
+    let image = as_stored.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
+    match image.samples {
+        Samples::Bytes(pixels) => Ok(Rgb { width: image.width, height: image.height, pixels }),
+        Samples::Floats(_) => Err(Error::decode(path, "holds no bytes")),
+    }
+}
+
+impl Decoding {
+    /// Whether images are 8-bit RGB, on which every augmentation works.
+    pub fn is_rgb(&self) -> bool {
+        self.channels == 3 && self.range.is_none()
+    }
+
+    /// Decodes the contents of an image file, or says why not.
+    pub fn image(&self, bytes: &[u8]) -> Result<Image, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty".into());
+        }
+        if bytes.len() as u64 > self.max_bytes {
+            return Err(format!("the file has {} bytes, more than {} (data.max_bytes)", bytes.len(), self.max_bytes));
+        }
+        let format = Format::of(bytes).ok_or("not a JPEG, PNG, WebP, BMP or TIFF file")?;
+        let (mut image, orientation) = match (format, self.is_rgb()) {
+            (Format::Jpeg, _) => jpeg::decode(bytes, self)?,
+            (Format::Tiff, false) => values::tiff(bytes, self)?,
+            (_, rgb) => {
+                let mut decoder = self.decoder(bytes, format)?;
+                let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+                let image = image::DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+                (if rgb { rgb::from(image) } else { values::from(image, self)? }, orientation)
+            }
+        };
+        if !image.is_whole() {
+            return Err("the image has no pixels".into());
+        }
+        if self.exif_orientation {
+            image = turned(image, orientation);
+        }
+        Ok(image)
+    }
+
+    /// Pixels that a source holds as such: grey becomes RGB where that is wanted.
+    pub fn accept(&self, image: Image) -> Result<Image, String> {
+        match image.samples {
+            Samples::Bytes(v) if self.is_rgb() && image.channels == 1 => Ok(Image {
+                channels: 3,
+                samples: Samples::Bytes(v.into_iter().flat_map(|v| [v; 3]).collect()),
+                ..image
+            }),
+            Samples::Bytes(_) if self.is_rgb() && image.channels == 3 => Ok(image),
+            Samples::Bytes(v) => values::from_bytes((image.width, image.height, image.channels), v, self),
+            Samples::Floats(_) => Ok(image),
+        }
+    }
+
+    /// A decoder of the `image` crate, its header read and found small enough.
+    fn decoder<'a>(&self, bytes: &'a [u8], format: Format) -> Result<impl ImageDecoder + 'a, String> {
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format.library());
+        let mut limits = Limits::default();
+        // Up to 4 floats per pixel, and what a decoder needs for itself.
+        limits.max_alloc = Some(self.max_pixels.saturating_mul(16).saturating_add(64 << 20));
+        reader.limits(limits);
+        let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+        let (width, height) = decoder.dimensions();
+        self.admit(width.into(), height.into())?;
+        Ok(decoder)
+    }
+
+    /// Refuses sides that multiply to too many pixels.
+    fn admit(&self, width: u64, height: u64) -> Result<(), String> {
+        if width.saturating_mul(height) > self.max_pixels {
+            let most = self.max_pixels;
+            return Err(format!("{width} x {height} pixels are more than {most} (data.max_pixels)"));
+        }
+        Ok(())
+    }
+}
+
+/// The image as a viewer shows it.
+fn turned(image: Image, orientation: Orientation) -> Image {
+    use Orientation::*;
+    let (w, h, c) = (image.width, image.height, image.channels);
+    // Where the pixel in column x and row y of the result comes from.
+    type From = fn(usize, usize, usize, usize) -> (usize, usize);
+    let (swap, from): (bool, From) = match orientation {
+        NoTransforms => return image,
+        FlipHorizontal => (false, |x, y, w, _| (w - 1 - x, y)),
+        Rotate180 => (false, |x, y, w, h| (w - 1 - x, h - 1 - y)),
+        FlipVertical => (false, |x, y, _, h| (x, h - 1 - y)),
+        Rotate90FlipH => (true, |x, y, _, _| (y, x)),
+        Rotate90 => (true, |x, y, _, h| (y, h - 1 - x)),
+        Rotate270FlipH => (true, |x, y, w, h| (w - 1 - y, h - 1 - x)),
+        Rotate270 => (true, |x, y, w, _| (w - 1 - y, x)),
+    };
+    let (width, height) = if swap { (h, w) } else { (w, h) };
+    fn moved<T: Copy>(
+        v: &[T],
+        (width, height, c): (usize, usize, usize),
+        at: impl Fn(usize, usize) -> usize,
+    ) -> Vec<T> {
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        places.flat_map(|(x, y)| v[at(x, y) * c..][..c].iter().copied()).collect()
+    }
+    let at = |x, y| {
+        let (x, y) = from(x, y, w, h);
+        y * w + x
+    };
+    let samples = match &image.samples {
+        Samples::Bytes(v) => Samples::Bytes(moved(v, (width, height, c), at)),
+        Samples::Floats(v) => Samples::Floats(moved(v, (width, height, c), at)),
+    };
+    Image { width, height, channels: c, samples }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb as Px, Rgba};
+
+    fn from_bytes(bytes: &[u8]) -> Result<Rgb, String> {
+        let image = Decoding::default().image(bytes)?;
+        let Samples::Bytes(pixels) = image.samples else { panic!("floats") };
+        Ok(Rgb { width: image.width, height: image.height, pixels })
+    }
+
+    fn encoded(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        image.write_to(&mut out, format).unwrap();
+        out.into_inner()
+    }
+
+    #[test]
+    fn alpha_is_dropped_and_grey_repeated() {
+        let rgba = ImageBuffer::from_pixel(2, 1, Rgba([10u8, 20, 30, 0]));
+        let file = encoded(rgba.into(), ImageFormat::Png);
+        assert_eq!(from_bytes(&file).unwrap().pixels, [10, 20, 30, 10, 20, 30]);
+        let grey = ImageBuffer::from_pixel(1, 2, LumaA([77u8, 3]));
+        let file = encoded(grey.into(), ImageFormat::Png);
+        assert_eq!(from_bytes(&file).unwrap().pixels, [77; 6]);
+    }
+
+    #[test]
+    fn sixteen_bit_colour_keeps_its_high_byte_and_grey_is_cut_off() {
+        let rgb = ImageBuffer::from_pixel(1, 1, Px([0x12ffu16, 0x3480, 0x0001]));
+        let file = encoded(rgb.into(), ImageFormat::Png);
+        assert_eq!(from_bytes(&file).unwrap().pixels, [0x12, 0x34, 0]);
+        let grey = ImageBuffer::from_pixel(1, 1, Luma([0xabcdu16]));
+        let file = encoded(grey.into(), ImageFormat::Tiff);
+        // Pillow keeps 16-bit grey as it is and cuts it off at 255.
+        assert_eq!(from_bytes(&file).unwrap().pixels, [255; 3]);
+    }
+
+    #[test]
+    fn every_cut_of_every_format_is_an_error_or_the_whole_image() {
+        let picture: DynamicImage =
+            ImageBuffer::from_fn(33, 21, |x, y| Px([x as u8 * 7, y as u8 * 11, (x * y) as u8])).into();
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP] {
+            let file = encoded(picture.clone(), format);
+            let whole = from_bytes(&file).unwrap();
+            assert_eq!((whole.width, whole.height), (33, 21));
+            for cut in (0..file.len()).step_by(13) {
+                if let Ok(part) = from_bytes(&file[..cut]) {
+                    assert_eq!(part, whole, "{format:?} cut at {cut} of {}", file.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_header() {
+        // A 65500 x 65500 BMP header with no pixels behind it.
+        let mut bmp = b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+        bmp.extend(65_500u32.to_le_bytes());
+        bmp.extend(65_500u32.to_le_bytes());
+        bmp.extend([1, 0, 24, 0]);
+        bmp.extend([0; 24]);
+        assert!(from_bytes(&bmp).is_err());
+    }
+
+    #[test]
+    fn each_orientation_puts_the_pixels_where_the_image_crate_does() {
+        let pixels: Vec<u8> = (0..3 * 2 * 3).collect();
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let image = Image { width: 3, height: 2, channels: 3, samples: Samples::Bytes(pixels.clone()) };
+            let got = turned(image, orientation);
+            let mut want: DynamicImage = image::RgbImage::from_raw(3, 2, pixels.clone()).unwrap().into();
+            want.apply_orientation(orientation);
+            assert_eq!((got.width as u32, got.height as u32), (want.width(), want.height()));
+            assert_eq!(got.samples, Samples::Bytes(want.into_bytes()), "{exif}");
+        }
+    }
+}

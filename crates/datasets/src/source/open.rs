@@ -1,0 +1,160 @@
+//! From what a user calls their data to a source.
+
+use super::folder::{files_below, is_image};
+use super::records::Layout;
+use super::remote::{self, Fetched};
+use super::{ImageFolder, ImageSource, Manifest, Records, Shards, clips, pattern};
+use crate::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How sources are reached.
+pub struct Access<'a> {
+    /// Frames of a video per second of it; 0 for all.
+    pub video_fps: f32,
+    /// Where frames of videos and copies of parquet files are kept.
+    pub cache: PathBuf,
+    /// Told what takes long.
+    pub say: &'a dyn Fn(&str),
+}
+
+impl Access<'_> {
+    /// All frames, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in `XDG_CACHE_HOME` or
+    /// `~/.cache`), nothing said.
+    pub fn usual() -> Self {
+        let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache = of("SELFPATCH_CACHE")
+            .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("selfpatch")))
+            .or_else(|| of("HOME").map(|p| p.join(".cache").join("selfpatch")))
+            .unwrap_or_else(|| std::env::temp_dir().join("selfpatch-cache"));
+        Self { video_fps: 0., cache, say: &|_| () }
+    }
+}
+
+/// Opens `spec`:
+///
+/// - a folder: of images at any depth; else of tar files, parquet files or videos; or of IDX or CIFAR
+///   files (`FOLDER#test` for their other split);
+/// - a `.txt`, `.csv` or `.tsv` file: a [`Manifest`];
+/// - a `.tar` or `.parquet` file or several, by braces and wildcards;
+/// - a video file;
+/// - `hf://owner/name[@revision][#split]`.
+pub fn open(spec: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    if spec.starts_with(remote::SCHEME) {
+        return match remote::fetch(spec, &access.cache, access.say)? {
+            Fetched::Parquet(files) => parquet(files, access),
+            Fetched::Tars(files) => Ok(Arc::new(Shards::open(files)?)),
+            Fetched::Images(root, files) => Ok(Arc::new(ImageFolder::of(root, files))),
+        };
+    }
+    let path = Path::new(spec);
+    if !path.exists() && pattern::is_pattern(spec) {
+        return several(pattern::files(spec)?, access);
+    }
+    let (path, split) = match spec.split_once('#') {
+        Some((folder, split)) if !path.exists() => (Path::new(folder), split),
+        _ => (path, "train"),
+    };
+    let kind = fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if kind.is_dir() { folder(path, split, access) } else { several(vec![path.to_path_buf()], access) }
+}
+
+fn folder(path: &Path, split: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    if let Some(layout) = Layout::of(path) {
+        return Ok(Arc::new(Records::open(path, layout, split)?));
+    }
+    let images = files_below(path, is_image)?;
+    if !images.is_empty() {
+        return Ok(Arc::new(ImageFolder::of(path.to_path_buf(), images)));
+    }
+    for wanted in [is_tar as fn(&Path) -> bool, is_parquet, clips::is_clip] {
+        let files = files_below(path, wanted)?;
+        if files.first().is_some_and(|f| clips::is_clip(f)) {
+            return Ok(Arc::new(clips::frames(path, &files, access.video_fps, &access.cache, access.say)?));
+        }
+        if !files.is_empty() {
+            return several(files, access);
+        }
+    }
+    Err(Error::layout(
+        path,
+        "no images (jpg, jpeg, png, webp, bmp, tif, tiff), tar, parquet or video files in or below it",
+    ))
+}
+
+/// One file or several of a kind.
+fn several(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    let all = |of: fn(&Path) -> bool| files.iter().all(|f| of(f));
+    let Some(first) = files.first() else {
+        return Err(Error::Config { field: "data", reason: "names no files".into() });
+    };
+    if all(is_tar) {
+        Ok(Arc::new(Shards::open(files)?))
+    } else if all(is_parquet) {
+        parquet(files, access)
+    } else if all(clips::is_clip) {
+        let root = first.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(Arc::new(clips::frames(&root, &files, access.video_fps, &access.cache, access.say)?))
+    } else if files.len() == 1 && ["txt", "csv", "tsv"].iter().any(|e| has_extension(first, e)) {
+        Ok(Arc::new(Manifest::open(first)?))
+    } else if all(is_image) {
+        let root = first.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(Arc::new(ImageFolder::of(root, files)))
+    } else {
+        let known = "a folder, a list (txt, csv, tsv), tar files, parquet files, videos, or hf://owner/name";
+        Err(Error::layout(first, format!("is not a source of images: give {known}")))
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension))
+}
+
+fn is_tar(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    // Compressed ones are recognised to be refused with advice.
+    [".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.xz"].iter().any(|e| name.ends_with(e))
+}
+
+fn is_parquet(path: &Path) -> bool {
+    has_extension(path, "parquet")
+}
+
+/// Parquet files through their copy in the cache.
+#[cfg(feature = "parquet")]
+fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    let folder = access.cache.join("parquet");
+    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    let tar = folder.join(format!("{}.tar", fingerprint(&files, "")?));
+    let names = tar.with_extension("json");
+    if !(tar.is_file() && names.is_file()) {
+        let classes = super::pack_parquet(&files, &tar, access.say)?;
+        let text = serde_json::to_vec(&classes).map_err(|e| Error::encode(&names, e))?;
+        fs::write(&names, text).map_err(|e| Error::io(&names, e))?;
+    }
+    let text = fs::read(&names).map_err(|e| Error::io(&names, e))?;
+    let classes: Vec<String> = serde_json::from_slice(&text).map_err(|e| Error::decode(&names, e))?;
+    Ok(Arc::new(Shards::open(vec![tar])?.with_class_names(&classes)))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(files: Vec<PathBuf>, _: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    let path = files.first().map_or(Path::new("parquet"), PathBuf::as_path);
+    Err(Error::layout(path, "parquet needs a build with --features parquet (cargo xtask adds it by itself)"))
+}
+
+/// A name for what is made of `files` as they are now: their places, sizes and times, and `how`.
+pub(super) fn fingerprint(files: &[PathBuf], how: &str) -> Result<String, Error> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(how.as_bytes());
+    for file in files {
+        let real = fs::canonicalize(file).map_err(|e| Error::io(file, e))?;
+        let about = fs::metadata(&real).map_err(|e| Error::io(file, e))?;
+        let changed = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        hash.update(real.as_os_str().as_encoded_bytes());
+        hash.update(&about.len().to_le_bytes());
+        hash.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+    }
+    Ok(hash.finalize().to_hex()[..32].to_string())
+}

@@ -1,0 +1,59 @@
+//! Loops compiled for the widest registers of the CPU at hand, chosen at run time.
+
+/// Evaluates an expression compiled for AVX-512 or AVX2 where the CPU has it. What it calls must be
+/// `#[inline(always)]`, or is compiled for the baseline. The results are the same either way: wider
+/// registers do not change the order of any sum, and no multiply-add is fused.
+#[macro_export]
+macro_rules! wide {
+    ($e:expr) => {
+        $crate::widest(
+            #[inline(always)]
+            || $e,
+        )
+    };
+}
+
+/// See [`wide!`](wide).
+#[inline(always)]
+pub fn widest<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        let has_avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        if has_avx512 {
+            // SAFETY: the CPU has the features that the function is compiled for.
+            return unsafe { avx512(f) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { avx2(f) };
+        }
+    }
+    f()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_value_is_that_of_the_expression() {
+        let (a, b): (Vec<f32>, Vec<f32>) = (0..1000).map(|i| (i as f32 * 0.37, 1.0 / (1 + i) as f32)).unzip();
+        let mut plain = [0f32; 8];
+        a.chunks(8).zip(b.chunks(8)).for_each(|(a, b)| (0..8).for_each(|i| plain[i] += a[i] * b[i]));
+        let mut fast = [0f32; 8];
+        wide!(a.chunks(8).zip(b.chunks(8)).for_each(
+            #[inline(always)]
+            |(a, b)| (0..8).for_each(|i| fast[i] += a[i] * b[i])
+        ));
+        assert_eq!(fast, plain);
+    }
+}
