@@ -27,6 +27,14 @@ pub fn peak_memory() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// CPU time that all threads of this process have used, in seconds; 0 where the system does not tell.
+pub fn cpu_seconds() -> f64 {
+    // Fields 14 and 15, counted from the process's name, in hundredths of a second.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    rest.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.
+}
+
 /// Best rate of a matrix product, in FLOP/s, over some shapes of the step that leave room for it.
 pub fn gemm_peak() -> f64 {
     [(2048, 2048, 2048), (2720, 192, 768), (2720, 2048, 2048)].into_iter().map(product_rate).fold(0., f64::max)

@@ -3,6 +3,7 @@
 //! Every figure is measured in the run that prints it. Each step bench runs in a process of its own,
 //! so that peak memory is that of the step.
 
+mod data;
 mod machine;
 mod ops;
 mod scaling;
@@ -30,6 +31,8 @@ enum Command {
     Ops(ops::Args),
     /// How the cost of a step grows with images, crops, patch size, prototypes and threads
     Scaling(scaling::Args),
+    /// How fast images become views, stage by stage; with --python beside PIL and torchvision
+    Data(data::Args),
     /// Our step and PyTorch's in turn, in separate processes; the median of the pairwise ratios
     VersusPytorch(versus::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Step(args) => step::run(args),
         Command::Ops(args) => ops::run(args),
         Command::Scaling(args) => scaling::run(args),
+        Command::Data(args) => data::run(args),
         Command::VersusPytorch(args) => versus::run(args),
     };
     match outcome {
