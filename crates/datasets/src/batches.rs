@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::augment::Picture;
 use crate::loader::{Batch, Fault, Faults, LoaderConfig};
-use crate::random::{Purpose, stream};
 use crate::source::Content;
 use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Samples};
 
@@ -314,13 +313,8 @@ impl Job {
         let picture = Picture::of(&image)
             .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?;
         drop(image);
-        let mut rng = stream(self.config.seed, Purpose::Crop, self.epoch, self.source.id(id));
-        let draw = |view: usize| {
-            rng.set_stream(view as u64);
-            rng.set_word_pos(0);
-            picture.view(&self.crops.draw(picture.shape(), view, &mut rng))
-        };
-        Ok(((0..self.crops.views()).map(draw).collect(), note))
+        let drawn = self.crops.draw_all(picture.shape(), self.config.seed, self.epoch, self.source.id(id));
+        Ok((drawn.iter().map(|view| picture.view(view)).collect(), note))
     }
 
     /// Copies the views of a sample to their places among those of the others.

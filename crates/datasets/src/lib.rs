@@ -45,7 +45,7 @@ mod video;
 pub use augment::{Drawn, MultiCrop, Op, Picture, ViewConfig, Window};
 pub use batches::Batches;
 pub use davis::DavisFolder;
-pub use decode::{Decoding, Format, decode};
+pub use decode::{Decoding, Format, Header, decode};
 pub use error::Error;
 pub use frame::{Image, Mask, Rgb, Samples};
 pub use loader::{Batch, Fault, Loader, LoaderConfig};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::drawn::Drawn;
 use super::view::ViewConfig;
 use crate::Error;
+use crate::random::{Purpose, stream};
 
 /// Global views, each with settings of its own, followed by local views that share theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,5 +118,17 @@ impl MultiCrop {
     /// Draws view number `view`, the globals first, of an image of (columns, rows, channels).
     pub fn draw(&self, shape: (usize, usize, usize), view: usize, rng: &mut ChaCha8Rng) -> Drawn {
         self.globals.get(view).unwrap_or(&self.locals).draw(shape, rng)
+    }
+
+    /// Draws all views that image `id` ([`ImageSource::id`](crate::ImageSource::id)) yields in `epoch`, each
+    /// from a random stream of its own.
+    pub fn draw_all(&self, shape: (usize, usize, usize), seed: u64, epoch: u64, id: u64) -> Vec<Drawn> {
+        let mut rng = stream(seed, Purpose::Crop, epoch, id);
+        let draw = |view: usize| {
+            rng.set_stream(view as u64);
+            rng.set_word_pos(0);
+            self.draw(shape, view, &mut rng)
+        };
+        (0..self.views()).map(draw).collect()
     }
 }

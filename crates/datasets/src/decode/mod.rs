@@ -1,9 +1,12 @@
 //! Image files to pixels, strictly: a file is decoded whole or not at all.
 
+mod header;
 mod jpeg;
 mod rgb;
+mod scan;
 mod values;
 
+pub use header::Header;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
 use std::fs;
@@ -125,22 +128,14 @@ impl Decoding {
 
     /// Decodes the contents of an image file, or says why not.
     pub fn image(&self, bytes: &[u8]) -> Result<Image, String> {
-        if bytes.is_empty() {
-            return Err("the file is empty".into());
-        }
-        if bytes.len() as u64 > self.max_bytes {
-            return Err(format!("the file has {} bytes, more than {} (data.max_bytes)", bytes.len(), self.max_bytes));
-        }
-        let format = Format::of(bytes).ok_or("not a JPEG, PNG, WebP, BMP or TIFF file")?;
+        let format = self.format(bytes)?;
         let (mut image, orientation) = match (format, self.is_rgb()) {
             (Format::Jpeg, _) => jpeg::decode(bytes, self)?,
             (Format::Tiff, false) => values::tiff(bytes, self)?,
-            (_, rgb) => {
-                let mut decoder = self.decoder(bytes, format)?;
-                let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-                let image = image::DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-                (if rgb { rgb::from(image) } else { values::from(image, self)? }, orientation)
+            (Format::Tiff, true) => {
+                self.usual(bytes, format).or_else(|e| values::grey_tiff(bytes, self).map_err(|_| e))?
             }
+            _ => self.usual(bytes, format)?,
         };
         if !image.is_whole() {
             return Err("the image has no pixels".into());
@@ -149,6 +144,17 @@ impl Decoding {
             image = turned(image, orientation);
         }
         Ok(image)
+    }
+
+    /// The format of a file of an allowed size.
+    fn format(&self, bytes: &[u8]) -> Result<Format, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty".into());
+        }
+        if bytes.len() as u64 > self.max_bytes {
+            return Err(format!("the file has {} bytes, more than {} (data.max_bytes)", bytes.len(), self.max_bytes));
+        }
+        Format::of(bytes).ok_or("not a JPEG, PNG, WebP, BMP or TIFF file".into())
     }
 
     /// Pixels that a source holds as such: grey becomes RGB where that is wanted.
@@ -163,6 +169,14 @@ impl Decoding {
             Samples::Bytes(v) => values::from_bytes((image.width, image.height, image.channels), v, self),
             Samples::Floats(_) => Ok(image),
         }
+    }
+
+    /// Decodes with the `image` crate.
+    fn usual(&self, bytes: &[u8], format: Format) -> Result<(Image, Orientation), String> {
+        let mut decoder = self.decoder(bytes, format)?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let image = image::DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+        Ok((if self.is_rgb() { rgb::from(image) } else { values::from(image, self)? }, orientation))
     }
 
     /// A decoder of the `image` crate, its header read and found small enough.

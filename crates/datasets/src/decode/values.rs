@@ -37,42 +37,113 @@ pub(super) fn from_bytes(shape: (usize, usize, usize), bytes: Vec<u8>, want: &De
     used(shape, Stored::Bytes(bytes), want)
 }
 
-/// Any TIFF, also of many bands.
+/// Any TIFF, also of many bands, or of one band on each of its first pages.
 pub(super) fn tiff(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation), String> {
-    let say = |e: tiff::TiffError| e.to_string();
-    let mut limits = Limits::default();
-    let most = usize::try_from(want.max_pixels).unwrap_or(usize::MAX).saturating_mul(want.channels.max(1));
-    limits.decoding_buffer_size = most.saturating_mul(8);
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(say)?.with_limits(limits);
-    let (width, height) = decoder.dimensions().map_err(say)?;
-    want.admit(width.into(), height.into())?;
-    let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
-    let orientation = orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
-    let samples = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(say)?.unwrap_or(1);
-    let planar = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(say)? == Some(2);
-    let shape = (width as usize, height as usize, usize::from(samples));
-    expect(shape.2, want)?;
-    let mut result = DecodingResult::U8(Vec::new());
-    decoder.read_image_to_buffer(&mut result).map_err(say)?;
-    let stored = match result {
-        DecodingResult::U8(v) => Stored::Bytes(v),
-        DecodingResult::U16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-        DecodingResult::U32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-        DecodingResult::U64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-        DecodingResult::I8(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-        DecodingResult::I16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-        DecodingResult::I32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-        DecodingResult::I64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-        DecodingResult::F16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-        DecodingResult::F32(v) => Stored::Wide(v),
-        DecodingResult::F64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+    let mut file = Pages::open(bytes, want)?;
+    let (mut shape, mut stored) = file.page(want)?;
+    if shape.2 == 1 && want.channels > 1 {
+        let mut pages = vec![stored];
+        while pages.len() < want.channels && file.decoder.more_images() {
+            file.decoder.next_image().map_err(say)?;
+            let (next, page) = file.page(want)?;
+            if next != shape {
+                return Err("has pages of different sizes, which cannot be its channels".into());
+            }
+            pages.push(page);
+        }
+        shape.2 = pages.len();
+        stored = stacked(pages, shape)?;
+    }
+    Ok((used(shape, stored, want)?, file.orientation))
+}
+
+/// A TIFF of one channel, or one and alpha, as RGB: what the usual decoder leaves out.
+pub(super) fn grey_tiff(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation), String> {
+    let mut file = Pages::open(bytes, want)?;
+    let ((width, height, channels), stored) = file.page(want)?;
+    if channels > 2 {
+        return Err(format!("cannot be read as RGB, it has {channels} channels (data.channels)"));
+    }
+    let grey: Vec<u8> = match stored {
+        Stored::Bytes(v) => v,
+        // As Pillow: cut off, not scaled.
+        Stored::Wide(v) => v.into_iter().map(|v| v.clamp(0., 255.) as u8).collect(),
     };
-    let stored = match stored {
-        Stored::Bytes(v) if planar => Stored::Bytes(interleaved(&v, shape)?),
-        Stored::Wide(v) if planar => Stored::Wide(interleaved(&v, shape)?),
-        stored => stored,
-    };
-    Ok((used(shape, stored, want)?, orientation))
+    let pixels = grey.iter().step_by(channels).flat_map(|&v| [v; 3]).collect();
+    Ok((Image { width, height, channels: 3, samples: Samples::Bytes(pixels) }, file.orientation))
+}
+
+fn say(e: tiff::TiffError) -> String {
+    e.to_string()
+}
+
+/// A TIFF at one of its pages.
+struct Pages<'a> {
+    decoder: Decoder<Cursor<&'a [u8]>>,
+    orientation: Orientation,
+}
+
+impl<'a> Pages<'a> {
+    fn open(bytes: &'a [u8], want: &Decoding) -> Result<Self, String> {
+        let mut limits = Limits::default();
+        let most = usize::try_from(want.max_pixels).unwrap_or(usize::MAX).saturating_mul(want.channels.max(1));
+        limits.decoding_buffer_size = most.saturating_mul(8);
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(say)?.with_limits(limits);
+        let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
+        let orientation = orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
+        Ok(Self { decoder, orientation })
+    }
+
+    /// Columns, rows and channels of this page, and its values, channels interleaved.
+    fn page(&mut self, want: &Decoding) -> Result<((usize, usize, usize), Stored), String> {
+        let decoder = &mut self.decoder;
+        let (width, height) = decoder.dimensions().map_err(say)?;
+        want.admit(width.into(), height.into())?;
+        let mut number = |tag| decoder.find_tag_unsigned::<u32>(tag).map_err(say);
+        let samples = number(Tag::SamplesPerPixel)?.unwrap_or(1) as usize;
+        let planar = samples > 1 && number(Tag::PlanarConfiguration)? == Some(2);
+        if planar && number(Tag::TileWidth)?.is_some() {
+            return Err("has tiles of separate planes, which cannot be read; store its bands pixel by pixel".into());
+        }
+        if number(Tag::PhotometricInterpretation)? == Some(2) && samples > 4 {
+            return Err("is RGB with further channels, which cannot be read; store it as MINISBLACK".into());
+        }
+        let shape = (width as usize, height as usize, samples);
+        let mut result = DecodingResult::U8(Vec::new());
+        decoder.read_image_to_buffer(&mut result).map_err(say)?;
+        let stored = match result {
+            DecodingResult::U8(v) => Stored::Bytes(v),
+            DecodingResult::U16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
+            DecodingResult::U32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+            DecodingResult::U64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+            DecodingResult::I8(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
+            DecodingResult::I16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
+            DecodingResult::I32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+            DecodingResult::I64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+            DecodingResult::F16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
+            DecodingResult::F32(v) => Stored::Wide(v),
+            DecodingResult::F64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
+        };
+        let stored = match stored {
+            Stored::Bytes(v) if planar => Stored::Bytes(interleaved(&v, shape)?),
+            Stored::Wide(v) if planar => Stored::Wide(interleaved(&v, shape)?),
+            stored => stored,
+        };
+        Ok((shape, stored))
+    }
+}
+
+/// Pages of one channel as the channels of one image.
+fn stacked(pages: Vec<Stored>, shape: (usize, usize, usize)) -> Result<Stored, String> {
+    if pages.iter().all(|p| matches!(p, Stored::Bytes(_))) {
+        let planes = pages.into_iter().flat_map(|p| if let Stored::Bytes(v) = p { v } else { Vec::new() });
+        return Ok(Stored::Bytes(interleaved(&planes.collect::<Vec<_>>(), shape)?));
+    }
+    let planes = pages.into_iter().flat_map(|p| match p {
+        Stored::Bytes(v) => v.into_iter().map(f32::from).collect(),
+        Stored::Wide(v) => v,
+    });
+    Ok(Stored::Wide(interleaved(&planes.collect::<Vec<_>>(), shape)?))
 }
 
 /// `[C, H, W]` to `[H, W, C]`.
@@ -172,6 +243,35 @@ mod tests {
         let Samples::Floats(values) = &image.samples else { panic!() };
         assert!(values.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{values:?}");
         assert_eq!(tiff(&planar, &want).unwrap().0, image);
+    }
+
+    #[test]
+    fn pages_of_one_channel_are_channels() {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file).unwrap();
+        for page in 0..3u16 {
+            let values: Vec<u16> = (0..6).map(|i| page * 100 + i).collect();
+            encoder.write_image::<colortype::Gray16>(3, 2, &values).unwrap();
+        }
+        let (image, _) = tiff(file.get_ref(), &want(3, Some([0., 1000.]))).unwrap();
+        assert_eq!((image.width, image.height, image.channels), (3, 2, 3));
+        let Samples::Floats(values) = &image.samples else { panic!() };
+        assert!((0..18).all(|i| (values[i] * 1000. - (i % 3 * 100 + i / 3) as f32).abs() < 1e-3), "{values:?}");
+        // The first page alone, and more than there are.
+        assert_eq!(tiff(file.get_ref(), &want(1, Some([0., 1000.]))).unwrap().0.channels, 1);
+        assert!(tiff(file.get_ref(), &want(4, Some([0., 1000.]))).unwrap_err().contains("has 3 channels, not 4"));
+    }
+
+    #[test]
+    fn floats_and_integers_become_rgb_as_pillow_cuts_them() {
+        let mut file = std::io::Cursor::new(Vec::new());
+        TiffEncoder::new(&mut file)
+            .unwrap()
+            .write_image::<colortype::Gray32Float>(2, 2, &[-3.5, 7.9, 255.5, 1e9])
+            .unwrap();
+        let image = Decoding::default().image(file.get_ref()).unwrap();
+        let values: Vec<u8> = [0, 7, 255, 255].into_iter().flat_map(|v| [v; 3]).collect();
+        assert_eq!(image.samples, Samples::Bytes(values));
     }
 
     #[test]
