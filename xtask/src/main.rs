@@ -1,6 +1,8 @@
 //! `cargo xtask COMMAND`: builds the `selfpatch` program with the features that the arguments ask
 //! for and runs it, or runs one of the repository's own chores. Links no candle.
 
+mod features;
+
 use std::env;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -10,6 +12,7 @@ Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   train        pre-train a ViT; without arguments on made-up images
+  inspect-data look at training data: counts, bad files, mean and std, crops
   eval-davis   measure dense features on videos; without arguments the newest run
   parity       compare with fixtures computed by the original program
 
@@ -34,8 +37,8 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "eval-davis" | "parity" => {
-            let features = features(rest);
+        "train" | "inspect-data" | "eval-davis" | "parity" => {
+            let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
                 all.extend(["--features", features.as_str()]);
@@ -70,26 +73,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Features of the program that the arguments ask for.
-fn features(args: &[String]) -> String {
-    let mut features = Vec::new();
-    let device = args
-        .iter()
-        .position(|a| a == "--device")
-        .and_then(|i| args.get(i + 1).map(String::as_str))
-        .or_else(|| args.iter().find_map(|a| a.strip_prefix("--device=")));
-    match device {
-        Some(d) if d.starts_with("cuda") => features.push("cuda"),
-        Some("metal") => features.push("metal"),
-        _ => {}
-    }
-    let remote = |a: &String| a.starts_with("hf://") || a.starts_with("--") && a.contains("=hf://");
-    if args.iter().any(remote) {
-        features.push("hub");
-    }
-    features.join(",")
 }
 
 fn run(args: &[&str], manifest: &str) -> ExitCode {

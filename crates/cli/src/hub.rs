@@ -1,5 +1,4 @@
-//! `--weights hf://…`: through the crate `selfpatch-hub`, which only builds with the cargo feature `hub`
-//! have.
+//! `--weights hf://…`, through the crate `selfpatch-hub` that the cargo feature `hub` adds.
 
 use anyhow::Result;
 use std::borrow::Cow;
@@ -15,9 +14,7 @@ pub fn local(weights: &Path) -> Result<Cow<'_, Path>> {
 
 #[cfg(feature = "hub")]
 fn fetch(uri: &str) -> Result<Cow<'_, Path>> {
-    use selfpatch_hub::{Kind, Remote};
-    let r = Remote::parse(uri)?;
-    Ok(Cow::Owned(selfpatch_hub::fetch(uri, Kind::Model, &r.owner, &r.name, &r.revision, &r.file)?))
+    Ok(Cow::Owned(selfpatch_hub::Remote::parse(uri)?.fetch(uri)?))
 }
 
 #[cfg(not(feature = "hub"))]

@@ -23,15 +23,6 @@ const SCHEME: &str = "hf://";
 /// Further tries of a request that got no answer: about a second in all.
 const RETRIES: usize = 3;
 
-/// What a repository holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Weights.
-    Model,
-    /// Data.
-    DataSet,
-}
-
 /// A file in a model repository.
 #[derive(Debug, PartialEq)]
 pub struct Remote {
@@ -54,51 +45,75 @@ pub struct DataSet {
     pub name: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// `train` unless named.
+    /// `train` unless named, perhaps with folders before it.
     pub split: String,
 }
 
-/// The local copy of a file of the hub called `uri` in messages.
-pub fn fetch(uri: &str, kind: Kind, owner: &str, name: &str, revision: &str, file: &str) -> Result<PathBuf> {
-    let client = client(uri)?;
-    match kind {
-        Kind::Model => fetch_from(uri, &client.model(owner, name), (owner, name), revision, file),
-        Kind::DataSet => fetch_from(uri, &client.dataset(owner, name), (owner, name), revision, file),
+impl DataSet {
+    /// The commit that `revision` is and the names of all files in it, or nothing where the data set has no
+    /// such revision. Needs the network.
+    pub fn files(&self, revision: &str) -> Result<Option<(String, Vec<String>)>> {
+        let uri = format!("{SCHEME}{}/{}", self.owner, self.name);
+        if offline() {
+            bail!("{uri}: was not fetched before, and HF_HUB_OFFLINE forbids to ask the hub");
+        }
+        let info = match client(&uri)?.dataset(&*self.owner, &*self.name).info().revision(revision).send() {
+            Ok(info) => info,
+            Err(HFError::RevisionNotFound { context, .. }) => {
+                let code = context.and_then(|c| c.error_code);
+                if code.as_deref() == Some("RepoNotFound") {
+                    bail!("{uri}: the hub has no such data set, or does not show it to you (HF_TOKEN)");
+                }
+                return Ok(None);
+            }
+            Err(e) => return Err(explained(e, &uri)),
+        };
+        let files = info.siblings.unwrap_or_default().into_iter().map(|s| s.rfilename).collect();
+        Ok(Some((info.sha.unwrap_or_else(|| revision.into()), files)))
     }
-}
 
-/// The names of all files of a data set at `revision`. Needs the network.
-pub fn files(set: &DataSet, revision: &str) -> Result<Vec<String>> {
-    let uri = format!("{SCHEME}{}/{}", set.owner, set.name);
-    if offline() {
-        bail!("{uri}: was not fetched before, and HF_HUB_OFFLINE forbids to ask the hub");
+    /// The local copies of files at a commit.
+    pub fn fetch(&self, commit: &str, files: &[String]) -> Result<Vec<PathBuf>> {
+        let (owner, name) = (&*self.owner, &*self.name);
+        let uri = format!("{SCHEME}datasets/{owner}/{name}");
+        let repo = client(&uri)?.dataset(owner, name);
+        let fetch = |file: &String| {
+            let uri = format!("{uri}/{file}");
+            // They come from the network, or from a file in the cache, and become parts of paths.
+            if !is_relative(commit) || !is_relative(file) {
+                bail!("{uri}: cannot be the name of a file in the cache");
+            }
+            fetch_from(&uri, &repo, (owner, name), commit, file)
+        };
+        files.iter().map(fetch).collect()
     }
-    let repo = client(&uri)?.dataset(&*set.owner, &*set.name);
-    let info = repo.info().revision(revision).send();
-    let info = info.map_err(|e| {
-        let what = refusal(&e).unwrap_or_else(|| format!("has no revision {revision}, or does not exist: {e}"));
-        anyhow::anyhow!("{uri}: {what}")
-    })?;
-    Ok(info.siblings.unwrap_or_default().into_iter().map(|s| s.rfilename).collect())
 }
 
 fn client(uri: &str) -> Result<HFClientSync> {
-    HFClient::builder()
-        .retry_max_attempts(RETRIES)
-        .build_sync()
-        .with_context(|| format!("{uri}: there is no access to the hub; is HF_ENDPOINT right?"))
+    let mut builder = HFClient::builder().retry_max_attempts(RETRIES);
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    // The client takes this variable with the space around it, and then silently sends none.
+    let token = variable("HF_TOKEN");
+    if token.trim() != token && !token.trim().is_empty() && variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_empty() {
+        builder = builder.token(token.trim());
+    }
+    builder.build_sync().with_context(|| format!("{uri}: there is no access to the hub; is HF_ENDPOINT right?"))
 }
 
-/// What a user can do about an error of the hub.
-fn refusal(e: &HFError) -> Option<String> {
-    match e {
+/// An error of the hub in one sentence, where it is known what a user can do about it.
+fn explained(e: HFError, uri: &str) -> anyhow::Error {
+    let what = match &e {
         HFError::Request { source, .. } if source.is_connect() || source.is_timeout() => {
-            Some(format!("is not in the cache {}, and the hub does not answer", hf_hub::resolve_cache_dir().display()))
+            let cache = hf_hub::resolve_cache_dir();
+            let cause = anyhow::Chain::new(source).last().map(|cause| format!(" ({cause})")).unwrap_or_default();
+            format!("is not in the cache {}, and the hub does not answer{cause}", cache.display())
         }
-        HFError::AuthRequired { .. } => Some("the hub wants a token (HF_TOKEN), or there is no such repository".into()),
-        HFError::Forbidden { .. } => Some("the hub refuses access; the repository may want its terms accepted".into()),
-        _ => None,
-    }
+        HFError::AuthRequired { .. } => "the hub wants a token (HF_TOKEN), or there is no such repository".into(),
+        HFError::Forbidden { .. } => "the hub refuses access; the repository may want its terms accepted".into(),
+        HFError::RateLimited { .. } => "the hub has had too many requests; wait, or give a token (HF_TOKEN)".into(),
+        _ => return anyhow::Error::new(e).context(format!("{uri}: could not be fetched")),
+    };
+    anyhow::anyhow!("{uri}: {what}")
 }
 
 /// The file's copy in the cache, fetched if there is none yet.
@@ -129,10 +144,7 @@ fn fetch_from<T: RepoType>(
             "{uri}: the hub answers 404 Not Found: no file {file} at revision {revision} of {owner}/{name}, or no such \
              revision or repository"
         ),
-        Err(e) => {
-            let what = refusal(&e).unwrap_or_else(|| "could not be fetched".into());
-            return Err(e).with_context(|| format!("{uri}: {what}"));
-        }
+        Err(e) => return Err(explained(e, uri)),
     };
     check(&path, meter.expected.load(Ordering::Relaxed)).with_context(|| format!("{uri}: did not arrive whole"))?;
     Ok(path)
@@ -150,6 +162,12 @@ fn is_relative(text: &str) -> bool {
 }
 
 impl Remote {
+    /// The local copy of the file, called `uri` in messages.
+    pub fn fetch(&self, uri: &str) -> Result<PathBuf> {
+        let Self { owner, name, revision, file } = self;
+        fetch_from(uri, &client(uri)?.model(&**owner, &**name), (owner, name), revision, file)
+    }
+
     /// Takes a name apart; its pieces become parts of paths in the cache, so they are held to what a
     /// repository can contain.
     pub fn parse(uri: &str) -> Result<Self> {
@@ -179,7 +197,7 @@ impl DataSet {
         let (owner, name) = rest.strip_prefix("datasets/").unwrap_or(rest).split_once('/').with_context(wanted)?;
         let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
         let revision = revision.replace("%2F", "/").replace("%2f", "/");
-        if !is_word(owner) || !is_word(name) || !is_relative(&revision) || !is_word(split) {
+        if !is_word(owner) || !is_word(name) || !is_relative(&revision) || !is_relative(split) {
             bail!(wanted());
         }
         Ok(Self { owner: owner.into(), name: name.into(), revision, split: split.into() })
@@ -327,7 +345,8 @@ mod tests {
         assert_eq!(DataSet::parse("hf://o/n")?, set("main", "train"));
         assert_eq!(DataSet::parse("hf://datasets/o/n#test")?, set("main", "test"));
         assert_eq!(DataSet::parse("hf://o/n@v1.0#validation")?, set("v1.0", "validation"));
-        for bad in ["hf://o", "hf://o/n/x", "hf://o/n#", "hf://o/n#a/b", "hf://o/n@../x", "hf:///n"] {
+        assert_eq!(DataSet::parse("hf://o/n#large/test")?, set("main", "large/test"));
+        for bad in ["hf://o", "hf://o/n/x", "hf://o/n#", "hf://o/n#a/../b", "hf://o/n@../x", "hf:///n"] {
             assert!(DataSet::parse(bad).is_err(), "{bad}");
         }
         Ok(())

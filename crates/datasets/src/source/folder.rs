@@ -85,6 +85,13 @@ impl ImageSource for ImageFolder {
     }
 }
 
+/// The deepest folder that all `files` lie below.
+pub(super) fn common_folder(files: &[PathBuf]) -> &Path {
+    let parents = || files.iter().filter_map(|f| f.parent());
+    let common = parents().next().and_then(|first| first.ancestors().find(|a| parents().all(|p| p.starts_with(a))));
+    common.unwrap_or(Path::new(""))
+}
+
 /// Visible files below `root` that are `wanted` by name, sorted.
 pub(super) fn files_below(root: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();

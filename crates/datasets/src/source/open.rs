@@ -1,9 +1,9 @@
 //! From what a user calls their data to a source.
 
-use super::folder::{files_below, is_image};
+use super::clips::{Clips, is_clip};
+use super::folder::{common_folder, files_below, is_image};
 use super::records::Layout;
-use super::remote::{self, Fetched};
-use super::{ImageFolder, ImageSource, Manifest, Records, Shards, clips, pattern};
+use super::{ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
 use crate::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,43 +35,47 @@ impl Access<'_> {
 /// Opens `spec`:
 ///
 /// - a folder: of images at any depth; else of tar files, parquet files or videos; or of IDX or CIFAR
-///   files (`FOLDER#test` for their other split);
+///   files (`FOLDER#test` for their other split), or one of these files;
 /// - a `.txt`, `.csv` or `.tsv` file: a [`Manifest`];
 /// - a `.tar` or `.parquet` file or several, by braces and wildcards;
 /// - a video file;
 /// - `hf://owner/name[@revision][#split]`.
 pub fn open(spec: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     if spec.starts_with(remote::SCHEME) {
-        return match remote::fetch(spec, &access.cache, access.say)? {
-            Fetched::Parquet(files) => parquet(files, access),
-            Fetched::Tars(files) => Ok(Arc::new(Shards::open(files)?)),
-            Fetched::Images(root, files) => Ok(Arc::new(ImageFolder::of(root, files))),
-        };
+        return several(remote::fetch(spec, &access.cache, access.say)?, access);
     }
     let path = Path::new(spec);
     if !path.exists() && pattern::is_pattern(spec) {
         return several(pattern::files(spec)?, access);
     }
     let (path, split) = match spec.split_once('#') {
-        Some((folder, split)) if !path.exists() => (Path::new(folder), split),
-        _ => (path, "train"),
+        Some((path, split)) if !Path::new(spec).exists() => (Path::new(path), Some(split)),
+        _ => (path, None),
     };
-    let kind = fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if kind.is_dir() { folder(path, split, access) } else { several(vec![path.to_path_buf()], access) }
+    let is_folder = fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir();
+    if is_folder && let Some((folder, layout)) = Layout::below(path)? {
+        return Ok(Arc::new(Records::open(&folder, layout, split.unwrap_or("train"))?));
+    }
+    if let (false, Some((layout, own))) = (is_folder, Layout::of_file(path)) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        return Ok(Arc::new(Records::open(folder, layout, split.unwrap_or(own))?));
+    }
+    if let Some(split) = split {
+        let valid = format!("{} is read whole, only IDX, CIFAR and hub data sets have splits", path.display());
+        return Err(Error::Missing { what: format!("split {split:?}"), valid });
+    }
+    if is_folder { folder(path, access) } else { several(vec![path.to_path_buf()], access) }
 }
 
-fn folder(path: &Path, split: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
-    if let Some(layout) = Layout::of(path) {
-        return Ok(Arc::new(Records::open(path, layout, split)?));
-    }
+fn folder(path: &Path, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let images = files_below(path, is_image)?;
     if !images.is_empty() {
         return Ok(Arc::new(ImageFolder::of(path.to_path_buf(), images)));
     }
-    for wanted in [is_tar as fn(&Path) -> bool, is_parquet, clips::is_clip] {
+    for wanted in [is_tar as fn(&Path) -> bool, is_parquet, is_clip] {
         let files = files_below(path, wanted)?;
-        if files.first().is_some_and(|f| clips::is_clip(f)) {
-            return Ok(Arc::new(clips::frames(path, &files, access.video_fps, &access.cache, access.say)?));
+        if files.first().is_some_and(|f| is_clip(f)) {
+            return Ok(Arc::new(Clips::open(path, &files, access.video_fps, &access.cache, access.say)?));
         }
         if !files.is_empty() {
             return several(files, access);
@@ -93,14 +97,12 @@ fn several(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
         Ok(Arc::new(Shards::open(files)?))
     } else if all(is_parquet) {
         parquet(files, access)
-    } else if all(clips::is_clip) {
-        let root = first.parent().unwrap_or(Path::new("")).to_path_buf();
-        Ok(Arc::new(clips::frames(&root, &files, access.video_fps, &access.cache, access.say)?))
+    } else if all(is_clip) {
+        Ok(Arc::new(Clips::open(common_folder(&files), &files, access.video_fps, &access.cache, access.say)?))
     } else if files.len() == 1 && ["txt", "csv", "tsv"].iter().any(|e| has_extension(first, e)) {
         Ok(Arc::new(Manifest::open(first)?))
     } else if all(is_image) {
-        let root = first.parent().unwrap_or(Path::new("")).to_path_buf();
-        Ok(Arc::new(ImageFolder::of(root, files)))
+        Ok(Arc::new(ImageFolder::of(common_folder(&files).to_path_buf(), files)))
     } else {
         let known = "a folder, a list (txt, csv, tsv), tar files, parquet files, videos, or hf://owner/name";
         Err(Error::layout(first, format!("is not a source of images: give {known}")))
@@ -126,15 +128,18 @@ fn is_parquet(path: &Path) -> bool {
 fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let folder = access.cache.join("parquet");
     fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
-    let tar = folder.join(format!("{}.tar", fingerprint(&files, "")?));
+    let tar = folder.join(format!("{}.tar", fingerprint(&files, "rows")?));
     let names = tar.with_extension("json");
-    if !(tar.is_file() && names.is_file()) {
-        let classes = super::pack_parquet(&files, &tar, access.say)?;
-        let text = serde_json::to_vec(&classes).map_err(|e| Error::encode(&names, e))?;
-        fs::write(&names, text).map_err(|e| Error::io(&names, e))?;
-    }
-    let text = fs::read(&names).map_err(|e| Error::io(&names, e))?;
-    let classes: Vec<String> = serde_json::from_slice(&text).map_err(|e| Error::decode(&names, e))?;
+    let known: Option<Vec<String>> = fs::read(&names).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let classes = match known {
+        Some(classes) if tar.is_file() => classes,
+        _ => {
+            let classes = super::pack_parquet(&files, &tar, access.say)?;
+            let text = serde_json::to_vec(&classes).map_err(|e| Error::encode(&names, e))?;
+            fs::write(&names, text).map_err(|e| Error::io(&names, e))?;
+            classes
+        }
+    };
     Ok(Arc::new(Shards::open(vec![tar])?.with_class_names(&classes)))
 }
 

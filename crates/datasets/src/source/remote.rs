@@ -1,132 +1,188 @@
-//! Data sets on the Hugging Face hub: `hf://owner/name[@revision][#split]`.
+//! Data sets on the Hugging Face hub: `hf://owner/name[@revision][#split]`, where the split may have folders
+//! before it.
 
 use crate::Error;
+#[cfg(any(feature = "hub", test))]
+use crate::decode::Format;
+#[cfg(any(feature = "hub", test))]
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The scheme of such names.
 pub(super) const SCHEME: &str = "hf://";
 
-/// What was fetched of a data set.
-#[cfg_attr(not(feature = "hub"), allow(dead_code))]
-pub(super) enum Fetched {
-    Parquet(Vec<PathBuf>),
-    Tars(Vec<PathBuf>),
-    Images(PathBuf, Vec<PathBuf>),
-}
-
-/// Fetches the files of a split, or finds them in the cache: parquet files, else those that the hub
-/// converted to parquet, else tar files, else images. What was fetched is written down below `cache`,
-/// so that later calls need no network.
-#[cfg(feature = "hub")]
-pub(super) fn fetch(uri: &str, cache: &Path, say: &dyn Fn(&str)) -> Result<Fetched, Error> {
-    use selfpatch_hub::{DataSet, Kind};
-    let fail = |reason: String| Error::Config { field: "data", reason };
-    let set = DataSet::parse(uri).map_err(|e| fail(e.to_string()))?;
-    let note = cache.join("hub").join(format!("{}.json", blake3::hash(uri.as_bytes()).to_hex()));
-    let known: Option<Vec<String>> = std::fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    // Revision first, then the files.
-    let list = match known {
-        Some(list) => list,
-        None => {
-            say(&format!("asking the hub for the files of {uri}"));
-            let mut choice = (set.revision.clone(), Vec::new());
-            for revision in [set.revision.as_str(), "refs/convert/parquet"] {
-                let files = match selfpatch_hub::files(&set, revision) {
-                    Ok(files) => files,
-                    Err(_) if revision != set.revision => break,
-                    Err(e) => return Err(fail(format!("{e:#}"))),
-                };
-                let wanted = wanted(&files, &set.split);
-                let converted = revision != set.revision;
-                if wanted.iter().any(|f| f.ends_with(".parquet")) || (!converted && !wanted.is_empty()) {
-                    choice = (revision.to_string(), wanted);
-                }
-                if choice.1.iter().any(|f| f.ends_with(".parquet")) {
-                    break;
-                }
-            }
-            if choice.1.is_empty() {
-                let what = format!("{uri}: no parquet files, tar files or images of split {:?}", set.split);
-                return Err(fail(what));
-            }
-            std::iter::once(choice.0).chain(choice.1).collect()
-        }
-    };
-    let (revision, files) = list.split_first().ok_or_else(|| fail(format!("{}: is empty", note.display())))?;
-    let mut paths = Vec::new();
-    for file in files {
-        let path = selfpatch_hub::fetch(uri, Kind::DataSet, &set.owner, &set.name, revision, file);
-        paths.push(path.map_err(|e| fail(format!("{e:#}")))?);
-    }
-    let folder = note.parent().unwrap_or(cache);
-    let text = serde_json::to_vec(&list).map_err(|e| fail(e.to_string()))?;
-    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&note, text)).map_err(|e| Error::io(&note, e))?;
-    Ok(match files.first().map_or("", String::as_str) {
-        f if f.ends_with(".parquet") => Fetched::Parquet(paths),
-        f if f.ends_with(".tar") => Fetched::Tars(paths),
-        _ => {
-            // Below the snapshot, where names are those in the repository.
-            let depth = files.first().map_or(1, |f| f.split('/').count());
-            let root = paths.first().and_then(|p| p.ancestors().nth(depth)).unwrap_or(cache).to_path_buf();
-            Fetched::Images(root, paths)
-        }
-    })
-}
-
 /// Says how to get a program that has access to the hub.
 #[cfg(not(feature = "hub"))]
-pub(super) fn fetch(uri: &str, _: &Path, _: &dyn Fn(&str)) -> Result<Fetched, Error> {
+pub(super) fn fetch(uri: &str, _: &Path, _: &dyn Fn(&str)) -> Result<Vec<PathBuf>, Error> {
     let reason = format!("{uri}: this build has no hub access; cargo xtask adds it by itself (--features hub)");
     Err(Error::Config { field: "data", reason })
 }
 
-/// The files of a split, of the best kind that there is. A split is named by a folder or by the
-/// beginning of a file name; without any, all files count as the split `train`.
-#[cfg(any(feature = "hub", test))]
-fn wanted(files: &[String], split: &str) -> Vec<String> {
-    let is_image = |f: &String| crate::decode::Format::of_name(f).is_some();
-    let kinds: [&dyn Fn(&String) -> bool; 3] = [&|f| f.ends_with(".parquet"), &|f| f.ends_with(".tar"), &is_image];
-    for kind in kinds {
-        let files: Vec<&String> = files.iter().filter(|f| kind(f)).collect();
-        if files.is_empty() {
-            continue;
-        }
-        let names = |f: &str, split: &str| {
-            f.split('/').any(|part| {
-                let rest = part.strip_prefix(split);
-                rest.is_some_and(|r| r.is_empty() || r.starts_with(['-', '.', '_']) || r.as_bytes()[0].is_ascii_digit())
-            })
-        };
-        let known = ["train", "test", "validation", "val", "dev"];
-        let any = files.iter().any(|f| known.iter().any(|s| names(f, s)));
-        let chosen = files.into_iter().filter(|f| names(f, split) || (!any && split == "train"));
-        let mut chosen: Vec<String> = chosen.cloned().collect();
-        chosen.sort();
-        if !chosen.is_empty() {
-            return chosen;
+/// A commit and the files of it that are wanted.
+#[cfg(feature = "hub")]
+type Choice = (String, Vec<String>);
+
+/// Fetches the files of a split, or finds them in the hub's cache: parquet files, else those that the hub
+/// converted to parquet, else tar files, else images; all of one commit. Which they are is written down
+/// below `cache`, so that later calls need no network: what was fetched once stays as it is.
+#[cfg(feature = "hub")]
+pub(super) fn fetch(uri: &str, cache: &Path, say: &dyn Fn(&str)) -> Result<Vec<PathBuf>, Error> {
+    let fail = |reason| Error::Config { field: "data", reason };
+    let set = selfpatch_hub::DataSet::parse(uri).map_err(|e| fail(e.to_string()))?;
+    let folder = cache.join("hub");
+    let note = folder.join(format!("{}.json", blake3::hash(format!("{set:?}").as_bytes()).to_hex()));
+    let known: Option<Choice> = std::fs::read(&note).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let fetched = |(commit, files): &Choice| set.fetch(commit, files).map_err(|e| fail(format!("{e:#}")));
+    // Where they are neither here nor there any more, it begins anew.
+    if let Some(paths) = known.and_then(|choice| fetched(&choice).ok()) {
+        return Ok(paths);
+    }
+    say(&format!("asking the hub for the files of {uri}"));
+    let choice = choose(uri, &set, say).map_err(fail)?;
+    say(&format!("fetching {uri} (files: {})", choice.1.len()));
+    let paths = fetched(&choice)?;
+    let text = serde_json::to_vec(&choice).map_err(|e| Error::encode(&note, e))?;
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&note, text));
+    written.map_err(|e| Error::io(&note, e))?;
+    Ok(paths)
+}
+
+/// The files to fetch, or why there are none.
+#[cfg(feature = "hub")]
+fn choose(uri: &str, set: &selfpatch_hub::DataSet, say: &dyn Fn(&str)) -> Result<Choice, String> {
+    let list = |revision: &str| set.files(revision).map_err(|e| format!("{e:#}"));
+    let (commit, own) =
+        list(&set.revision)?.ok_or_else(|| format!("{uri}: the data set has no revision {}", set.revision))?;
+    let mut splits = BTreeSet::new();
+    let mut choice = (commit.clone(), wanted(&own, Kind::Parquet, &set.split, &mut splits));
+    // The hub converts the newest revision alone, and of large data sets only the beginning.
+    if choice.1.is_empty()
+        && set.revision == "main"
+        && let Some((commit, files)) = list("refs/convert/parquet")?
+    {
+        let whole = |file: &String| !file.split('/').any(|part| part.starts_with("partial-"));
+        let files: Vec<String> = files.into_iter().filter(whole).collect();
+        choice = (commit, wanted(&files, Kind::Parquet, &set.split, &mut splits));
+    }
+    for kind in [Kind::Tar, Kind::Image] {
+        // A picture beside tables is no split of theirs.
+        if choice.1.is_empty() && splits.is_empty() {
+            choice = (commit.clone(), wanted(&own, kind, &set.split, &mut splits));
         }
     }
-    Vec::new()
+    let joined = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    if choice.1.is_empty() {
+        return Err(match splits.is_empty() {
+            true => format!("{uri}: the data set has no parquet files, tar files or images"),
+            false => format!("{uri}: the data set has no split {}, but {}", set.split, joined(splits)),
+        });
+    }
+    let folder = |file: &String| Some(file.rsplit_once('/')?.0.to_string());
+    let folders: BTreeSet<String> = choice.1.iter().filter(|f| Kind::Parquet.has(f)).filter_map(folder).collect();
+    if folders.len() > 1 {
+        say(&format!("note: {uri} takes all of {}; #FOLDER/{} takes one", joined(folders), set.split));
+    }
+    Ok(choice)
+}
+
+#[cfg(any(feature = "hub", test))]
+#[derive(Clone, Copy)]
+enum Kind {
+    Parquet,
+    Tar,
+    Image,
+}
+
+#[cfg(any(feature = "hub", test))]
+impl Kind {
+    fn has(self, file: &str) -> bool {
+        match self {
+            Self::Parquet => file.ends_with(".parquet"),
+            Self::Tar => file.ends_with(".tar"),
+            Self::Image => Format::of_name(file).is_some(),
+        }
+    }
+}
+
+/// Usual names of splits.
+#[cfg(any(feature = "hub", test))]
+const SPLITS: [&str; 10] =
+    ["train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation"];
+
+/// The files of a kind that belong to a split, sorted; where there are none, `splits` gets the names of
+/// those that exist.
+///
+/// A split is named by a folder or by the beginning of a file's name, after folders that must be among
+/// those of the file; without any of the usual names, all files count as the split `train`.
+#[cfg(any(feature = "hub", test))]
+fn wanted(files: &[String], kind: Kind, split: &str, splits: &mut BTreeSet<String>) -> Vec<String> {
+    let names = |file: &str, split: &str| {
+        file.split('/').any(|part| {
+            let rest = part.strip_prefix(split);
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()))
+        })
+    };
+    let files: Vec<&String> = files.iter().filter(|file| kind.has(file)).collect();
+    let unnamed = !files.iter().any(|file| SPLITS.iter().any(|split| names(file, split)));
+    let (folders, name) = split.rsplit_once('/').map_or((None, split), |(folders, name)| (Some(folders), name));
+    let inside = |file: &str| folders.is_none_or(|f| f.split('/').all(|f| file.split('/').any(|part| part == f)));
+    let belongs = |file: &&&String| inside(file) && (names(file, name) || (unnamed && name == "train"));
+    let mut chosen: Vec<String> = files.iter().filter(belongs).map(|file| file.to_string()).collect();
+    chosen.sort();
+    if chosen.is_empty() {
+        splits.extend(
+            files.iter().flat_map(|file| SPLITS.iter().filter(|split| names(file, split))).map(|s| s.to_string()),
+        );
+        if unnamed && !files.is_empty() {
+            splits.insert("train".into());
+        }
+    }
+    chosen
 }
 
 #[cfg(test)]
 mod tests {
-    use super::wanted;
+    use super::{Kind, wanted};
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_split_is_a_folder_or_the_beginning_of_a_name() {
         let files = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
-        let set = files(&[
+        let of = |names: &[&str], kind, split: &str| wanted(&files(names), kind, split, &mut BTreeSet::new());
+        let set = [
             "data/train-00001-of-00002.parquet",
             "data/test-0.parquet",
             "data/train-00000-of-00002.parquet",
             "README.md",
-        ]);
-        assert_eq!(wanted(&set, "train"), ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
-        assert_eq!(wanted(&set, "test"), ["data/test-0.parquet"]);
-        assert!(wanted(&set, "validation").is_empty());
-        assert_eq!(wanted(&files(&["plain_text/train/0000.parquet", "training.parquet"]), "train").len(), 1);
-        assert_eq!(wanted(&files(&["a.tar", "b.tar", "c.jpg"]), "train"), ["a.tar", "b.tar"]);
-        assert_eq!(wanted(&files(&["train/x.jpg", "test/y.jpg"]), "test"), ["test/y.jpg"]);
+            "x.jpg",
+        ];
+        let train = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"];
+        assert_eq!(of(&set, Kind::Parquet, "train"), train);
+        assert_eq!(of(&set, Kind::Parquet, "data/train"), train);
+        assert!(of(&set, Kind::Parquet, "dat/train").is_empty());
+        assert_eq!(of(&set, Kind::Parquet, "test"), ["data/test-0.parquet"]);
+        assert_eq!(of(&set, Kind::Image, "train"), ["x.jpg"]);
+        assert_eq!(
+            of(&["plain/train/0.parquet", "trainer.parquet"], Kind::Parquet, "train"),
+            ["plain/train/0.parquet"]
+        );
+        assert_eq!(of(&["b.tar", "a.tar", "c.jpg"], Kind::Tar, "train"), ["a.tar", "b.tar"]);
+        assert_eq!(of(&["train2017/x.jpg", "test/y.jpg"], Kind::Image, "train"), ["train2017/x.jpg"]);
+        let configurations = ["a/train/0.parquet", "b/train/0.parquet"];
+        assert_eq!(of(&configurations, Kind::Parquet, "train").len(), 2);
+        assert_eq!(of(&configurations, Kind::Parquet, "b/train"), ["b/train/0.parquet"]);
+    }
+
+    #[test]
+    fn what_exists_is_told() {
+        let of = |names: &[&str], split: &str| {
+            let files: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+            let mut splits = BTreeSet::new();
+            assert!(wanted(&files, Kind::Parquet, split, &mut splits).is_empty());
+            splits.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(&["data/train-0.parquet", "data/validation-0.parquet"], "test"), "train validation");
+        assert_eq!(of(&["a.parquet", "b.parquet"], "test"), "train");
+        assert_eq!(of(&["a.tar"], "train"), "");
     }
 }

@@ -1,5 +1,6 @@
 //! Images in tar files, named as WebDataset does.
 
+use super::folder::common_folder;
 use super::{Content, ImageSource, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
@@ -68,8 +69,9 @@ impl ImageSource for Shards {
         if self.tars.len() == 1 {
             return entry.name.clone();
         }
-        let tar = self.tars[entry.tar].file_name().unwrap_or_default().to_string_lossy();
-        format!("{tar}/{}", entry.name)
+        let tar = &self.tars[entry.tar];
+        let tar = tar.strip_prefix(common_folder(&self.tars)).unwrap_or(tar);
+        format!("{}/{}", tar.display(), entry.name)
     }
 
     fn label(&self, index: usize) -> Option<u32> {
