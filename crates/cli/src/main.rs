@@ -1,10 +1,12 @@
-//! The `selfpatch` program: pre-train, evaluate, check parity.
+//! The `selfpatch` program: pre-train, look at data, evaluate, check parity.
 
 mod device;
 mod error;
 mod eval_davis;
 mod hub;
+mod inspect;
 mod parity;
+mod recipe;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
     Train(Box<train::Args>),
+    /// Look at training data: counts, sizes, bad files, mean and std, and the crops that the network sees
+    InspectData(Box<inspect::Args>),
     /// Measure dense features by DAVIS label propagation; without arguments the newest run
     EvalDavis(Box<eval_davis::Args>),
     /// Compare with fixtures computed by the original program
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments);
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args).map(|()| true),
+        Command::InspectData(args) => inspect::run(args),
         Command::EvalDavis(args) => eval_davis::run(args).map(|()| true),
         Command::Parity(args) => parity::run(args),
     };

@@ -1,10 +1,11 @@
 //! `selfpatch train`.
 
 use crate::device::Compute;
-use anyhow::{Context, Result};
+use crate::recipe::Recipe;
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Event, Preset, Setting, resolve, run as train};
+use selfpatch_train::{Event, Setting, run as train};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +16,8 @@ use toml::Value;
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// Configuration file; its fields are laid over the preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Recipe: default (made-up images), folder (own images, one machine), paper (published)
-    #[arg(long)]
-    preset: Option<String>,
+    #[command(flatten)]
+    recipe: Recipe,
     /// Name of the run; its folder is runs/NAME
     #[arg(long)]
     name: Option<String>,
@@ -30,10 +27,6 @@ pub struct Args {
     /// Discard an earlier run in that folder
     #[arg(long)]
     overwrite: bool,
-    /// Images: a folder, a list (txt, csv, tsv), tar or parquet files, videos, hf://owner/name[@rev][#split]; or
-    /// `procedural`
-    #[arg(long, visible_alias = "data-path", value_name = "SOURCE")]
-    data: Option<String>,
     /// Greatest part of the images that may be broken before the run stops
     #[arg(long, value_name = "PART")]
     max_bad: Option<f64>,
@@ -154,9 +147,6 @@ pub struct Args {
     /// Epochs between checkpoints
     #[arg(long)]
     saveckp_freq: Option<u32>,
-    /// Any field by its place, as in --set optim.lr=1e-3
-    #[arg(long, value_name = "FIELD=VALUE")]
-    set: Vec<String>,
     /// Print the resolved configuration and stop
     #[arg(long)]
     print_config: bool,
@@ -166,21 +156,7 @@ pub struct Args {
 
 /// Trains, or continues, and says where the results are.
 pub fn run(args: &Args) -> Result<()> {
-    let file = match &args.config {
-        Some(path) => {
-            Some((path.as_path(), std::fs::read_to_string(path).with_context(|| path.display().to_string())?))
-        }
-        None => None,
-    };
-    let own_data = args.data.as_deref().is_some_and(|p| p != "procedural")
-        || args.set.iter().any(|s| s.starts_with("data.path=") && !s.ends_with("=procedural"))
-        || file.as_ref().is_some_and(|(_, text)| names_a_folder(text));
-    let preset = match &args.preset {
-        Some(name) => Preset::named(name)?,
-        None if own_data => Preset::Folder,
-        None => Preset::Default,
-    };
-    let mut config = resolve(preset, file.as_ref().map(|(p, t)| (*p, t.as_str())), &args.settings()?)?;
+    let (preset, mut config) = args.recipe.resolve(args.settings())?;
     for view in &mut config.crops.globals {
         if let Some(size) = args.global_crops_size {
             view.size = size as usize;
@@ -213,21 +189,14 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Whether a configuration's text sets `data.path` to a folder.
-fn names_a_folder(text: &str) -> bool {
-    let table = text.parse::<toml::Table>().ok();
-    let path = table.as_ref().and_then(|t| t.get("data")?.get("path")?.as_str());
-    path.is_some_and(|p| p != "procedural")
-}
-
 impl Args {
     /// The flags as settings of the configuration.
-    fn settings(&self) -> Result<Vec<Setting>> {
+    fn settings(&self) -> Vec<Setting> {
         let int = |v: u32| Value::Integer(v.into());
         let text = |v: &String| Value::String(v.clone());
         let path = |v: &PathBuf| Value::String(v.to_string_lossy().into_owned());
         let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
-        let mut settings: Vec<Setting> = [
+        [
             ("name", self.name.as_ref().map(text)),
             // A name of its own moves the run to a folder of its own, whatever a file says.
             (
@@ -235,7 +204,6 @@ impl Args {
                 self.output_dir.as_ref().map(path).or(self.name.as_ref().map(|_| Value::String(String::new()))),
             ),
             ("seed", self.seed.map(Value::Integer)),
-            ("data.path", self.data.as_ref().map(text)),
             ("data.max_bad", self.max_bad.map(Value::Float)),
             ("data.workers", self.num_workers.map(int)),
             ("model.arch", self.arch.as_ref().map(text)),
@@ -276,13 +244,7 @@ impl Args {
         ]
         .into_iter()
         .filter_map(|(place, value)| Some((place.to_string(), value?)))
-        .collect();
-        for text in &self.set {
-            let (place, value) = text.split_once('=').with_context(|| format!("--set {text}: FIELD=VALUE expected"))?;
-            let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-            settings.push((place.trim().into(), parsed.unwrap_or_else(|| Value::String(value.into()))));
-        }
-        Ok(settings)
+        .collect()
     }
 }
 

@@ -105,42 +105,12 @@ impl Config {
         sizes
     }
 
-    /// Every rule; the error names the field.
-    pub fn check(&self) -> Result<(), Error> {
+    /// The rules of how images are read and views drawn, whatever the network.
+    pub fn check_data(&self) -> Result<(), Error> {
         self.crops.validate()?;
-        self.check_numbers()?;
-        let vit = self.vit()?;
-        for (name, size) in ["crops.globals.size", "crops.locals.size"].into_iter().zip(self.crop_sizes()) {
-            if !size.is_multiple_of(vit.patch_size) {
-                return Err(field(
-                    name,
-                    format!("crops of {size} pixels cannot be cut into patches of {}", vit.patch_size),
-                ));
-            }
-            self.neighbours(size)?;
-        }
-        if self.crops.globals.len() != 2 {
-            return Err(field("crops.globals", format!("DINO needs 2 global views, not {}", self.crops.globals.len())));
-        }
-        if self.data.path.is_empty() {
-            return Err(field("data.path", "this recipe needs images: --data FOLDER (or another source)".into()));
-        }
         let data = &self.data;
         if !data.decoding().is_rgb() {
             self.crops.validate_without_rgb()?;
-        }
-        for (name, list) in [("data.mean", &data.mean), ("data.std", &data.std)] {
-            if list.len() != data.channels {
-                let reason = format!(
-                    "has {} numbers, but data.channels is {}; `inspect-data` measures them",
-                    list.len(),
-                    data.channels
-                );
-                return Err(field(name, reason));
-            }
-        }
-        if data.std.iter().any(|s| !(*s > 0. && s.is_finite())) || data.mean.iter().any(|m| !m.is_finite()) {
-            return Err(field("data.std", "must be positive numbers, and data.mean numbers".into()));
         }
         if data.range.is_some_and(|[low, high]| !(low < high && low.is_finite() && high.is_finite())) {
             return Err(field("data.range", "must be [low, high] with low < high".into()));
@@ -162,6 +132,43 @@ impl Config {
                     data.procedural_images, data.procedural_size
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    /// Every rule; the error names the field.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_data()?;
+        self.check_numbers()?;
+        let vit = self.vit()?;
+        for (name, size) in ["crops.globals.size", "crops.locals.size"].into_iter().zip(self.crop_sizes()) {
+            if !size.is_multiple_of(vit.patch_size) {
+                return Err(field(
+                    name,
+                    format!("crops of {size} pixels cannot be cut into patches of {}", vit.patch_size),
+                ));
+            }
+            self.neighbours(size)?;
+        }
+        if self.crops.globals.len() != 2 {
+            return Err(field("crops.globals", format!("DINO needs 2 global views, not {}", self.crops.globals.len())));
+        }
+        if self.data.path.is_empty() {
+            return Err(field("data.path", "this recipe needs images: --data FOLDER (or another source)".into()));
+        }
+        let data = &self.data;
+        for (name, list) in [("data.mean", &data.mean), ("data.std", &data.std)] {
+            if list.len() != data.channels {
+                let reason = format!(
+                    "has {} numbers, but data.channels is {}; `inspect-data` measures them",
+                    list.len(),
+                    data.channels
+                );
+                return Err(field(name, reason));
+            }
+        }
+        if data.std.iter().any(|s| !(*s > 0. && s.is_finite())) || data.mean.iter().any(|m| !m.is_finite()) {
+            return Err(field("data.std", "must be positive numbers, and data.mean numbers".into()));
         }
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(field("name", format!("{:?} cannot be the name of a run", self.name)));

@@ -105,6 +105,7 @@ fn to_table(config: &Config) -> Result<Table, Error> {
 fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
+    config.data.range = Some([0., 1.]);
     to_table(&config)
 }
 

@@ -1,0 +1,173 @@
+//! `selfpatch inspect-data`: what a set of images is like, and what the network will see of it.
+
+mod page;
+mod sheet;
+mod survey;
+
+use crate::recipe::Recipe;
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selfpatch_datasets::ImageSource;
+use selfpatch_train::{Config, source};
+use sheet::{Example, Stages};
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use survey::Survey;
+
+/// Images whose stages are timed.
+const TIMED: usize = 64;
+/// Bad images that are printed; the page and the JSON have all.
+const PRINTED: usize = 20;
+
+/// Which images, and how much of them.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Read this many images, evenly spread [default: all]
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
+    /// Images on the contact sheet
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    show: usize,
+    /// Where contact-sheet.png, index.html and inspection.json go
+    #[arg(long, default_value = "runs/inspect-data", value_name = "DIR")]
+    output_dir: PathBuf,
+    /// Greatest part of the images that may be broken; more make the command fail, as they would stop `train`
+    #[arg(long, value_name = "PART")]
+    max_bad: Option<f64>,
+    /// Threads that read and decode
+    #[arg(long, value_name = "N")]
+    num_workers: Option<usize>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks at the data, prints, writes the sheet. False if more images are bad than allowed.
+pub fn run(args: &Args) -> Result<bool> {
+    let max_bad = args.max_bad.map(|v| ("data.max_bad".to_string(), toml::Value::Float(v)));
+    let (_, config) = args.recipe.resolve(max_bad.into_iter().collect())?;
+    anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
+    config.check_data()?;
+    let say = |text: &str| eprintln!("{text}");
+    let source = source(&config, &say)?;
+    fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
+
+    let threads = args.num_workers.filter(|n| *n > 0);
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let bar = progress();
+    let count = args.images.unwrap_or(usize::MAX);
+    let survey = survey::survey(&*source, &config.data.decoding(), count, threads, &bar);
+    bar.finish_and_clear();
+    let (examples, stages) = examples(&*source, &config, args.show);
+
+    let at = |name: &str| args.output_dir.join(name);
+    let globals = config.crops.globals.len();
+    if !examples.is_empty() {
+        let path = at("contact-sheet.png");
+        sheet::sheet(&examples, globals)?.save(&path).with_context(|| path.display().to_string())?;
+    }
+    let write = |name: &str, text: &str| fs::write(at(name), text).with_context(|| at(name).display().to_string());
+    let json = serde_json::json!({ "data": config.data.path, "survey": &survey, "stages_ms": stages });
+    write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
+    write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
+    if args.json {
+        println!("{json}");
+    } else {
+        print(&survey, &stages, &args.output_dir)?;
+    }
+    let allowed = survey.bad.len() as f64 <= config.data.max_bad * survey.read as f64;
+    if !allowed {
+        eprintln!(
+            "error: {} of {} images cannot be used, more than {} % of them (--max-bad); `train` would stop",
+            survey.bad.len(),
+            survey.read,
+            config.data.max_bad * 100.
+        );
+    }
+    Ok(allowed && survey.bad.len() < survey.read)
+}
+
+/// The images to show, evenly spread, and the mean time of the stages over these and some more.
+fn examples(source: &dyn ImageSource, config: &Config, show: usize) -> (Vec<Example>, Stages) {
+    let (count, decoding) = (source.len(), config.data.decoding());
+    let tries = show.max(TIMED).min(count);
+    let mut times = [Duration::ZERO; 3];
+    let (mut examples, mut timed) = (Vec::new(), 0);
+    // In an order in which any first few are spread over all of them.
+    let step = (1..).map(|i| count * 618 / 1000 + i).find(|s| coprime(*s, count)).unwrap_or(1);
+    for number in 0..tries {
+        let mut own = [Duration::ZERO; 3];
+        let index = number * step % count;
+        let Ok(example) = sheet::example(source, index, &decoding, (&config.crops, config.seed), &mut own) else {
+            continue;
+        };
+        timed += 1;
+        times.iter_mut().zip(own).for_each(|(sum, time)| *sum += time);
+        if examples.len() < show {
+            examples.push(example);
+        }
+    }
+    let [read, decode, views] = times.map(|t| 1e3 * t.as_secs_f64() / f64::from(timed.max(1)));
+    (examples, Stages { read, decode, views })
+}
+
+fn coprime(a: usize, b: usize) -> bool {
+    if b == 0 { a == 1 } else { coprime(b, a % b) }
+}
+
+fn print(s: &Survey, stages: &Stages, folder: &Path) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "images      {} ({} read, {:.1} MB)", s.images, s.read, s.bytes as f64 / 1e6)?;
+    for (kind, count) in &s.formats {
+        writeln!(out, "            {count} {kind}")?;
+    }
+    writeln!(out, "width       {} to {}, median {}", s.width.least, s.width.most, s.width.median)?;
+    writeln!(out, "height      {} to {}, median {}", s.height.least, s.height.most, s.height.median)?;
+    let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
+    writeln!(out, "values      {} to {}", s.values[0], s.values[1])?;
+    writeln!(out, "mean        {}", list(&s.mean))?;
+    writeln!(out, "std         {}", list(&s.std))?;
+    if !s.classes.is_empty() {
+        let (least, most) = s.classes.iter().fold((usize::MAX, 0), |(l, m), (_, n)| (l.min(*n), m.max(*n)));
+        writeln!(out, "classes     {} of {least} to {most} images", s.classes.len())?;
+    }
+    let whole = stages.read + stages.decode + stages.views;
+    writeln!(
+        out,
+        "one image   {:.2} ms: read {:.2}, decode {:.2}, views {:.2}; {:.0} images per second and core",
+        whole,
+        stages.read,
+        stages.decode,
+        stages.views,
+        1e3 / whole.max(1e-9)
+    )?;
+    for (what, list) in [("cannot be used", &s.bad), ("named as another format", &s.mislabelled)] {
+        writeln!(out, "{} {what}", list.len())?;
+        for named in list.iter().take(PRINTED) {
+            writeln!(out, "            {}: {}", named.name, named.reason)?;
+        }
+        if list.len() > PRINTED {
+            writeln!(out, "            and {} more, see inspection.json", list.len() - PRINTED)?;
+        }
+    }
+    for text in &s.advice {
+        writeln!(out, "note: {text}")?;
+    }
+    writeln!(out, "sheet:  {}", folder.join("contact-sheet.png").display())?;
+    writeln!(out, "page:   {}", folder.join("index.html").display())?;
+    Ok(())
+}
+
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} images | {per_sec} | left {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
