@@ -1,11 +1,11 @@
 //! How fast images become normalised views: read, decoded, cropped ten times, coloured, blurred; also
-//! beside PIL and torchvision.
+//! beside Pillow and torchvision.
 
+use crate::agree::{Agreement, Count, agreement};
 use crate::machine::{cores, cpu_seconds, median};
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{
-    Access, Content, Decoding, Drawn, ImageSource, MultiCrop, Picture, ProceduralImages, Purpose, Samples, Window,
-    open, stream,
+    Access, Content, Decoding, Drawn, ImageSource, MultiCrop, Picture, ProceduralImages, Samples, Window, open,
 };
 use selfpatch_train::candle_core::Device;
 use selfpatch_train::{MEAN, STD, normalized};
@@ -74,10 +74,21 @@ pub fn run(args: &Args) -> Result<()> {
 fn measure(args: &Args, folder: &Path) -> Result<()> {
     let source = open(&folder.to_string_lossy(), &Access::usual())?;
     let crops = MultiCrop::dino(224, 96, 8, [0.25, 1.0], [0.05, 0.25]);
+    let agreement = match &args.python {
+        Some(python) => {
+            let work = std::env::temp_dir().join(format!("selfpatch-bench-agree-{}", std::process::id()));
+            std::fs::create_dir_all(&work)?;
+            let found = agreement(&*source, folder, &crops, python, &work);
+            std::fs::remove_dir_all(&work)?;
+            Some(found?)
+        }
+        None => None,
+    };
     let stages = Stages::measure(&*source, &crops, args.images.min(128))?;
     if !args.json {
         println!("{} images, 2 x 224 and 8 x 96 crops; one image on one thread:", source.len());
         stages.print();
+        agreement.iter().for_each(print_agreement);
         println!("\n{:>7} {:>34} {:>34} {:>12}", "threads", "selfpatch: images/s, /CPU-second", "PyTorch", "per core");
     }
     let mut rows = Vec::new();
@@ -87,7 +98,10 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
         for _ in 0..args.rounds.max(1) {
             ours.push(pipeline(&*source, &crops, threads, args.images)?);
             if let Some(python) = &args.python {
-                theirs.push(peer(python, folder, threads, args.images)?);
+                let (threads, images) = (threads.to_string(), args.images.to_string());
+                let arguments = [&*folder.to_string_lossy(), "--threads", &threads, "--images", &images];
+                let text = peer(python, "data.py", &arguments)?;
+                theirs.push(serde_json::from_str(&text).context("the peer's report")?);
             }
         }
         let ratio = |of: fn(&Rate) -> f64| {
@@ -113,12 +127,22 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
         rows.push(row);
     }
     if args.json {
-        println!("{}", serde_json::json!({ "stages_ms": stages, "rows": rows }));
+        println!("{}", serde_json::json!({ "stages_ms": stages, "agreement": agreement, "rows": rows }));
     } else if let [first, .., last] = &rows[..] {
         let gain = last.selfpatch.images_per_second / first.selfpatch.images_per_second;
         println!("\n{} -> {} threads: {gain:.2} x", first.threads, last.threads);
     }
     Ok(())
+}
+
+fn print_agreement(a: &Agreement) {
+    let line = |what: &str, c: &Count| {
+        let part = 100. * c.differ as f64 / c.bytes as f64;
+        println!("  {what}: {} of {} bytes differ ({part:.4} %), by {} at most", c.differ, c.bytes, c.most);
+    };
+    println!("beside Pillow, which decodes an image in {:.2} ms:", a.decode_ms);
+    line("decoded files", &a.decoded);
+    line("views of the same pixels", &a.views);
 }
 
 fn middle(rates: &[Rate]) -> Rate {
@@ -192,14 +216,8 @@ fn one(source: &dyn ImageSource, crops: &MultiCrop, i: usize, told: &mut dyn FnM
     lap(1);
     let picture = Picture::of(&image).context("an image that is not whole")?;
     lap(2);
-    let mut rng = stream(0, Purpose::Crop, (i / source.len()) as u64, source.id(id));
-    let mut views = Vec::with_capacity(crops.views());
-    for view in 0..crops.views() {
-        rng.set_stream(view as u64);
-        rng.set_word_pos(0);
-        let drawn = crops.draw(picture.shape(), view, &mut rng);
-        views.push((picture.view(&drawn), drawn.size));
-    }
+    let drawn = crops.draw_all(picture.shape(), 0, (i / source.len()) as u64, source.id(id));
+    let views: Vec<(Samples, usize)> = drawn.iter().map(|d| (picture.view(d), d.size)).collect();
     lap(3);
     for (view, size) in &views {
         std::hint::black_box(normalized(view, (3, *size), (&MEAN, &STD), &Device::Cpu)?);
@@ -231,20 +249,18 @@ fn pipeline(source: &dyn ImageSource, crops: &MultiCrop, threads: usize, images:
     })
 }
 
-/// The same by `peers/data.py`.
-fn peer(python: &Path, folder: &Path, threads: usize, images: usize) -> Result<Rate> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join("data.py");
+/// The last line that a script in `peers` prints.
+pub fn peer(python: &Path, script: &str, args: &[&str]) -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
     let output = Command::new(python)
         .args(["-W", "ignore"])
         .arg(script)
-        .arg(folder)
-        .args(["--threads", &threads.to_string(), "--images", &images.to_string()])
+        .args(args)
         .output()
         .with_context(|| format!("{} could not be started", python.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         bail!("{}: {}", python.display(), errors.lines().last().unwrap_or("failed"));
     }
-    serde_json::from_str(text.lines().last().unwrap_or_default()).context("the peer's report")
+    Ok(String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_string())
 }

@@ -3,6 +3,7 @@
 //! Every figure is measured in the run that prints it. Each step bench runs in a process of its own,
 //! so that peak memory is that of the step.
 
+mod agree;
 mod data;
 mod machine;
 mod ops;
