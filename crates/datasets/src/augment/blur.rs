@@ -1,13 +1,13 @@
 //! Gaussian blur approximated by three box blurs along each axis, as in Pillow.
 
-use super::planes::{Planes, transpose};
+use super::planes::{Planes, Turn, transpose};
 use selfpatch_simd::wide;
 
 /// Box blurs per axis.
 const PASSES: usize = 3;
 
 /// A value that can be blurred.
-pub(super) trait Blur: Copy + Default {
+pub(super) trait Blur: Turn {
     /// Weights and sums.
     type Sum: Copy;
     /// The weights of the box's inner and outer pixels for a sum of 1.

@@ -3,11 +3,11 @@
 //! for bit; other values are resized by the same weights without rounding.
 
 use super::crop::Window;
-use super::planes::{Columns, Planes, transpose};
+use super::planes::{Columns, Planes, Turn, transpose};
 use selfpatch_simd::wide;
 
 /// A value that can be resized.
-pub(super) trait Sample: Copy + Default + Send + Sync {
+pub(super) trait Sample: Turn {
     /// Weights and sums.
     type Sum: Copy;
     /// Where a sum begins.
