@@ -1,64 +1,83 @@
-//! Videos in the folder layout of DAVIS.
+//! Videos in folders: DAVIS, YouTube-VOS, and plain folders of frames.
+
+mod layout;
+mod names;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use crate::{Error, Mask, Rgb, VideoSource, decode, decode_mask};
+use crate::mask::decode_binary_mask;
+use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
+use layout::Layout;
+use names::{files, natural};
 
-/// Frames `JPEGImages/<resolution>/<sequence>/*.jpg|png`, masks
-/// `Annotations/<resolution>/<sequence>/*.png`, and the names of the sequences, one per line, in
-/// `ImageSets/<year>/<split>.txt`.
+/// Videos with object masks below one folder. The layout is found out from what exists there:
 ///
-/// Frames are in the order of their file names; a mask belongs to the frame with the same file
-/// stem. The first frame of every sequence must have one, later ones need not.
+/// | data                | frames                       | masks                                           |
+/// |---------------------|------------------------------|-------------------------------------------------|
+/// | DAVIS 2016 and 2017 | `JPEGImages/RESOLUTION/NAME` | `Annotations/RESOLUTION/NAME`                   |
+/// | YouTube-VOS         | `JPEGImages/NAME`            | `Annotations/NAME`                              |
+/// | plain folders       | `NAME`                       | the first that exists of `Annotations/NAME`, `masks/NAME`, `NAME/masks` and, beside JPEG frames, `NAME` |
+///
+/// * **Sequences** are the lines of `ImageSets/YEAR/SPLIT.txt` (for the year 2016 also of
+///   `ImageSets/RESOLUTION/SPLIT.txt`, where the release of 2016 has them); a line is a name, or begins with
+///   the path of a frame, `/JPEGImages/480p/NAME/00000.jpg`. Without a folder `ImageSets` all folders are
+///   sequences, and year and split choose nothing.
+/// * **Frames** are the JPEG files of a folder; where it has none, the PNG files. Numbers in their names are
+///   ordered by value: 9 comes before 10.
+/// * **Masks** are PNG files (see [`decode_mask`]) with the stem of their frame and its size. The first frame
+///   must have one, later ones need not. An object counts if the first mask shows it; those that appear
+///   later, as in YouTube-VOS, are not followed.
+/// * The **year** 2016 stands for videos of a single object, in every layout: each pixel of a mask that is
+///   not 0, also 255, is object 1.
+///
+/// A sequence is looked at when it is first asked for, so that a broken one does no harm to the others: the
+/// methods of [`VideoSource`] refuse it with the file or folder that is missing.
 #[derive(Clone, Debug)]
 pub struct DavisFolder {
-    split: PathBuf,
+    /// What names the sequences: a split, or the folder that they are in.
+    origin: PathBuf,
+    /// Whether all that is not 0 in a mask is object 1.
+    binary: bool,
     sequences: Vec<Sequence>,
 }
 
 #[derive(Clone, Debug)]
 struct Sequence {
     name: String,
+    /// The folder of the frames.
+    frames: PathBuf,
+    /// The folders that may have the masks, the first that exists has them.
+    masks: Vec<PathBuf>,
+    listed: OnceLock<Files>,
+}
+
+/// The files of a sequence.
+#[derive(Clone, Debug)]
+struct Files {
+    /// At least one.
     frames: Vec<PathBuf>,
-    /// As long as `frames`.
+    /// As long as `frames`, the first is there.
     masks: Vec<Option<PathBuf>>,
 }
 
 impl DavisFolder {
     /// Lists the sequences of a split, for DAVIS 2017 `"2017"`, `"val"` and `"480p"`.
     ///
-    /// Whatever is missing is named: the split (with those that exist), a folder, or the first
-    /// mask of a sequence.
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Layout`] if `root` is in none of the layouts, if the split does not exist
+    /// (with those that do), names no sequences or has a line that is no name, or if there are no frames or no
+    /// masks in this resolution. The sequences themselves are not looked at.
     pub fn open(root: impl AsRef<Path>, year: &str, split: &str, resolution: &str) -> Result<Self, Error> {
         let root = root.as_ref();
-        fs::metadata(root).map_err(|e| Error::io(root, e))?;
-        let sets = root.join("ImageSets").join(year);
-        let split = sets.join(format!("{split}.txt"));
-        let list = match fs::read_to_string(&split) {
-            Ok(list) => list,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::layout(&split, no_split(root, &sets)));
-            }
-            Err(e) => return Err(Error::io(&split, e)),
-        };
-        let frames = root.join("JPEGImages").join(resolution);
-        let masks = root.join("Annotations").join(resolution);
-        let mut sequences = Vec::new();
-        for name in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let mut parts = Path::new(name).components();
-            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-                let reason = format!("{name:?} is not the name of a sequence; one name per line is expected");
-                return Err(Error::layout(&split, reason));
-            }
-            sequences.push(Sequence::open(name, &frames.join(name), &masks.join(name))?);
-        }
-        if sequences.is_empty() {
-            return Err(Error::layout(&split, "the split names no sequences"));
-        }
-        Ok(Self { split, sequences })
+        fs::read_dir(root).map_err(|e| Error::io(root, e))?;
+        let layout = Layout::of(root, resolution)?;
+        let (origin, names) = layout.names(root, year, split, resolution)?;
+        let sequences: Vec<_> = names.iter().map(|name| layout.sequence(name)).collect();
+        Ok(Self { origin, binary: year == "2016", sequences })
     }
 
     /// Keeps only the sequences called `names`, in that order. Unknown names are refused.
@@ -70,34 +89,69 @@ impl DavisFolder {
 
     fn sequence(&self, name: &str) -> Result<&Sequence, Error> {
         self.sequences.iter().find(|s| s.name == name).ok_or_else(|| Error::Missing {
-            what: format!("sequence {name:?} in {}", self.split.display()),
+            what: format!("sequence {name:?} in {}", self.origin.display()),
             valid: format!("it has {}", self.sequences().join(", ")),
         })
+    }
+
+    fn read_mask(&self, path: &Path) -> Result<Mask, Error> {
+        if self.binary { decode_binary_mask(path) } else { decode_mask(path) }
     }
 }
 
 impl Sequence {
-    fn open(name: &str, frame_folder: &Path, mask_folder: &Path) -> Result<Self, Error> {
-        let frames: Vec<PathBuf> = files(frame_folder, &["jpg", "jpeg", "png"])?;
-        let Some(first) = frames.first() else {
-            return Err(Error::layout(frame_folder, "no frames (jpg or png) of the sequence in it"));
-        };
-        let stem = |path: &Path| path.file_stem().map(OsString::from);
-        let mut by_stem: BTreeMap<_, _> =
-            files(mask_folder, &["png"])?.into_iter().map(|path| (stem(&path), path)).collect();
-        let masks: Vec<_> = frames.iter().map(|frame| by_stem.remove(&stem(frame))).collect();
-        if !matches!(masks.first(), Some(Some(_))) {
-            let reason = format!("no mask (png) of the first frame, {}", first.display());
-            return Err(Error::layout(mask_folder, reason));
+    /// The files, listed once. A failure is not kept: it may be gone the next time.
+    fn files(&self) -> Result<&Files, Error> {
+        if let Some(listed) = self.listed.get() {
+            return Ok(listed);
         }
-        Ok(Self { name: name.to_owned(), frames, masks })
+        let listed = self.list()?;
+        Ok(self.listed.get_or_init(|| listed))
+    }
+
+    fn list(&self) -> Result<Files, Error> {
+        let mut frames = files(&self.frames, &["jpg", "jpeg"])?;
+        let jpeg = !frames.is_empty();
+        if !jpeg {
+            frames = files(&self.frames, &["png"])?;
+        }
+        frames.sort_by(|a, b| natural(stem(a), stem(b)));
+        let first = frames.first().ok_or_else(|| Error::layout(&self.frames, "no frames (jpg or png) in it"))?;
+        // Such frames are neighbours: their names differ in the extension alone.
+        if let Some([a, b]) = frames.windows(2).find(|pair| stem(&pair[0]) == stem(&pair[1])) {
+            return Err(Error::layout(a, format!("is the same frame as {}", b.display())));
+        }
+        // PNG files beside PNG frames are frames.
+        let folders: Vec<_> = self.masks.iter().filter(|folder| jpeg || **folder != self.frames).collect();
+        let no_mask = |path: &Path| {
+            let expected: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+            let (name, frame, expected) = (stem(first).display(), first.display(), expected.join(" or "));
+            Error::layout(path, format!("no mask {name}.png of the first frame, {frame}; it is expected in {expected}"))
+        };
+        let folder = folders.iter().find(|folder| folder.is_dir()).ok_or_else(|| no_mask(&self.frames))?;
+        let mut by_stem: BTreeMap<_, _> =
+            files(folder, &["png"])?.into_iter().map(|path| (stem(&path).to_owned(), path)).collect();
+        let masks: Vec<_> = frames.iter().map(|frame| by_stem.remove(stem(frame))).collect();
+        if !matches!(masks.first(), Some(Some(_))) {
+            return Err(no_mask(folder));
+        }
+        Ok(Files { frames, masks })
     }
 
     /// Refuses a frame that does not exist.
-    fn missing(&self, index: usize) -> Error {
+    fn missing(&self, index: usize, frames: usize) -> Error {
         Error::Missing {
             what: format!("frame {index} in {}", self.name),
-            valid: format!("it has {}, counted from 0", self.frames.len()),
+            valid: format!("it has {frames}, counted from 0"),
+        }
+    }
+
+    /// The file of a frame, and its mask if there is one.
+    fn at(&self, index: usize) -> Result<(&Path, Option<&Path>), Error> {
+        let Files { frames, masks } = self.files()?;
+        match (frames.get(index), masks.get(index)) {
+            (Some(frame), Some(mask)) => Ok((frame, mask.as_deref())),
+            _ => Err(self.missing(index, frames.len())),
         }
     }
 }
@@ -108,56 +162,59 @@ impl VideoSource for DavisFolder {
     }
 
     fn frames(&self, sequence: &str) -> Result<usize, Error> {
-        Ok(self.sequence(sequence)?.frames.len())
+        Ok(self.sequence(sequence)?.files()?.frames.len())
     }
 
     fn frame(&self, sequence: &str, index: usize) -> Result<Rgb, Error> {
-        let sequence = self.sequence(sequence)?;
-        decode(sequence.frames.get(index).ok_or_else(|| sequence.missing(index))?)
+        decode(self.sequence(sequence)?.at(index)?.0)
     }
 
+    fn frame_name(&self, sequence: &str, index: usize) -> Result<String, Error> {
+        let (frame, _) = self.sequence(sequence)?.at(index)?;
+        Ok(stem(frame).to_string_lossy().into_owned())
+    }
+
+    fn palette(&self, sequence: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (_, first) = self.sequence(sequence)?.at(0)?;
+        Ok(first.map(mask_palette).transpose()?.flatten())
+    }
+
+    /// As the trait says; refuses a mask of another size than its frame, and a first one that has nothing but
+    /// 0 and 255, which are no ids.
     fn mask(&self, sequence: &str, index: usize) -> Result<Option<Mask>, Error> {
-        let sequence = self.sequence(sequence)?;
-        let mask = sequence.masks.get(index).ok_or_else(|| sequence.missing(index))?;
-        mask.as_ref().map(decode_mask).transpose()
+        let (frame, Some(path)) = self.sequence(sequence)?.at(index)? else { return Ok(None) };
+        let mask = self.read_mask(path)?;
+        same_size(frame, path, &mask)?;
+        if index == 0 && mask.ids.contains(&255) && mask.ids.iter().all(|id| [0, 255].contains(id)) {
+            let reason = "has no values but 0 and 255 (undecided), so it shows no object; if 255 is the object, as in \
+                          DAVIS 2016, ask for the year 2016";
+            return Err(Error::layout(path, reason));
+        }
+        Ok(Some(mask))
     }
 }
 
-/// Visible files with one of `extensions` directly in `folder`, sorted by name.
-fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let entry = entry.map_err(|e| Error::io(folder, e))?;
-        let path = entry.path();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !hidden && extensions.iter().any(|known| known.eq_ignore_ascii_case(extension)) {
-            found.push(path);
+/// Refuses a mask of another size than its frame, of which the header is read.
+fn same_size(frame: &Path, path: &Path, mask: &Mask) -> Result<(), Error> {
+    let bytes = fs::read(frame).map_err(|e| Error::io(frame, e))?;
+    match Decoding::default().header(&bytes) {
+        Ok(header) if (header.width, header.height) != (mask.width, mask.height) => {
+            let reason = format!(
+                "the mask is {} x {}, but its frame {} is {} x {}",
+                mask.width,
+                mask.height,
+                frame.display(),
+                header.width,
+                header.height
+            );
+            Err(Error::layout(path, reason))
         }
+        // What is wrong with a frame is told when it is decoded, if it ever is.
+        _ => Ok(()),
     }
-    found.sort();
-    Ok(found)
 }
 
-/// Says that a split is missing and which ones there are.
-fn no_split(root: &Path, sets: &Path) -> String {
-    let stems = |paths: Vec<PathBuf>| {
-        let names = paths.iter().filter_map(|p| p.file_stem()).map(|n| n.to_string_lossy().into_owned());
-        names.collect::<Vec<_>>().join(", ")
-    };
-    match files(sets, &["txt"]) {
-        Ok(splits) if !splits.is_empty() => {
-            format!("no such split; {} has {}", sets.display(), stems(splits))
-        }
-        _ => {
-            let years = fs::read_dir(root.join("ImageSets"));
-            let mut years: Vec<_> = years.into_iter().flatten().flatten().map(|e| e.path()).collect();
-            years.sort();
-            if years.is_empty() {
-                "no such split; ImageSets/<year>/<split>.txt is expected below the root of DAVIS".into()
-            } else {
-                format!("no such split; ImageSets has {}", stems(years))
-            }
-        }
-    }
+/// The name of a file without its extension.
+fn stem(path: &Path) -> &OsStr {
+    path.file_stem().unwrap_or_default()
 }

@@ -1,100 +1,221 @@
 //! Object masks as PNG files whose palette indices are the object ids.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Cursor, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::{Path, PathBuf};
+use std::process;
 
-use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
+use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Reader, Transformations};
 
 use crate::{Error, Mask};
 
 /// Longest side that is decoded; larger claims come from broken or hostile headers.
 const MAX_SIDE: u32 = 16_384;
 
-/// Reads a mask from an indexed PNG (1, 2, 4 or 8 bits: the indices are the ids) or an 8-bit
-/// greyscale PNG (the values are the ids). Colour images are refused: their ids are unknown.
+/// Reads a mask whose values are ids. Accepted PNG files:
 ///
-/// Ids are returned as stored, the conventional 255 for "undecided" included.
+/// * indexed ones (1, 2, 4 or 8 bits): the indices are the ids;
+/// * grey ones of 8 or 16 bits, or of 1: the values are the ids, none of them above 255;
+/// * RGB or RGBA ones of 8 bits, if all pixels are opaque and have colours of PASCAL VOC, which is also
+///   the palette of DAVIS: those stand for their ids. Any other colour is refused and named.
+///
+/// Ids are returned as stored, the conventional 255 for "undecided" included: at most 254 objects.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Decode`], with the path.
 pub fn decode_mask(path: impl AsRef<Path>) -> Result<Mask, Error> {
-    let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
-    from_bytes(&bytes).map_err(|reason| Error::decode(path, reason))
+    read(path.as_ref(), ids_of)
 }
 
-/// Decodes the contents of a mask file, or says why not.
-fn from_bytes(bytes: &[u8]) -> Result<Mask, String> {
-    let text = |e: png::DecodingError| format!("not a readable PNG mask: {e}");
-    let limits = Limits { bytes: 512 << 20 };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_transformations(Transformations::IDENTITY);
-    let mut reader = decoder.read_info().map_err(text)?;
+/// Reads a mask of a single object: id 1 wherever a PNG file of any kind has another value (index,
+/// grey value, colour) than 0.
+///
+/// # Errors
+/// As [`decode_mask`].
+pub(crate) fn decode_binary_mask(path: &Path) -> Result<Mask, Error> {
+    read(path, |colour, _| {
+        let alpha = matches!(colour, ColorType::GrayscaleAlpha | ColorType::Rgba);
+        Ok(Box::new(move |values| {
+            let shown = &values[..values.len() - usize::from(alpha)];
+            Ok(u8::from(shown.iter().any(|&v| v != 0)))
+        }))
+    })
+}
+
+/// The palette of a mask, three bytes per colour in the order of the ids; `None` for files that are not
+/// indexed. Only the beginning of the file is read.
+///
+/// # Errors
+/// As [`decode_mask`].
+pub fn mask_palette(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Error> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let reader = header(BufReader::new(file)).map_err(|reason| Error::decode(path, reason))?;
     let info = reader.info();
-    let (width, height) = (info.width, info.height);
+    let indexed = info.color_type == ColorType::Indexed;
+    Ok(info.palette.as_ref().filter(|_| indexed).map(|palette| palette.to_vec()))
+}
+
+/// The id of a pixel from its values, one per channel, or why it has none.
+type Id = Box<dyn Fn(&[u16]) -> Result<u8, String>>;
+
+/// How pixels of a kind of file become ids.
+fn ids_of(colour: ColorType, depth: BitDepth) -> Result<Id, String> {
+    match (colour, depth) {
+        (ColorType::Indexed, _) | (ColorType::Grayscale, BitDepth::One | BitDepth::Eight | BitDepth::Sixteen) => {
+            Ok(Box::new(|values| {
+                let id = values[0]; // one channel
+                let many = |_| format!("has the id {id}; masks hold at most 254 objects, and 255 for undecided");
+                u8::try_from(id).map_err(many)
+            }))
+        }
+        (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) => Ok(Box::new(|values| {
+            let unknown = || format!("has the colour {values:?}, which is no id in the palette of DAVIS (PASCAL VOC)");
+            let opaque = values.get(3).is_none_or(|&alpha| alpha == 255);
+            voc_id(&values[..3]).filter(|_| opaque).ok_or_else(unknown)
+        })),
+        (colour, depth) => Err(format!(
+            "a mask must be an indexed PNG, a grey one of 1, 8 or 16 bits, or one of 8 bits in the colours of DAVIS; \
+             this one is {colour:?} with {} bits",
+            depth as u8
+        )),
+    }
+}
+
+fn read(path: &Path, id: impl FnOnce(ColorType, BitDepth) -> Result<Id, String>) -> Result<Mask, Error> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    from_bytes(&bytes, id).map_err(|reason| Error::decode(path, reason))
+}
+
+fn unreadable(e: png::DecodingError) -> String {
+    format!("not a readable PNG mask: {e}")
+}
+
+/// A reader of stored values, behind the header.
+fn header<R: BufRead + Seek>(source: R) -> Result<Reader<R>, String> {
+    let mut decoder = Decoder::new_with_limits(source, Limits { bytes: 512 << 20 });
+    decoder.set_transformations(Transformations::IDENTITY);
+    let reader = decoder.read_info().map_err(unreadable)?;
+    let (width, height) = reader.info().size();
     if width > MAX_SIDE || height > MAX_SIDE {
         return Err(format!("{width} x {height} is larger than {MAX_SIDE} pixels on a side"));
     }
-    let bits = match (info.color_type, info.bit_depth) {
-        (ColorType::Indexed, depth) => depth as usize, // the discriminants are the bit counts
-        (ColorType::Grayscale, BitDepth::Eight) => 8,
-        (colour, depth) => {
-            return Err(format!(
-                "a mask must be an indexed or 8-bit greyscale PNG, this one is {colour:?} with \
-                 {} bits",
-                depth as u8
-            ));
-        }
-    };
+    Ok(reader)
+}
+
+/// Decodes the contents of a mask file, or says why not.
+fn from_bytes(bytes: &[u8], id: impl FnOnce(ColorType, BitDepth) -> Result<Id, String>) -> Result<Mask, String> {
+    let mut reader = header(Cursor::new(bytes))?;
+    let info = reader.info();
+    let (width, height) = (info.width as usize, info.height as usize);
+    let (colour, depth) = (info.color_type, info.bit_depth);
+    let id = id(colour, depth)?;
     let length = reader.output_buffer_size().ok_or("too large")?;
     let mut packed = vec![0; length];
-    let frame = reader.next_frame(&mut packed).map_err(text)?;
-    reader.finish().map_err(text)?;
-    let width = width as usize;
-    let height = height as usize;
+    let frame = reader.next_frame(&mut packed).map_err(unreadable)?;
+    reader.finish().map_err(unreadable)?;
     let mut ids = Vec::with_capacity(width * height);
+    let mut values = Vec::new();
     for row in packed.chunks_exact(frame.line_size.max(1)).take(height) {
-        let per_byte = 8 / bits;
-        ids.extend((0..width).map(|x| {
-            let byte = row.get(x / per_byte).copied().unwrap_or(0);
-            let shift = 8 - bits * (x % per_byte + 1);
-            (byte >> shift) & (0xff >> (8 - bits))
-        }));
+        values.clear();
+        unpack(row, depth, &mut values);
+        // The last byte of a row may be padded.
+        for pixel in values.chunks_exact(colour.samples()).take(width) {
+            ids.push(id(pixel)?);
+        }
     }
     Ok(Mask { width, height, ids })
 }
 
+/// Appends the values of a row, from the highest bits of its first byte on.
+fn unpack(row: &[u8], depth: BitDepth, values: &mut Vec<u16>) {
+    match depth as u8 {
+        16 => values.extend(row.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))),
+        bits => values.extend(row.iter().flat_map(|&byte| {
+            (0..8 / bits).map(move |i| u16::from(byte >> (8 - bits * (i + 1)) & (0xff >> (8 - bits))))
+        })),
+    }
+}
+
 /// Writes `mask` as an 8-bit indexed PNG in the colours of DAVIS and PASCAL VOC.
+///
+/// # Errors
+/// As [`write_mask_with`].
 pub fn write_mask(path: impl AsRef<Path>, mask: &Mask) -> Result<(), Error> {
+    write_mask_with(path, mask, None)
+}
+
+/// Writes `mask` as an 8-bit indexed PNG with the colours `palette`, three bytes each; `None` stands for
+/// those of PASCAL VOC, which also colour the ids that `palette` does not reach.
+///
+/// The file appears as a whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Encode`], with the path: a disk that is full, a mask whose number of ids does
+/// not fit its sides, a palette that is not 0 to 256 colours.
+pub fn write_mask_with(path: impl AsRef<Path>, mask: &Mask, palette: Option<&[u8]>) -> Result<(), Error> {
     let path = path.as_ref();
+    let bytes = encoded(mask, palette).map_err(|reason| Error::encode(path, reason))?;
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".partial-{}", process::id()));
+    let partial = PathBuf::from(partial);
+    let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&partial);
+    }
+    written.map_err(|e| Error::io(path, e))
+}
+
+/// The contents of a mask file, or why there are none.
+fn encoded(mask: &Mask, palette: Option<&[u8]>) -> Result<Vec<u8>, String> {
     let (Ok(width), Ok(height)) = (u32::try_from(mask.width), u32::try_from(mask.height)) else {
-        return Err(Error::encode(path, "the mask is too large for a PNG"));
+        return Err("the mask is too large for a PNG".into());
     };
     if mask.width.checked_mul(mask.height) != Some(mask.ids.len()) {
         let (w, h, n) = (mask.width, mask.height, mask.ids.len());
-        return Err(Error::encode(path, format!("a {w} x {h} mask cannot have {n} ids")));
+        return Err(format!("a {w} x {h} mask cannot have {n} ids"));
     }
-    let mut file = BufWriter::new(File::create(path).map_err(|e| Error::io(path, e))?);
-    let failed = |e: png::EncodingError| match e {
-        png::EncodingError::IoError(e) => Error::io(path, e),
-        other => Error::encode(path, other),
-    };
-    let mut encoder = Encoder::new(&mut file, width, height);
+    let voc = voc_palette();
+    let mut colours = palette.unwrap_or(&voc).to_vec();
+    if !colours.len().is_multiple_of(3) || colours.len() > voc.len() {
+        return Err(format!("a palette of {} bytes is not 0 to 256 colours of 3 bytes", colours.len()));
+    }
+    let needed = 3 * (mask.ids.iter().max().map_or(0, |&id| usize::from(id)) + 1);
+    if colours.len() < needed {
+        colours.extend(&voc[colours.len()..needed]);
+    }
+    let failed = |e: png::EncodingError| e.to_string();
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_color(ColorType::Indexed);
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_palette(palette());
+    encoder.set_palette(colours);
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(&mask.ids).map_err(failed)?;
     writer.finish().map_err(failed)?;
-    file.flush().map_err(|e| Error::io(path, e))
+    Ok(bytes)
 }
 
-/// The 256 colours of PASCAL VOC: the bits of an id, three at a time from the lowest, become
-/// the bits of red, green and blue from the highest.
-fn palette() -> Vec<u8> {
-    let channel = |id: u8, offset: u8| {
-        let bit = |k: u8| u8::from(k + offset < 8 && id >> (k + offset) & 1 == 1);
+/// The colour of `id` in PASCAL VOC: its bits, three at a time from the lowest, become the bits of red,
+/// green and blue from the highest.
+fn voc_colour(id: u8) -> [u8; 3] {
+    [0, 1, 2].map(|channel| {
+        let bit = |k: u8| u8::from(k + channel < 8 && id >> (k + channel) & 1 == 1);
         bit(0) << 7 | bit(3) << 6 | bit(6) << 5
-    };
-    (0..=255).flat_map(|id| [0, 1, 2].map(|offset| channel(id, offset))).collect()
+    })
+}
+
+/// All 256 colours of PASCAL VOC.
+fn voc_palette() -> Vec<u8> {
+    (0..=255).flat_map(voc_colour).collect()
+}
+
+/// The id of a colour of PASCAL VOC.
+fn voc_id(colour: &[u16]) -> Option<u8> {
+    // Bit k of an id is in channel k % 3; the ninth, which blue would have room for, does not exist.
+    let id = (0..8).fold(0, |id, k| id | u8::from(colour[k % 3] >> (7 - k / 3) & 1 == 1) << k);
+    (voc_colour(id).map(u16::from) == *colour).then_some(id)
 }
 
 #[cfg(test)]
@@ -124,36 +245,48 @@ mod tests {
             (BitDepth::Four, &[0xf2, 0x70][..], vec![15, 2, 7]),
             (BitDepth::Eight, &[200, 0, 255][..], vec![200, 0, 255]),
         ] {
-            let mask = from_bytes(&file(ColorType::Indexed, depth, 3, &[row, row])).unwrap();
+            let mask = from_bytes(&file(ColorType::Indexed, depth, 3, &[row, row]), ids_of).unwrap();
             assert_eq!((mask.width, mask.height), (3, 2));
             assert_eq!(mask.ids, [ids.clone(), ids].concat(), "{depth:?}");
         }
     }
 
     #[test]
-    fn grey_values_are_ids_and_colours_are_refused() {
-        let grey = file(ColorType::Grayscale, BitDepth::Eight, 2, &[&[3, 4]]);
-        assert_eq!(from_bytes(&grey).unwrap().ids, [3, 4]);
-        let rgb = file(ColorType::Rgb, BitDepth::Eight, 1, &[&[1, 2, 3]]);
-        assert!(from_bytes(&rgb).unwrap_err().contains("Rgb"));
-        assert!(from_bytes(b"\xff\xd8\xff").unwrap_err().contains("PNG"));
+    fn other_kinds_are_ids_or_refused_or_one_object() {
+        let ids = |bytes: &[u8]| from_bytes(bytes, ids_of).map(|mask| mask.ids);
+        let bits = file(ColorType::Grayscale, BitDepth::One, 9, &[&[0x80, 0x80]]);
+        assert_eq!(ids(&bits).unwrap(), [1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(ids(&file(ColorType::Grayscale, BitDepth::Eight, 2, &[&[3, 4]])).unwrap(), [3, 4]);
+        // Programs disagree on whether these are 0 to 3 or 0 to 255.
+        assert!(ids(&file(ColorType::Grayscale, BitDepth::Two, 1, &[&[0x40]])).unwrap_err().contains("2 bits"));
+        let alpha = file(ColorType::GrayscaleAlpha, BitDepth::Eight, 2, &[&[0, 255, 9, 255]]);
+        assert!(ids(&alpha).unwrap_err().contains("GrayscaleAlpha"));
+        assert!(ids(b"\xff\xd8\xff").unwrap_err().contains("PNG"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        let grey16 = file(ColorType::Grayscale, BitDepth::Sixteen, 2, &[&[0, 0, 1, 0]]);
+        for bytes in [alpha, grey16] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(decode_binary_mask(&path).unwrap().ids, [0, 1]);
+        }
     }
 
     #[test]
     fn the_first_colours_are_those_of_pascal_voc() {
         let expected = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128];
-        assert_eq!(palette()[..15], expected);
-        assert_eq!(palette()[255 * 3..], [224, 224, 192]);
+        assert_eq!(voc_palette()[..15], expected);
+        assert_eq!(voc_palette()[255 * 3..], [224, 224, 192]);
     }
 
     #[test]
-    fn a_written_mask_reads_back() {
+    fn sides_and_ids_must_fit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mask.png");
-        let mask = Mask { width: 16, height: 16, ids: (0..=255).collect() };
-        write_mask(&path, &mask).unwrap();
-        assert_eq!(decode_mask(&path).unwrap(), mask);
-        let broken = Mask { ids: vec![0; 3], ..mask };
-        assert!(write_mask(&path, &broken).is_err());
+        for (width, height, ids) in [(16, 16, 3), (0, 0, 0), (usize::MAX, 2, 0), (1 << 40, 0, 0)] {
+            let error = write_mask(&path, &Mask { width, height, ids: vec![0; ids] }).unwrap_err();
+            assert!(matches!(error, Error::Encode { .. }), "{error}");
+        }
+        assert!(!path.exists());
     }
 }

@@ -10,6 +10,14 @@ pub trait VideoSource: Sync {
     fn frames(&self, sequence: &str) -> Result<usize, Error>;
     /// Frame `index` of `sequence`.
     fn frame(&self, sequence: &str, index: usize) -> Result<Rgb, Error>;
+    /// What frame `index` is called in results: the stem of its file.
+    fn frame_name(&self, _sequence: &str, index: usize) -> Result<String, Error> {
+        Ok(format!("{index:05}"))
+    }
+    /// The colours of the ids, three bytes each, where the masks of `sequence` have colours.
+    fn palette(&self, _sequence: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
     /// Mask of frame `index`, or `None` where the set has none (only frame 0 must have one).
     fn mask(&self, sequence: &str, index: usize) -> Result<Option<Mask>, Error>;
 }
