@@ -3,10 +3,10 @@
 
 use crate::frames::{FrameSize, first_mask, normalise};
 use crate::labels::decide;
-use crate::metrics::{SequenceScore, SequenceTally, object_count};
+use crate::metrics::{SequenceTally, object_count};
 use crate::propagation::{Propagation, Propagator};
 use crate::resize::{cv_linear, pillow_nearest};
-use crate::{DavisReport, Error};
+use crate::{DavisReport, Error, SequenceReport};
 use selfpatch_datasets::{Mask, VideoSource};
 
 /// Tokens of one frame.
@@ -32,65 +32,94 @@ pub trait DenseFeatures {
     fn features(&self, pixels: &[f32], height: usize, width: usize) -> Result<Features, Error>;
 }
 
-/// How far an evaluation has come.
+/// How videos are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Protocol {
+    /// How labels are carried on.
+    pub propagation: Propagation,
+    /// At which size the model sees frames.
+    pub size: FrameSize,
+    /// Decide the ids of every frame, scored or not; otherwise of those alone that are scored.
+    pub all_masks: bool,
+}
+
+/// A frame that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress<'a> {
+pub struct Done<'a> {
     /// Name of the current video.
     pub sequence: &'a str,
     /// Its index, counted from 0.
     pub index: usize,
     /// Number of videos.
     pub sequences: usize,
-    /// Frames of this video that are done.
+    /// Index of the frame.
     pub frame: usize,
-    /// Frames of this video that have to be done; its last one is never scored and never read.
+    /// Frames of this video.
     pub frames: usize,
+    /// The ids that were decided, at the size of the frame (of its annotation, where it has one); of
+    /// the first frame, those that were given.
+    pub mask: Option<&'a Mask>,
 }
 
-/// Evaluates `model` on `videos`; `progress` is called after every frame.
+/// What an evaluation found out.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// Scores of the videos that have some.
+    pub report: DavisReport,
+    /// Videos with too few annotations to be scored: the first and the last are not.
+    pub unscored: Vec<String>,
+    /// Videos that could not be carried through, and why.
+    pub failures: Vec<(String, Error)>,
+}
+
+/// Evaluates `model` on `videos`; `watch` is called after every frame, and ends everything with an error.
 ///
-/// Frames are read at `size`, the predicted ids are brought to the size of the annotation before
-/// they are scored. Frames without a mask are carried through but not scored; of those with one,
-/// the first (which is given) and the last do not count. At any time one frame and the tokens of
-/// the context frames are in memory.
+/// Frames are read at the size of the protocol, the predicted ids are brought to the size of the
+/// annotation before they are scored. Frames without a mask are carried through but not scored; of those
+/// with one, the first (which is given) and the last do not count. At any time one frame and the tokens
+/// of the context frames are in memory. A video that fails does not keep the others from being scored.
 ///
 /// # Errors
-/// [`Error::Config`] for unusable settings; [`Error::Sequence`] if there is no video, or one has
-/// no object in its first mask or fewer than three frames with a mask; otherwise what went wrong,
-/// as [`Error::Frame`].
+/// [`Error::Config`] for unusable settings or if there is no video, and what `watch` returns.
 pub fn evaluate(
     videos: &dyn VideoSource,
     model: &dyn DenseFeatures,
-    propagation: &Propagation,
-    size: FrameSize,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<DavisReport, Error> {
-    propagation.validate()?;
+    protocol: &Protocol,
+    watch: &mut dyn FnMut(Done<'_>) -> Result<(), Error>,
+) -> Result<Evaluation, Error> {
+    protocol.propagation.validate()?;
     if model.patch() == 0 {
         return Err(Error::Config { field: "patch", reason: "must be at least 1".into() });
     }
-    over_sequences(videos, |sequence, first, index, sequences| {
+    over_sequences(videos, |video| {
         let patch = model.patch();
         let mut state: Option<(Propagator, usize, usize)> = None;
-        let frames = videos.frames(sequence)?;
-        score(videos, sequence, first, |frame, truth| {
-            let (tokens, grid_h, grid_w) = tokens(videos, model, size, sequence, frame)?;
-            let soft = match &mut state {
+        let last = if protocol.all_masks { video.frames } else { video.frames.saturating_sub(1) };
+        score(videos, video, last, |frame, truth| {
+            let (features, own) = tokens(videos, model, protocol.size, video.name, frame)?;
+            let Features { tokens, grid_h, grid_w } = features;
+            let mut mask = None;
+            match &mut state {
                 None => {
-                    let mask = first_mask(first, grid_h, grid_w)?;
-                    let start = Propagator::new(propagation, grid_h, grid_w, &tokens, &mask)?;
+                    let seed = first_mask(video.first, grid_h, grid_w)?;
+                    let start = Propagator::new(&protocol.propagation, grid_h, grid_w, &tokens, &seed)?;
                     state = Some((start, grid_h, grid_w));
-                    None
                 }
                 Some((_, h, w)) if (*h, *w) != (grid_h, grid_w) => {
                     let (expected, found) = (format!("{h} x {w}"), format!("{grid_h} x {grid_w}"));
-                    return Err(Error::Shape { what: "grid of the frame", expected, found });
+                    return Err(Error::Shape { what: "grid of the frame", expected, found }.into());
                 }
-                Some((labels, ..)) => Some(labels.step(&tokens)?),
-            };
-            progress(Progress { sequence, index, sequences, frame: frame + 1, frames: frames - 1 });
-            let Some((soft, truth)) = soft.zip(truth) else { return Ok(None) };
-            decide(&soft, grid_h, grid_w, patch, truth.width, truth.height).map(Some)
+                Some((labels, ..)) => {
+                    let soft = labels.step(&tokens)?;
+                    if protocol.all_masks || truth.is_some() {
+                        let (width, height) = truth.map_or(own, |t| (t.width, t.height));
+                        mask = Some(decide(&soft, grid_h, grid_w, patch, width, height)?);
+                    }
+                }
+            }
+            let shown = if frame == 0 { Some(video.first) } else { mask.as_ref() };
+            watch(video.done(frame, shown)).map_err(Stop::All)?;
+            Ok(mask)
         })
     })
 }
@@ -99,95 +128,134 @@ pub fn evaluate(
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn first_mask_copied(videos: &dyn VideoSource) -> Result<DavisReport, Error> {
-    over_sequences(videos, |sequence, first, _, _| {
-        score(videos, sequence, first, |_, truth| {
+pub fn first_mask_copied(videos: &dyn VideoSource) -> Result<Evaluation, Error> {
+    over_sequences(videos, |video| {
+        score(videos, video, video.frames.saturating_sub(1), |_, truth| {
             let Some(truth) = truth else { return Ok(None) };
             let (width, height) = (truth.width, truth.height);
-            let ids = pillow_nearest(&first.ids, first.width, first.height, width, height)?;
+            let ids = pillow_nearest(&video.first.ids, video.first.width, video.first.height, width, height)?;
             Ok(Some(Mask { width, height, ids }))
         })
     })
 }
 
-/// Runs `scored` on every video: name, first mask, index, number of videos.
+/// One of the videos.
+#[derive(Clone, Copy)]
+struct Video<'a> {
+    name: &'a str,
+    first: &'a Mask,
+    index: usize,
+    sequences: usize,
+    frames: usize,
+}
+
+impl<'a> Video<'a> {
+    fn done(self, frame: usize, mask: Option<&'a Mask>) -> Done<'a> {
+        let Self { name: sequence, index, sequences, frames, .. } = self;
+        Done { sequence, index, sequences, frame, frames, mask }
+    }
+}
+
+/// What an error ends.
+enum Stop {
+    /// The current video.
+    Video(Error),
+    /// Everything.
+    All(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Video(e.into())
+    }
+}
+
+/// Runs `scored` on every video.
 fn over_sequences(
     videos: &dyn VideoSource,
-    mut scored: impl FnMut(&str, &Mask, usize, usize) -> Result<SequenceScore, Error>,
-) -> Result<DavisReport, Error> {
+    mut scored: impl FnMut(Video) -> Result<Option<SequenceReport>, Stop>,
+) -> Result<Evaluation, Error> {
     let names = videos.sequences();
     if names.is_empty() {
         return Err(Error::Config { field: "videos", reason: "there is no sequence".into() });
     }
     let sequences = names.len();
-    let mut scores = Vec::with_capacity(sequences);
+    let (mut scores, mut unscored, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for (index, name) in names.into_iter().enumerate() {
-        let fail = |reason: &str| Error::Sequence { sequence: name.clone(), reason: reason.into() };
-        let first = videos.mask(&name, 0).map_err(|e| at(&name, 0, e.into()))?;
-        let first = first.ok_or_else(|| fail("the first frame needs a mask"))?;
-        if object_count(&first) == 0 {
-            return Err(fail("the first mask shows no object, so there is nothing to follow"));
+        let mut run = || {
+            let fail = |reason: &str| Error::Sequence { sequence: name.clone(), reason: reason.into() };
+            let frames = videos.frames(&name)?;
+            let first = videos.mask(&name, 0).map_err(|e| at(&name, 0, e.into()))?;
+            let first = first.ok_or_else(|| fail("the first frame needs a mask"))?;
+            if object_count(&first) == 0 {
+                return Err(fail("the first mask shows no object, so there is nothing to follow").into());
+            }
+            scored(Video { name: &name, first: &first, index, sequences, frames })
+        };
+        match run() {
+            Ok(Some(report)) => scores.push((name, report)),
+            Ok(None) => unscored.push(name),
+            Err(Stop::Video(e)) => failures.push((name, e)),
+            Err(Stop::All(e)) => return Err(e),
         }
-        let score = scored(&name, &first, index, sequences)?;
-        scores.push((name, score));
     }
-    Ok(DavisReport::of(&scores))
+    Ok(Evaluation { report: DavisReport::of(scores), unscored, failures })
 }
 
-/// Asks `predict` for the ids of every frame but the last, in order and with the annotation where
-/// there is one to be scored, and scores what it returns.
+/// Asks `predict` for the ids of the frames up to `end`, in order and with the annotation where there is
+/// one to be scored, and scores what it returns. Nothing if there is not enough to score.
 fn score(
     videos: &dyn VideoSource,
-    sequence: &str,
-    first: &Mask,
-    mut predict: impl FnMut(usize, Option<&Mask>) -> Result<Option<Mask>, Error>,
-) -> Result<SequenceScore, Error> {
-    let frames = videos.frames(sequence)?;
-    let annotation = |frame| videos.mask(sequence, frame).map_err(|e| at(sequence, frame, e.into()));
-    // The last frame that has a mask is not scored; if that is not the last frame, its score is
-    // taken back in the end.
-    let last_is_dropped = frames > 1 && annotation(frames - 1)?.is_some();
-    let mut tally = SequenceTally::new(object_count(first));
-    for frame in 0..frames.saturating_sub(1) {
-        let truth = if frame == 0 { None } else { annotation(frame)? };
-        let guess = predict(frame, truth.as_ref()).map_err(|e| at(sequence, frame, e))?;
+    video: Video,
+    end: usize,
+    mut predict: impl FnMut(usize, Option<&Mask>) -> Result<Option<Mask>, Stop>,
+) -> Result<Option<SequenceReport>, Stop> {
+    let annotation = |frame| videos.mask(video.name, frame).map_err(|e| at(video.name, frame, e.into()));
+    let within = |frame, stop| match stop {
+        Stop::Video(e) => Stop::Video(at(video.name, frame, e)),
+        all => all,
+    };
+    let mut tally = SequenceTally::new(object_count(video.first));
+    let mut names = Vec::new();
+    // The last frame that has a mask is not scored; which one that is shows in the end, unless it is the
+    // last of all.
+    let last_is_dropped = video.frames > 1 && annotation(video.frames - 1)?.is_some();
+    for frame in 0..end {
+        let is_last = frame + 1 == video.frames;
+        let truth = if frame == 0 || is_last { None } else { annotation(frame)? };
+        let guess = predict(frame, truth.as_ref()).map_err(|e| within(frame, e))?;
         if let Some((truth, guess)) = truth.zip(guess) {
-            tally.push(&truth, &guess).map_err(|e| at(sequence, frame, e))?;
+            tally.push(&truth, &guess).map_err(|e| at(video.name, frame, e))?;
+            names.push(videos.frame_name(video.name, frame)?);
         }
     }
     if !last_is_dropped {
         tally.drop_last();
+        names.pop();
     }
-    if tally.frames() == 0 {
-        return Err(Error::Sequence {
-            sequence: sequence.into(),
-            reason: "needs masks on at least three frames, because the first and the last are \
-                     not scored"
-                .into(),
-        });
-    }
-    Ok(tally.finish())
+    Ok((tally.frames() > 0).then(|| SequenceReport::of(names, tally.values())))
 }
 
-/// Tokens and grid of one frame.
+/// Tokens and grid of one frame, and the size of its picture.
 fn tokens(
     videos: &dyn VideoSource,
     model: &dyn DenseFeatures,
     size: FrameSize,
     sequence: &str,
     frame: usize,
-) -> Result<(Vec<f32>, usize, usize), Error> {
+) -> Result<(Features, (usize, usize)), Error> {
     let picture = videos.frame(sequence, frame)?;
     let patch = model.patch();
     let (width, height) = size.of(picture.width, picture.height, patch)?;
     let pixels = normalise(&cv_linear(&picture, width, height)?);
-    let Features { tokens, grid_h, grid_w } = model.features(&pixels, height, width)?;
+    let features = model.features(&pixels, height, width)?;
+    let (grid_h, grid_w) = (features.grid_h, features.grid_w);
     let expected = (height / patch, width / patch);
     if (grid_h, grid_w) != expected {
         let expected = format!("{} x {}", expected.0, expected.1);
         return Err(Error::shape("grid of the model", expected, format!("{grid_h} x {grid_w}")));
     }
-    Ok((tokens, grid_h, grid_w))
+    Ok((features, (picture.width, picture.height)))
 }
 
 fn at(sequence: &str, frame: usize, source: Error) -> Error {

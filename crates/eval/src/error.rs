@@ -33,6 +33,14 @@ pub enum Error {
         /// Index of the token in row-major order.
         token: usize,
     },
+    /// A result that cannot be written.
+    #[error("cannot write {path}: {reason}")]
+    Output {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// The operating system's reason.
+        reason: String,
+    },
     /// A video that cannot be scored as a whole.
     #[error("sequence {sequence}: {reason}")]
     Sequence {

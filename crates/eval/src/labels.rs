@@ -38,8 +38,9 @@ pub fn decide(soft: &[f32], h: usize, w: usize, patch: usize, out_w: usize, out_
     Ok(Mask { width: out_w, height: out_h, ids })
 }
 
-/// Maps the values onto 0..1, unless none is positive or all are the same.
-fn stretch(values: &mut [f32]) {
+/// Maps the values of one class onto 0..1, unless none is positive or all are the same, as
+/// [`decide`] describes. Reference: `norm_mask`.
+pub fn stretch(values: &mut [f32]) {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let range = high - low;

@@ -52,6 +52,7 @@
 
 pub use candle_core;
 
+mod csv;
 pub mod davis;
 mod error;
 pub mod frames;
@@ -63,11 +64,12 @@ mod scores;
 mod table;
 mod vit;
 
-pub use davis::{DenseFeatures, Features, Progress, evaluate, first_mask_copied};
+pub use csv::{global_csv, per_sequence_csv};
+pub use davis::{DenseFeatures, Done, Evaluation, Features, Protocol, evaluate, first_mask_copied};
 pub use error::Error;
 pub use frames::FrameSize;
 pub use propagation::{Propagation, Propagator};
-pub use scores::{DavisReport, Scores};
+pub use scores::{DavisReport, ObjectReport, Scores, SequenceReport};
 pub use table::table;
 pub use vit::VitFeatures;
 

@@ -11,7 +11,7 @@
 //!
 //! Where the reference multiplies whole frames with each other and masks the product, this
 //! computes only what lies in the window: memory is that of the kept frames, plus, per thread,
-//! the affinities of sixteen tokens.
+//! the affinities of eight tokens.
 
 mod context;
 mod kernel;
@@ -102,8 +102,7 @@ impl Propagator {
         mask: &[f32],
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let area = height * width;
-        let mut first = Context::new(area, features)?;
+        let mut first = Context::new((height, width), features)?;
         first.label(mask)?;
         Ok(Self { settings: *settings, height, width, first, last: VecDeque::new() })
     }
@@ -121,7 +120,7 @@ impl Propagator {
     /// [`Error::Shape`] or [`Error::NotFinite`] if the features do not fit the first frame's.
     pub fn step(&mut self, features: &[f32]) -> Result<Vec<f32>, Error> {
         let area = self.height * self.width;
-        let mut target = Context::new(area, features)?;
+        let mut target = Context::new((self.height, self.width), features)?;
         if target.dim() != self.first.dim() {
             return Err(Error::shape("feature dimension", self.first.dim(), target.dim()));
         }

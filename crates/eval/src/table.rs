@@ -11,7 +11,7 @@ pub fn table(reports: &[(&str, &DavisReport)], per_sequence: bool) -> String {
         rows.push(((*label).to_owned(), report.global));
         if per_sequence {
             let videos = report.sequences.iter();
-            rows.extend(videos.map(|(name, scores)| (format!("  {name}"), *scores)));
+            rows.extend(videos.map(|(name, report)| (format!("  {name}"), report.scores)));
         }
     }
     let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
@@ -27,11 +27,14 @@ pub fn table(reports: &[(&str, &DavisReport)], per_sequence: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SequenceReport;
 
     #[test]
     fn columns_line_up() {
         let scores = |j: f64, f: f64| Scores { jf: (j + f) / 2.0, j, jr: 0.0, jd: 0.0, f, fr: 0.0, fd: 0.0 };
-        let report = |x| DavisReport { global: scores(x, 1.0), sequences: vec![("bear".into(), scores(x, 0.25))] };
+        let bear = |scores| SequenceReport { scores, frames: Vec::new(), objects: Vec::new() };
+        let report =
+            |x| DavisReport { global: scores(x, 1.0), sequences: vec![("bear".into(), bear(scores(x, 0.25)))] };
         let (a, b) = (report(0.5), report(0.03125));
         let expected = [
             "            J&F       J       F",

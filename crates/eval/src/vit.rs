@@ -5,17 +5,48 @@ use crate::davis::{DenseFeatures, Features};
 use candle_core::{Device, Result, Tensor};
 use selfpatch_vit::Vit;
 
-/// Patch tokens of the last block of a backbone, through its final norm if it has one, without the
-/// class token (QUIRKS 1: SelfPatch's own backbone has neither).
+/// Patch tokens of a block of a backbone, by default of the last one and through its final norm if it has
+/// one, without the class token (QUIRKS 1: SelfPatch's own backbone has neither).
 pub struct VitFeatures {
     vit: Vit,
     device: Device,
+    layer: usize,
+    norm: bool,
 }
 
 impl VitFeatures {
     /// Features of `vit`, whose weights lie on `device`.
     pub fn new(vit: Vit, device: Device) -> Self {
-        Self { vit, device }
+        let (layer, norm) = (vit.config().depth, vit.has_norm());
+        Self { vit, device, layer, norm }
+    }
+
+    /// Features of block `layer`, from 1 to the depth; by default the last.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such block.
+    pub fn of_layer(mut self, layer: usize) -> std::result::Result<Self, Error> {
+        let depth = self.vit.config().depth;
+        if !(1..=depth).contains(&layer) {
+            return Err(Error::Config {
+                field: "layer",
+                reason: format!("{layer} is not one of the blocks 1 to {depth}"),
+            });
+        }
+        self.layer = layer;
+        Ok(self)
+    }
+
+    /// Features through the final norm or as they leave the block.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a norm is asked for and the backbone has none.
+    pub fn with_norm(mut self, norm: bool) -> std::result::Result<Self, Error> {
+        if norm && !self.vit.has_norm() {
+            return Err(Error::Config { field: "norm", reason: "this backbone has no final norm".into() });
+        }
+        self.norm = norm;
+        Ok(self)
     }
 
     fn run(&self, pixels: &[f32], height: usize, width: usize) -> Result<Features> {
@@ -26,7 +57,7 @@ impl VitFeatures {
             .narrow(2, 0, grid_h * p)?
             .narrow(3, 0, grid_w * p)?
             .contiguous()?;
-        let tokens = self.vit.patch_features(&image)?.flatten_all()?.to_vec1::<f32>()?;
+        let tokens = self.vit.block_features(&image, self.layer, self.norm)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(Features { tokens, grid_h, grid_w })
     }
 }

@@ -26,15 +26,56 @@ pub fn widest<R>(f: impl FnOnce() -> R) -> R {
         fn avx2<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
-        let has_avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        if has_avx512 {
+        if has_avx512() {
             // SAFETY: the CPU has the features that the function is compiled for.
             return unsafe { avx512(f) };
         }
         if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { avx2(f) };
+        }
+    }
+    f()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether the CPU has multiply-adds on wide registers, so that [`fused`] may be called with code that
+/// uses `mul_add`.
+#[inline(always)]
+pub fn has_fused() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    return cfg!(target_arch = "aarch64");
+}
+
+/// Runs `f` compiled for the widest registers with multiply-adds; without them, `mul_add` in it is slow.
+/// Results differ from those of a product and a sum by the rounding in between.
+#[inline(always)]
+pub fn fused<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        if has_avx512() && has_fused() {
+            // SAFETY: the CPU has the features that the function is compiled for.
+            return unsafe { avx512(f) };
+        }
+        if has_fused() {
             // SAFETY: as above.
             return unsafe { avx2(f) };
         }

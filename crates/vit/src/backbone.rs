@@ -110,6 +110,26 @@ impl Vit {
         t.narrow(1, extra, t.dim(1)? - extra)
     }
 
+    /// Patch features after block `layer` (1 to the depth), through the final norm or as they are:
+    /// `[B, C, H, W] -> [B, N, D]`.
+    pub fn block_features(&self, x: &Tensor, layer: usize, norm: bool) -> Result<Tensor> {
+        if !(1..=self.blocks.len()).contains(&layer) {
+            bail!("layer {layer}: the backbone has blocks 1 to {}", self.blocks.len())
+        }
+        if norm && self.norm.is_none() {
+            bail!("norm: the backbone has no final norm")
+        }
+        let t = self.through(&self.tokens(x)?, &self.blocks[..layer])?;
+        let t = if norm { self.finish(t)? } else { t };
+        let extra = usize::from(self.cls_token.is_some());
+        t.narrow(1, extra, t.dim(1)? - extra)
+    }
+
+    /// Whether there is a norm after the last block.
+    pub fn has_norm(&self) -> bool {
+        self.norm.is_some()
+    }
+
     /// Outputs of the last `n` blocks, first to last, each through the final norm if there is one
     /// (`get_intermediate_layers` of the reference).
     pub fn intermediate_layers(&self, x: &Tensor, n: usize) -> Result<Vec<Tensor>> {

@@ -56,55 +56,84 @@ impl DenseFeatures for Corner {
     }
 }
 
-fn run(videos: &Squares) -> Result<(DavisReport, Vec<usize>), Error> {
+fn judge(videos: &Squares, model: &dyn DenseFeatures, all_masks: bool) -> (Evaluation, Vec<(usize, Option<Mask>)>) {
     let mut done = Vec::new();
-    let settings = Propagation::default();
-    let report = evaluate(videos, &Corner, &settings, FrameSize::Native, &mut |p| {
-        assert_eq!((p.sequences, p.frames), (2, videos.frames - 1));
-        done.push(p.index * 100 + p.frame);
-    })?;
-    Ok((report, done))
+    let protocol = Protocol { size: FrameSize::Native, all_masks, ..Protocol::default() };
+    let evaluation = evaluate(videos, model, &protocol, &mut |d| {
+        assert_eq!((d.sequences, d.frames), (2, videos.frames));
+        done.push((d.index * 100 + d.frame, d.mask.cloned()));
+        Ok(())
+    });
+    (evaluation.unwrap(), done)
 }
 
 #[test]
 fn distinct_objects_are_followed() {
     let videos = Squares { frames: 6, masks: |_| true };
-    let (report, done) = run(&videos).unwrap();
-    assert_eq!(done, [1, 2, 3, 4, 5, 101, 102, 103, 104, 105]);
+    let (evaluation, done) = judge(&videos, &Corner, false);
+    let report = evaluation.report;
+    assert_eq!(done.iter().map(|d| d.0).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]);
     assert_eq!(report.sequences.len(), 2);
     assert_eq!(report.sequences[0].0, "one");
+    assert_eq!(report.sequences[0].1.frames, ["00001", "00002", "00003", "00004"]);
+    assert!(evaluation.unscored.is_empty() && evaluation.failures.is_empty());
     // Bilinear enlargement rounds the corners of the squares.
     assert!(report.global.j > 0.85, "{report:?}");
-    let copied = first_mask_copied(&videos).unwrap();
+    let copied = first_mask_copied(&videos).unwrap().report;
     // The square that stays scores 1, the other one 1/3 on frame 1 and 0 from frame 2 on.
     assert!((copied.global.j - 13.0 / 24.0).abs() < 1e-12, "{copied:?}");
     assert!((copied.global.jd - 1.0 / 12.0).abs() < 1e-12, "{copied:?}");
 }
 
 #[test]
-fn frames_without_a_mask_are_not_scored() {
-    let all = first_mask_copied(&Squares { frames: 6, masks: |_| true }).unwrap();
-    let none_last = first_mask_copied(&Squares { frames: 8, masks: |f| f < 6 }).unwrap();
-    assert_eq!(all, none_last);
-    let sparse = Squares { frames: 7, masks: |f| f % 3 == 0 };
-    let copied = first_mask_copied(&sparse).unwrap();
-    // Frame 3 alone: the wandering square is gone, the other one stays.
-    assert_eq!((copied.global.j, copied.global.jd), (0.5, 0.0));
-    assert_eq!(run(&sparse).unwrap().1.len(), 12);
+fn masks_of_every_frame_can_be_had() {
+    let videos = Squares { frames: 6, masks: |_| true };
+    let (all, done) = judge(&videos, &Corner, true);
+    assert_eq!(done.len(), 12);
+    assert_eq!(done[0].1.as_ref().unwrap().ids, Squares::ids(0));
+    assert!(done.iter().all(|(_, mask)| mask.as_ref().is_some_and(|m| m.ids.len() == SIDE * SIDE)));
+    assert_eq!(all.report, judge(&videos, &Corner, false).0.report);
 }
 
 #[test]
-fn videos_that_cannot_be_scored_are_named() {
-    for videos in [
-        Squares { frames: 2, masks: |_| true },
-        Squares { frames: 9, masks: |f| f < 2 },
-        Squares { frames: 9, masks: |f| f > 0 },
-        Squares { frames: 0, masks: |_| true },
-    ] {
-        let error = run(&videos).unwrap_err();
-        assert!(matches!(&error, Error::Sequence { sequence, .. } if sequence == "one"), "{error}");
-        assert!(first_mask_copied(&videos).is_err());
+fn frames_without_a_mask_are_not_scored() {
+    let copied = |videos: &Squares| first_mask_copied(videos).unwrap().report;
+    let all = copied(&Squares { frames: 6, masks: |_| true });
+    assert_eq!(all, copied(&Squares { frames: 8, masks: |f| f < 6 }));
+    let sparse = Squares { frames: 7, masks: |f| f % 3 == 0 };
+    let global = copied(&sparse).global;
+    // Frame 3 alone: the wandering square is gone, the other one stays.
+    assert_eq!((global.j, global.jd), (0.5, 0.0));
+    let (evaluation, done) = judge(&sparse, &Corner, false);
+    assert_eq!(done.len(), 12);
+    assert_eq!(evaluation.report.sequences[0].1.frames, ["00003"]);
+}
+
+#[test]
+fn videos_without_later_masks_are_carried_through_unscored() {
+    for videos in [Squares { frames: 5, masks: |f| f == 0 }, Squares { frames: 9, masks: |f| f < 2 }] {
+        let (evaluation, done) = judge(&videos, &Corner, true);
+        assert_eq!(evaluation.unscored, ["one", "another"]);
+        assert!(evaluation.report.sequences.is_empty() && evaluation.report.global.j.is_nan());
+        assert_eq!(done.len(), 2 * videos.frames);
     }
+}
+
+#[test]
+fn videos_that_fail_are_named_and_leave_the_others() {
+    for videos in [Squares { frames: 9, masks: |f| f > 0 }, Squares { frames: 0, masks: |_| false }] {
+        let (evaluation, _) = judge(&videos, &Corner, false);
+        let failed: Vec<&str> = evaluation.failures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(failed, ["one", "another"]);
+        assert!(matches!(&evaluation.failures[0].1, Error::Sequence { sequence, .. } if sequence == "one"));
+    }
+}
+
+#[test]
+fn whoever_watches_can_end_it() {
+    let videos = Squares { frames: 4, masks: |_| true };
+    let stop = || Err(Error::Model("the disk is full".into()));
+    assert!(evaluate(&videos, &Corner, &Protocol::default(), &mut |_| stop()).is_err());
 }
 
 /// A model with the wrong grid, and one that gives up.
@@ -125,9 +154,7 @@ impl DenseFeatures for Broken {
 #[test]
 fn errors_of_the_model_carry_the_frame() {
     let videos = Squares { frames: 4, masks: |_| true };
-    let settings = Propagation::default();
-    let error =
-        |model| evaluate(&videos, &Broken(model), &settings, FrameSize::Native, &mut |_| {}).unwrap_err().to_string();
+    let error = |model| judge(&videos, &Broken(model), false).0.failures[0].1.to_string();
     assert_eq!(error(true), "sequence one, frame 0: the model failed: no weights");
     assert!(error(false).contains("expected 8 x 8, found 3 x 4"), "{}", error(false));
 }

@@ -20,7 +20,7 @@ pub fn boundary_radius(width: usize, height: usize) -> usize {
 pub fn boundary_f(truth: &Region, guess: &Region) -> Result<f64, Error> {
     truth.same_size(guess)?;
     let (width, height) = (truth.width(), truth.height());
-    let (expected, found) = (outline(truth), outline(guess));
+    let (expected, found) = (outline_pixels(truth), outline_pixels(guess));
     let (n_expected, n_found) = (expected.len(), found.len());
     if n_expected == 0 || n_found == 0 {
         return Ok(if n_expected == n_found { 1.0 } else { 0.0 });
@@ -37,14 +37,32 @@ pub fn boundary_f(truth: &Region, guess: &Region) -> Result<f64, Error> {
     Ok(if sum == 0.0 { 0.0 } else { 2.0 * precision * recall / sum })
 }
 
+/// The outline of a region, as a region of the same size: the pixels that differ from the one to
+/// the right, below, or to the lower right. DAVIS: `_seg2bmap`.
+pub fn outline(region: &Region) -> Region {
+    let mut inside = vec![false; region.inside().len()];
+    for Pixel { x, y } in outline_pixels(region) {
+        inside[y * region.width() + x] = true;
+    }
+    region.with(inside)
+}
+
+/// All pixels within `radius` of a pixel of `region`, as a region of the same size.
+pub fn dilated(region: &Region, radius: usize) -> Region {
+    let width = region.width();
+    let pixels = region.inside().iter().enumerate().filter(|&(_, &inside)| inside);
+    let centres: Vec<Pixel> = pixels.map(|(i, _)| Pixel { x: i % width, y: i / width }).collect();
+    region.with(Disk::new(radius).cover(&centres, width, region.height()))
+}
+
 struct Pixel {
     x: usize,
     y: usize,
 }
 
-/// Pixels that differ from the one to the right, below, or to the lower right. Neighbours outside
-/// the image repeat the border, so the border itself is no outline. DAVIS: `_seg2bmap`.
-fn outline(region: &Region) -> Vec<Pixel> {
+/// The pixels of [`outline`]. Neighbours outside the image repeat the border, so the border itself
+/// is no outline.
+fn outline_pixels(region: &Region) -> Vec<Pixel> {
     let width = region.width();
     let mut pixels = Vec::new();
     let mut rows = region.inside().chunks_exact(width.max(1)).enumerate().peekable();
@@ -110,11 +128,11 @@ mod tests {
     #[test]
     fn the_outline_is_one_pixel_wide() {
         let square = region(&["......", "......", "..##..", "..##..", "......"]);
-        let pixels: Vec<_> = outline(&square).iter().map(|p| (p.y, p.x)).collect();
+        let pixels: Vec<_> = outline_pixels(&square).iter().map(|p| (p.y, p.x)).collect();
         assert_eq!(pixels, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2), (3, 3)]);
-        assert!(outline(&region(&["###", "###"])).is_empty());
+        assert!(outline_pixels(&region(&["###", "###"])).is_empty());
         let edge = region(&["#..", "#.."]);
-        assert_eq!(outline(&edge).iter().map(|p| (p.y, p.x)).collect::<Vec<_>>(), [(0, 0), (1, 0)]);
+        assert_eq!(outline_pixels(&edge).iter().map(|p| (p.y, p.x)).collect::<Vec<_>>(), [(0, 0), (1, 0)]);
     }
 
     #[test]
@@ -122,8 +140,8 @@ mod tests {
         for (w, h, radius) in [(854, 480, 8), (910, 480, 9), (120, 100, 2), (1280, 720, 12), (160, 96, 2), (8, 6, 1)] {
             assert_eq!(boundary_radius(w, h), radius, "{w} x {h}");
         }
-        let cover = Disk::new(2).cover(&[Pixel { x: 2, y: 2 }], 5, 5);
-        assert_eq!(cover, region(&["..#..", ".###.", "#####", ".###.", "..#.."]).inside());
+        let point = region(&[".....", ".....", "..#..", ".....", "....."]);
+        assert_eq!(dilated(&point, 2), region(&["..#..", ".###.", "#####", ".###.", "..#.."]));
     }
 
     #[test]

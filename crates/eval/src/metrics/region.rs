@@ -46,6 +46,11 @@ impl Region {
         &self.inside
     }
 
+    /// Other pixels of the same image, as many as there are.
+    pub(super) fn with(&self, inside: Vec<bool>) -> Self {
+        Self { inside, ..*self }
+    }
+
     /// Fails unless both regions have the same size.
     pub(super) fn same_size(&self, other: &Self) -> Result<(), Error> {
         if (self.width, self.height) != (other.width, other.height) {

@@ -1,6 +1,6 @@
 //! The scores of the objects of one video.
 
-use super::{Region, Statistics, boundary_f, region_similarity, statistics};
+use super::{Region, Statistics, boundary_f, region_similarity};
 use crate::{Error, VOID};
 use rayon::prelude::*;
 use selfpatch_datasets::Mask;
@@ -12,13 +12,6 @@ pub struct ObjectScore {
     pub j: Statistics,
     /// Boundary accuracy.
     pub f: Statistics,
-}
-
-/// The scores of every object of one video.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SequenceScore {
-    /// In the order of their ids, from 1.
-    pub objects: Vec<ObjectScore>,
 }
 
 /// Number of objects of a video: the highest id in its first mask, [`VOID`] left out. An id that
@@ -76,20 +69,12 @@ impl SequenceTally {
     pub fn values(&self) -> &[Vec<(f64, f64)>] {
         &self.objects
     }
-
-    /// Reduces the values to the scores of the objects.
-    pub fn finish(&self) -> SequenceScore {
-        let object = |values: &Vec<(f64, f64)>| {
-            let (j, f): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
-            ObjectScore { j: statistics(&j), f: statistics(&f) }
-        };
-        SequenceScore { objects: self.objects.iter().map(object).collect() }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::statistics;
 
     fn mask(rows: &[&str]) -> Mask {
         let id = |b: u8| if b == b'?' { VOID } else { b - b'0' };
@@ -115,10 +100,11 @@ mod tests {
         for guess in [["110", "110"], ["100", "100"], ["000", "000"]] {
             tally.push(&truth, &mask(&guess)).unwrap();
         }
+        let j = |tally: &SequenceTally| statistics(&tally.values()[0].iter().map(|v| v.0).collect::<Vec<_>>());
         // Three frames make the bins of frames 0 and 1, and of frame 2 alone.
-        let score = tally.finish().objects[0];
-        assert_eq!((score.j.mean, score.j.recall, score.j.decay), (0.5, 1.0 / 3.0, 0.75));
+        let score = j(&tally);
+        assert_eq!((score.mean, score.recall, score.decay), (0.5, 1.0 / 3.0, 0.75));
         tally.drop_last();
-        assert_eq!(tally.finish().objects[0].j.mean, 0.75);
+        assert_eq!(j(&tally).mean, 0.75);
     }
 }

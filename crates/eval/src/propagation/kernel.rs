@@ -1,56 +1,48 @@
-//! Dot products of a few targets with a few keys at once: every vector that is loaded is used
-//! more than once, and the sums stay in registers. Plain loops that the compiler vectorises.
+//! Dot products of neighbouring targets with neighbouring keys of a row of the grid. Plain loops over the
+//! keys, which lie side by side, so that the compiler makes vectors of them; the sums stay in registers.
 
-/// Floats that are added side by side; vectors are padded with zeros to a multiple of it.
-pub(super) const LANES: usize = 8;
-/// Targets per tile.
-pub(super) const TARGETS: usize = 2;
-/// Keys per tile. With 2 x 2 products of 8 lanes the sums fill eight of the sixteen registers that
-/// every x86-64 processor has; 4 x 2 products of 4 lanes take 1.4 times as long.
-pub(super) const KEYS: usize = 2;
+/// Keys that are taken at once.
+pub(super) const KEYS: usize = 32;
+/// Neighbouring targets that share them. With 32 keys their sums fill 16 of the 32 registers of AVX-512, and
+/// windows of radius 12 are covered exactly.
+pub(super) const TARGETS: usize = 8;
 
-/// Dot products `[TARGETS][KEYS]`. All vectors have the same length, a multiple of [`LANES`];
-/// anything beyond the shortest would be ignored.
+/// Dot products `[TARGETS][KEYS]` of the columns from `target` on in `targets` with those from `key` on in
+/// `keys`. Both are rows of the grid, `[D, stride]`, padded so that as many columns are there. `FUSED`
+/// takes multiply-adds, for CPUs that have them.
 ///
-/// Each product is added up in the same order whatever its place in the tile, so equal vectors
-/// give bit-equal products: ties stay ties.
-#[inline]
-pub(super) fn tile(targets: [&[f32]; TARGETS], keys: [&[f32]; KEYS]) -> [[f32; KEYS]; TARGETS] {
-    let targets = targets.map(vectors);
-    let keys = keys.map(vectors);
-    let len = targets.iter().chain(&keys).map(|v| v.len()).min().unwrap_or(0);
-    let [t0, t1] = targets.map(|v| &v[..len]);
-    let [k0, k1] = keys.map(|v| &v[..len]);
-    let mut sums = [[[0.0_f32; LANES]; KEYS]; TARGETS];
-    for i in 0..len {
-        for (sums, target) in sums.iter_mut().zip([&t0[i], &t1[i]]) {
-            for (sum, key) in sums.iter_mut().zip([&k0[i], &k1[i]]) {
-                for lane in 0..LANES {
-                    sum[lane] += target[lane] * key[lane];
-                }
-            }
-        }
+/// Each product is added up in the order of the dimensions, whatever its place, so equal vectors give
+/// bit-equal products: ties stay ties.
+#[inline(always)]
+pub(super) fn tile<const FUSED: bool>(
+    stride: usize,
+    (targets, target): (&[f32], usize),
+    (keys, key): (&[f32], usize),
+) -> [[f32; KEYS]; TARGETS] {
+    let none = || [0.; KEYS];
+    // By name, because the compiler keeps sums in registers only if no index chooses among them.
+    let (mut s0, mut s1, mut s2, mut s3) = (none(), none(), none(), none());
+    let (mut s4, mut s5, mut s6, mut s7) = (none(), none(), none(), none());
+    for (targets, keys) in targets.chunks_exact(stride).zip(keys.chunks_exact(stride)) {
+        let (Some(t), Some(k)) = (targets[target..].first_chunk(), keys[key..].first_chunk()) else { continue };
+        let t: &[f32; TARGETS] = t;
+        s0 = add::<FUSED>(s0, t[0], k);
+        s1 = add::<FUSED>(s1, t[1], k);
+        s2 = add::<FUSED>(s2, t[2], k);
+        s3 = add::<FUSED>(s3, t[3], k);
+        s4 = add::<FUSED>(s4, t[4], k);
+        s5 = add::<FUSED>(s5, t[5], k);
+        s6 = add::<FUSED>(s6, t[6], k);
+        s7 = add::<FUSED>(s7, t[7], k);
     }
-    sums.map(|keys| keys.map(total))
+    [s0, s1, s2, s3, s4, s5, s6, s7]
 }
 
-/// Squared length of a vector whose length is a multiple of [`LANES`].
-pub(super) fn dot_self(vector: &[f32]) -> f32 {
-    let mut sum = [0.0; LANES];
-    for part in vectors(vector) {
-        for lane in 0..LANES {
-            sum[lane] += part[lane] * part[lane];
-        }
+/// `sums + target * keys`.
+#[inline(always)]
+fn add<const FUSED: bool>(mut sums: [f32; KEYS], target: f32, keys: &[f32; KEYS]) -> [f32; KEYS] {
+    for (sum, key) in sums.iter_mut().zip(keys) {
+        *sum = if FUSED { key.mul_add(target, *sum) } else { key * target + *sum };
     }
-    total(sum)
-}
-
-#[inline]
-fn vectors(slice: &[f32]) -> &[[f32; LANES]] {
-    slice.as_chunks().0
-}
-
-#[inline]
-fn total([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
-    ((a + e) + (b + f)) + ((c + g) + (d + h))
+    sums
 }

@@ -5,14 +5,11 @@ use super::context::Context;
 use super::kernel::{KEYS, TARGETS, tile};
 use std::ops::Range;
 
-/// Neighbouring targets that go through the context together, while its rows are in the cache.
-const STRIP: usize = 16;
-
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Cosines of each target of a strip with its window: context by context, row by row.
-    cosines: [Vec<f32>; STRIP],
+    /// Cosines of each of a few neighbouring targets with its window: context by context, row by row.
+    cosines: [Vec<f32>; TARGETS],
     /// A copy of one of them, partly sorted.
     ranked: Vec<f32>,
 }
@@ -29,11 +26,23 @@ pub(super) struct Vote<'a> {
 impl Vote<'_> {
     /// Fills `votes` `[width, C]`, which must be zero, with the soft labels of row `row`.
     pub(super) fn row(&self, scratch: &mut Scratch, row: usize, votes: &mut [f32]) {
+        if selfpatch_simd::has_fused() {
+            selfpatch_simd::fused(
+                #[inline(always)]
+                || self.row_with::<true>(scratch, row, votes),
+            );
+        } else {
+            self.row_with::<false>(scratch, row, votes);
+        }
+    }
+
+    #[inline(always)]
+    fn row_with<const FUSED: bool>(&self, scratch: &mut Scratch, row: usize, votes: &mut [f32]) {
         let classes = self.classes();
         let rows = self.reach(row, self.target.area() / self.width);
-        for (strip, votes) in votes.chunks_mut(STRIP * classes).enumerate() {
-            let columns = strip * STRIP..(strip * STRIP + STRIP).min(self.width);
-            self.compare(&mut scratch.cosines, row, &rows, &columns);
+        for (strip, votes) in votes.chunks_mut(TARGETS * classes).enumerate() {
+            let columns = strip * TARGETS..(strip * TARGETS + TARGETS).min(self.width);
+            self.compare::<FUSED>(&mut scratch.cosines, row, &rows, &columns);
             for ((column, cosines), votes) in columns.zip(&scratch.cosines).zip(votes.chunks_exact_mut(classes)) {
                 let columns = self.reach(column, self.width);
                 let window = Window { rows: rows.clone(), columns, width: self.width };
@@ -56,25 +65,26 @@ impl Vote<'_> {
     }
 
     /// Cosines of the targets in `columns` of `row` with their windows, one list per target.
-    fn compare(&self, cosines: &mut [Vec<f32>; STRIP], row: usize, rows: &Range<usize>, columns: &Range<usize>) {
+    #[inline(always)]
+    fn compare<const FUSED: bool>(
+        &self,
+        cosines: &mut [Vec<f32>; TARGETS],
+        row: usize,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+    ) {
         cosines.iter_mut().for_each(Vec::clear);
-        let starts = columns.clone().step_by(TARGETS);
+        let target = (self.target.row(row), columns.start);
+        let all = self.reach(columns.start, self.width).start..self.reach(columns.end - 1, self.width).end;
         for context in &self.contexts {
             for y in rows.clone() {
-                for (start, lists) in starts.clone().zip(cosines.chunks_mut(TARGETS)) {
-                    // Where the strip ends within a tile, its last target fills the tile up.
-                    let places: [usize; TARGETS] = std::array::from_fn(|t| (start + t).min(columns.end - 1));
-                    let targets = places.map(|x| self.target.unit(row * self.width + x));
-                    let windows = places.map(|x| self.reach(x, self.width));
-                    let all = windows[0].start..windows[TARGETS - 1].end;
-                    for x in all.clone().step_by(KEYS) {
-                        let keys: [usize; KEYS] = std::array::from_fn(|k| x + k);
-                        let units = keys.map(|key| context.unit(y * self.width + key.min(all.end - 1)));
-                        let products = tile(targets, units);
-                        for ((list, window), products) in lists.iter_mut().zip(&windows).zip(products) {
-                            let inside = keys.iter().zip(products);
-                            list.extend(inside.filter(|(key, _)| window.contains(key)).map(|(_, p)| p));
-                        }
+                for key in all.clone().step_by(KEYS) {
+                    let products = tile::<FUSED>(self.target.stride(), target, (context.row(y), key));
+                    for ((column, list), products) in columns.clone().zip(cosines.iter_mut()).zip(&products) {
+                        let window = self.reach(column, self.width);
+                        let from = window.start.saturating_sub(key).min(KEYS);
+                        let to = window.end.saturating_sub(key).min(KEYS);
+                        list.extend_from_slice(&products[from..to.max(from)]);
                     }
                 }
             }
