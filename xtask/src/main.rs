@@ -11,15 +11,16 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
-  train        pre-train a ViT; without arguments on made-up images
-  inspect-data look at training data: counts, bad files, mean and std, crops
-  eval-davis   measure dense features on videos; without arguments the newest run
-  parity       compare with fixtures computed by the original program
+  train         pre-train a ViT; without arguments on made-up images
+  inspect-data  look at training data: counts, bad files, mean and std, crops
+  eval-davis    measure dense features on videos; without arguments the newest run
+  davis-metrics score masks of any program by the J and F of DAVIS
+  parity        compare with fixtures computed by the original program
 
 Chores:
-  build        build the selfpatch program [--features F]
-  bench        speed of the step and of its ops, also beside PyTorch (bench --help tells more)
-  ci           what CI runs: format, clippy, tests, docs
+  build         build the selfpatch program [--features F]
+  bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
+  ci            what CI runs: format, clippy, tests, docs
 ";
 
 fn main() -> ExitCode {
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "inspect-data" | "eval-davis" | "parity" => {
+        "train" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {

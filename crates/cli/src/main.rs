@@ -1,8 +1,10 @@
 //! The `selfpatch` program: pre-train, look at data, evaluate, check parity.
 
+mod davis_metrics;
 mod device;
 mod error;
 mod eval_davis;
+mod html;
 mod hub;
 mod inspect;
 mod parity;
@@ -31,6 +33,8 @@ enum Command {
     InspectData(Box<inspect::Args>),
     /// Measure dense features by DAVIS label propagation; without arguments the newest run
     EvalDavis(Box<eval_davis::Args>),
+    /// Score masks of any program by the J and F of DAVIS
+    DavisMetrics(Box<davis_metrics::Args>),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),
 }
@@ -42,7 +46,8 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args).map(|()| true),
         Command::InspectData(args) => inspect::run(args),
-        Command::EvalDavis(args) => eval_davis::run(args).map(|()| true),
+        Command::EvalDavis(args) => eval_davis::run(args),
+        Command::DavisMetrics(args) => davis_metrics::run(args),
         Command::Parity(args) => parity::run(args),
     };
     match outcome {

@@ -1,16 +1,21 @@
 //! `selfpatch eval-davis`.
 
+mod model;
+mod overlay;
+mod page;
+pub mod results;
+
 use crate::device::Compute;
 use crate::hub;
-use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device};
+use anyhow::{Result, bail};
+use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use results::Results;
 use selfpatch_datasets::{DavisFolder, ProceduralVideos, VideoSource};
-use selfpatch_eval::{DavisReport, FrameSize, Propagation, VitFeatures, evaluate, first_mask_copied, table};
-use selfpatch_nn::Params;
-use selfpatch_nn::weights::WeightsError;
-use selfpatch_train::Config;
-use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_eval::{
+    DavisReport, Evaluation, FrameSize, Propagation, Protocol, VitFeatures, evaluate, first_mask_copied, table,
+};
+use selfpatch_vit::Vit;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +67,24 @@ pub struct Args {
     /// Neighbours that vote
     #[arg(long, default_value_t = 5)]
     topk: usize,
+    /// Divisor of the cosine in the exponent of a vote
+    #[arg(long, default_value_t = 0.1)]
+    temperature: f32,
+    /// Short side of the frames that the model sees, in pixels [default: 480; made-up videos keep theirs]
+    #[arg(long, value_name = "PIXELS")]
+    scale_size: Option<usize>,
+    /// Block whose tokens are the features, from 1 [default: the last]
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+    /// Pass the tokens through the backbone's final norm [default: if it has one]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    norm: Option<bool>,
+    /// Write masks, scores (CSV, JSON), overlays and report.html there; with several runs, a folder for each
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Results of earlier evaluations (their --output-dir) to show beside these in report.html
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "output_dir")]
+    compare: Vec<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -69,154 +92,135 @@ pub struct Args {
     compute: Compute,
 }
 
-/// Evaluates and prints.
-pub fn run(args: &Args) -> Result<()> {
+/// Evaluates, prints and writes. False if a sequence failed or nothing could be scored.
+pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
-    let propagation = Propagation {
-        n_last_frames: args.n_last_frames,
-        neighbourhood: args.size_mask_neighborhood,
-        top_k: args.topk,
-        ..Propagation::default()
-    };
-    let (videos, size) = videos(args)?;
-    let judge = |label: &str, vit: Vit| -> Result<DavisReport> {
-        let bar = progress(label, args.json);
-        let model = VitFeatures::new(vit, device.clone());
-        let mut done = (usize::MAX, 0);
-        let report = evaluate(&*videos, &model, &propagation, size, &mut |p| {
-            if done != (p.index, p.frame) {
-                done = (p.index, p.frame);
-                bar.set_length((p.sequences * p.frames) as u64);
-                bar.set_position((p.index * p.frames + p.frame) as u64);
-                bar.set_message(p.sequence.to_string());
-            }
-        })?;
-        bar.finish_and_clear();
-        Ok(report)
-    };
+    let (videos, protocol) = videos(args)?;
+    let judge = Judge { args, videos: &*videos, protocol, device: &device };
+    let mut all: Vec<(String, Evaluation)> = Vec::new();
     if let Some(path) = &args.weights {
-        let report = judge("weights", load(args, &hub::local(path)?, &device)?)?;
-        return print(args, &[(path.display().to_string(), report)]);
-    }
-    let runs = if args.run.is_empty() { vec![newest(Path::new("runs"))?] } else { args.run.clone() };
-    let mut reports = Vec::new();
-    for (i, run) in runs.iter().enumerate() {
-        let config = config_of(run)?;
-        let trained = trained(run, &config, &device)?;
-        reports.push((format!("{}: trained teacher", run.display()), judge("trained teacher", trained)?));
-        if i + 1 == runs.len() && !args.json {
-            let label = format!("{}: random initialisation", run.display());
-            reports.push((label, judge("random initialisation", untrained(&config, &device)?)?));
+        let vit = model::load(args, &hub::local(path)?, &device)?;
+        let results =
+            args.output_dir.as_deref().map(|dir| Results::new(dir, &path.display().to_string())).transpose()?;
+        all.push((path.display().to_string(), judge.evaluate("weights", vit, results.as_ref())?));
+    } else {
+        let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
+        for (i, run) in runs.iter().enumerate() {
+            let config = model::config_of(run)?;
+            let vit = model::trained(run, &config, &device)?;
+            let label = format!("{}: trained teacher", run.display());
+            let results = match &args.output_dir {
+                Some(dir) if runs.len() == 1 => Some(Results::new(dir, &label)?),
+                Some(dir) => Some(Results::new(&dir.join(run.file_name().unwrap_or(run.as_os_str())), &label)?),
+                None => None,
+            };
+            all.push((label, judge.evaluate("trained teacher", vit, results.as_ref())?));
+            if i + 1 == runs.len() && !args.json {
+                let label = format!("{}: random initialisation", run.display());
+                let vit = model::untrained(&config, &device)?;
+                all.push((label, judge.evaluate("random initialisation", vit, None)?));
+            }
+        }
+        if let Some(dir) = args.output_dir.as_ref().filter(|_| runs.len() > 1) {
+            let folders = runs.iter().map(|run| dir.join(run.file_name().unwrap_or(run.as_os_str())));
+            results::write_page(dir, &folders.chain(args.compare.clone()).collect::<Vec<_>>(), &*videos)?;
         }
     }
-    if !args.json {
-        reports.push(("first mask copied".into(), first_mask_copied(&*videos)?));
+    if args.weights.is_none() && !args.json {
+        all.push(("first mask copied".into(), first_mask_copied(&*videos)?));
     }
-    print(args, &reports)
+    print(args, &all)?;
+    let first = &all[0].1; // there is at least one model
+    first.unscored.iter().for_each(|name| eprintln!("note: {name} has too few annotations to be scored"));
+    for (_, evaluation) in all.iter().filter(|(label, _)| label != "first mask copied") {
+        for (name, e) in &evaluation.failures {
+            let text = e.to_string();
+            let text = if text.contains(name.as_str()) { text } else { format!("sequence {name}: {text}") };
+            eprintln!("error: {text}");
+        }
+    }
+    Ok(all.iter().all(|(_, e)| e.failures.is_empty()))
 }
 
-fn print(args: &Args, reports: &[(String, DavisReport)]) -> Result<()> {
-    match (args.json, reports) {
-        (true, [(_, report)]) => println!("{}", serde_json::to_string_pretty(report)?),
+/// What all models are judged by.
+struct Judge<'a> {
+    args: &'a Args,
+    videos: &'a dyn VideoSource,
+    protocol: Protocol,
+    device: &'a Device,
+}
+
+impl Judge<'_> {
+    /// Carries the masks through all videos, with a progress bar, and writes the results if there is a place
+    /// for them.
+    fn evaluate(&self, label: &str, vit: Vit, results: Option<&Results>) -> Result<Evaluation> {
+        let mut model = VitFeatures::new(vit, self.device.clone());
+        if let Some(layer) = self.args.layer {
+            model = model.of_layer(layer)?;
+        }
+        if let Some(norm) = self.args.norm {
+            model = model.with_norm(norm)?;
+        }
+        let bar = progress(label, self.args.json);
+        let mut last = None;
+        let evaluation = evaluate(self.videos, &model, &self.protocol, &mut |done| {
+            bar.set_length((done.sequences * done.frames) as u64);
+            bar.set_position((done.index * done.frames + done.frame) as u64);
+            if last != Some(done.index) {
+                last = Some(done.index);
+                bar.set_message(done.sequence.to_string());
+            }
+            let Some((results, mask)) = results.zip(done.mask) else { return Ok(()) };
+            results.mask(self.videos, done.sequence, done.frame, mask)
+        })?;
+        bar.finish_and_clear();
+        if let Some(results) = results {
+            results.finish(&evaluation, &self.args.split)?;
+            let compare = std::iter::once(results.folder().to_path_buf()).chain(self.args.compare.clone());
+            results::write_overlays(results.folder(), self.videos)?;
+            results::write_page(results.folder(), &compare.collect::<Vec<_>>(), self.videos)?;
+            eprintln!("results: {}", results.folder().join("report.html").display());
+        }
+        Ok(evaluation)
+    }
+}
+
+fn print(args: &Args, all: &[(String, Evaluation)]) -> Result<()> {
+    match (args.json, all) {
+        (true, [(_, evaluation)]) => println!("{}", serde_json::to_string_pretty(&evaluation.report)?),
         (true, many) => {
             let all: serde_json::Map<String, serde_json::Value> =
-                many.iter().map(|(l, r)| Ok((l.clone(), serde_json::to_value(r)?))).collect::<Result<_>>()?;
+                many.iter().map(|(l, e)| Ok((l.clone(), serde_json::to_value(&e.report)?))).collect::<Result<_>>()?;
             println!("{}", serde_json::to_string_pretty(&all)?);
         }
         _ => {
-            let rows: Vec<(&str, &DavisReport)> = reports.iter().map(|(l, r)| (l.as_str(), r)).collect();
+            let rows: Vec<(&str, &DavisReport)> = all.iter().map(|(l, e)| (l.as_str(), &e.report)).collect();
             print!("{}", table(&rows, args.weights.is_some()));
         }
     }
     Ok(())
 }
 
-fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, FrameSize)> {
+fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, Protocol)> {
+    let propagation = Propagation {
+        n_last_frames: args.n_last_frames,
+        neighbourhood: args.size_mask_neighborhood,
+        top_k: args.topk,
+        temperature: args.temperature,
+    };
+    let size = args.scale_size.map(FrameSize::ShortSide);
+    let protocol = |usual| Protocol { propagation, size: size.unwrap_or(usual), all_masks: args.output_dir.is_some() };
     let Some(root) = &args.data_path else {
         if !args.sequences.is_empty() {
             bail!("--sequences: needs --data-path");
         }
         let (seed, videos, frames, pixels) = PROCEDURAL;
-        return Ok((Box::new(ProceduralVideos::new(seed, videos, frames, pixels)), FrameSize::Native));
+        let videos = ProceduralVideos::new(seed, videos, frames, pixels);
+        return Ok((Box::new(videos), protocol(FrameSize::Native)));
     };
     let folder = DavisFolder::open(root, &args.year, &args.split, &args.resolution)?;
     let folder = if args.sequences.is_empty() { folder } else { folder.with_sequences(&args.sequences)? };
-    Ok((Box::new(folder), FrameSize::default()))
-}
-
-/// A backbone from a file, compared with what `--arch` and `--patch-size` say of it.
-fn load(args: &Args, path: &Path, device: &Device) -> Result<Vit> {
-    let arch = args.arch.as_ref().map(|name| VitConfig::arch(name, args.patch_size.unwrap_or(16))).transpose()?;
-    let heads = arch.as_ref().map(|a| a.num_heads).or(args.num_heads).unwrap_or(0);
-    let vit = match Vit::load(path, args.checkpoint_key.as_deref(), heads, device) {
-        // As in DINO, a key is no mistake on a file that holds nothing but a backbone.
-        Err(WeightsError::NoSuchKey { available, .. }) if available.contains("patch_embed") => {
-            eprintln!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
-            Vit::load(path, None, heads, device)?
-        }
-        other => other?,
-    };
-    let found = vit.config();
-    if let Some(arch) = arch
-        && (arch.embed_dim, arch.depth) != (found.embed_dim, found.depth)
-    {
-        bail!(
-            "--arch {}: has {} blocks of width {}, but {} has {} of width {}",
-            args.arch.as_deref().unwrap_or_default(),
-            arch.depth,
-            arch.embed_dim,
-            path.display(),
-            found.depth,
-            found.embed_dim
-        );
-    }
-    if let Some(patch) = args.patch_size
-        && patch != found.patch_size
-    {
-        bail!("--patch-size {patch}: {} has patches of {} pixels", path.display(), found.patch_size);
-    }
-    Ok(vit)
-}
-
-/// The newest run in a folder: the one whose backbone was exported last.
-fn newest(runs: &Path) -> Result<PathBuf> {
-    let none =
-        || format!("{}: holds no finished run; run `cargo xtask train` first, or pass --weights", runs.display());
-    let entries = std::fs::read_dir(runs).with_context(none)?;
-    entries
-        .filter_map(|entry| {
-            let run = entry.ok()?.path();
-            let time = backbone(&run).metadata().ok()?.modified().ok()?;
-            Some((time, run))
-        })
-        .max()
-        .map(|(_, run)| run)
-        .with_context(none)
-}
-
-fn backbone(run: &Path) -> PathBuf {
-    run.join("export").join("backbone.safetensors")
-}
-
-fn config_of(run: &Path) -> Result<Config> {
-    let path = run.join("config.toml");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{}: not a run, it has no config.toml", run.display()))?;
-    Ok(Config::parse(&path, &text)?)
-}
-
-fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
-    let path = backbone(run);
-    if !path.is_file() {
-        bail!("{}: has not saved a backbone yet", run.display());
-    }
-    Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?)
-}
-
-/// The backbone with which the run began.
-fn untrained(config: &Config, device: &Device) -> Result<Vit> {
-    let params = Params::frozen(config.seed);
-    Ok(Vit::new(&config.vit()?, params.builder(DType::F32, device).pp("backbone"))?)
+    Ok((Box::new(folder), protocol(FrameSize::default())))
 }
 
 fn progress(label: &str, quiet: bool) -> ProgressBar {

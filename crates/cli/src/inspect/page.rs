@@ -2,6 +2,7 @@
 
 use super::sheet::{Example, Stages, colour};
 use super::survey::{Named, Survey};
+use crate::html::escape;
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -150,22 +151,6 @@ fn data_uri(picture: &RgbImage) -> Result<String> {
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png)?;
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(png.into_inner())))
-}
-
-/// Text that means nothing to a browser: names of files are anybody's.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

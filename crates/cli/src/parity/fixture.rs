@@ -71,6 +71,8 @@ pub struct Fixture {
     pub config: Value,
     /// `values` of the description.
     pub values: Value,
+    /// Where other files of the fixture would lie.
+    pub folder: PathBuf,
 }
 
 impl Fixture {
@@ -85,7 +87,8 @@ impl Fixture {
             }
             _ => json(&path.with_extension("json"))?,
         };
-        Ok(Self { tensors, config: description["config"].clone(), values: description["values"].clone() })
+        let (config, values) = (description["config"].clone(), description["values"].clone());
+        Ok(Self { tensors, config, values, folder: place.folder.clone() })
     }
 
     /// The tensor called `name`.

@@ -6,6 +6,7 @@
 
 mod aggregation;
 mod augment;
+mod davis;
 mod fixture;
 mod heads;
 mod losses;
@@ -37,6 +38,9 @@ const CHECKS: &[(Format, &str, Check)] = &[
     (Format::Single, "schedules", schedules::selfpatch),
     (Format::Single, "augment", augment::selfpatch),
     (Format::Single, "rrc_params", augment::windows),
+    (Format::Single, "label_propagation", davis::propagation),
+    (Format::Single, "davis_io", davis::frames),
+    (Format::Single, "davis_metrics", davis::metrics),
     (Format::Single, "train_a", train::steps),
     (Format::Single, "train_b", train::steps),
     (Format::Manifest, "vit_cls", objectives::vit_cls),

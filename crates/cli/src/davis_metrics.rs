@@ -1,0 +1,162 @@
+//! `selfpatch davis-metrics`: J and F of masks that lie in files, whichever program made them.
+
+use crate::error::plain;
+use crate::eval_davis::results::Saved;
+use anyhow::{Context, Result, bail};
+use selfpatch_datasets::{Mask, decode_mask};
+use selfpatch_eval::metrics::{SequenceTally, object_count};
+use selfpatch_eval::{DavisReport, SequenceReport, table};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which masks are compared, and where the result goes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// True masks, SEQUENCE/FRAME.png, or the root of DAVIS; first and last of a sequence are not scored
+    #[arg(long, value_name = "DIR")]
+    annotations: PathBuf,
+    /// Masks to score, SEQUENCE/FRAME.png
+    #[arg(long, value_name = "DIR")]
+    results: PathBuf,
+    /// 2016: whatever is not background is one object
+    #[arg(long, default_value = "2017", value_parser = ["2017", "2016"])]
+    year: String,
+    /// Only these sequences
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    sequences: Vec<String>,
+    /// Write scores.json and the official evaluator's two CSV files there
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// What the CSV files are named after, NAME-SPLIT.csv
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Scores sequence by sequence, prints and writes. False if one could not be scored.
+pub fn run(args: &Args) -> Result<bool> {
+    let (mut scored, mut unscored, mut failed) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for Sequence { name, folder } in sequences(args)? {
+        match score(args, &folder) {
+            Ok(Some(report)) => scored.push((name, report)),
+            Ok(None) => unscored.push(name),
+            Err(e) => _ = failed.insert(name, plain(&e)),
+        }
+    }
+    for name in &unscored {
+        eprintln!("note: {name} has fewer than three annotated frames and is not scored");
+    }
+    for (name, reason) in &failed {
+        eprintln!("error: sequence {name}: {reason}");
+    }
+    if scored.is_empty() {
+        bail!("no sequence could be scored");
+    }
+    let report = DavisReport::of(scored);
+    let label = args.results.display().to_string();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", table(&[(&label, &report)], true));
+    }
+    if let Some(folder) = &args.output_dir {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        // As `eval-davis` does, so that its report can show these beside its own.
+        Saved { label, report, unscored, failed: failed.clone() }.write(folder, &args.split)?;
+    }
+    Ok(failed.is_empty())
+}
+
+/// A folder of annotations.
+struct Sequence {
+    name: String,
+    folder: PathBuf,
+}
+
+/// The folders that hold masks, by name; of those, the ones that are wanted.
+fn sequences(args: &Args) -> Result<Vec<Sequence>> {
+    for folder in [&args.annotations, &args.results] {
+        if !folder.is_dir() {
+            bail!("{}: is no folder", folder.display());
+        }
+    }
+    let below_root = args.annotations.join("Annotations/480p");
+    let root = if below_root.is_dir() { &below_root } else { &args.annotations };
+    let mut all = Vec::new();
+    for name in names(root)? {
+        let folder = root.join(&name);
+        if folder.is_dir() && !masks(&folder)?.is_empty() {
+            all.push(Sequence { name: name.to_string_lossy().into_owned(), folder });
+        }
+    }
+    if all.is_empty() {
+        bail!("{}: has no folders of PNG masks; SEQUENCE/FRAME.png is expected", root.display());
+    }
+    for name in &args.sequences {
+        if !all.iter().any(|s| s.name == *name) {
+            let names = all.iter().map(|s| s.name.as_str());
+            bail!("--sequences: there is no sequence {name:?}{}", selfpatch_train::did_you_mean(name, names));
+        }
+    }
+    all.retain(|s| args.sequences.is_empty() || args.sequences.contains(&s.name));
+    Ok(all)
+}
+
+/// Scores one sequence, a pair of masks at a time; `None` if it has no frame between first and last.
+fn score(args: &Args, annotations: &Path) -> Result<Option<SequenceReport>> {
+    let frames = masks(annotations)?;
+    let [first, scored @ .., _] = &frames[..] else { return Ok(None) };
+    if scored.is_empty() {
+        return Ok(None);
+    }
+    let first = annotations.join(first);
+    let objects = object_count(&read(args, &first)?);
+    if objects == 0 {
+        bail!("{} shows no object, so there is nothing to score", first.display());
+    }
+    let results = args.results.join(annotations.file_name().unwrap_or_default());
+    let mut tally = SequenceTally::new(objects);
+    for frame in scored {
+        let (truth, guess) = (annotations.join(frame), results.join(frame));
+        if !guess.is_file() {
+            bail!("{} is missing", guess.display());
+        }
+        let (t, g) = (read(args, &truth)?, read(args, &guess)?);
+        if (t.width, t.height) != (g.width, g.height) {
+            let (truth, guess) = (truth.display(), guess.display());
+            bail!("{truth} has {} x {} pixels, but {guess} has {} x {}", t.width, t.height, g.width, g.height);
+        }
+        tally.push(&t, &g)?;
+    }
+    let stem = |frame: &OsString| Path::new(frame).with_extension("").display().to_string();
+    Ok(Some(SequenceReport::of(scored.iter().map(stem).collect(), tally.values())))
+}
+
+fn read(args: &Args, path: &Path) -> Result<Mask> {
+    let mut mask = decode_mask(path)?;
+    if args.year == "2016" {
+        mask.ids.iter_mut().for_each(|id| *id = u8::from(*id != 0));
+    }
+    Ok(mask)
+}
+
+/// Names of the PNG files in `folder`, sorted.
+fn masks(folder: &Path) -> Result<Vec<OsString>> {
+    let mut names = names(folder)?;
+    names.retain(|name| Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("png")));
+    Ok(names)
+}
+
+/// Names in `folder` that do not begin with a dot, sorted.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let mut names = names.with_context(|| folder.display().to_string())?;
+    names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,208 @@
+//! `report.html`: results of one or several evaluations on one page that can be sent to someone.
+//!
+//! One file without scripts and without a single outside resource; pictures are part of it.
+
+mod chart;
+mod pictures;
+mod scores;
+#[cfg(test)]
+mod tests;
+
+use super::results::Saved;
+use crate::html::escape;
+use anyhow::{Result, bail};
+use pictures::Album;
+use selfpatch_datasets::VideoSource;
+use selfpatch_eval::{DavisReport, Scores, SequenceReport};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Results of one evaluation.
+pub struct Run {
+    /// What was evaluated.
+    pub label: String,
+    /// Where its masks are.
+    pub folder: PathBuf,
+    /// Its scores.
+    pub report: DavisReport,
+    /// Sequences with too few annotations to be scored.
+    pub unscored: Vec<String>,
+    /// Sequences that could not be carried through, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Reads the results that an evaluation left in `folder`.
+pub fn read_run(folder: &Path) -> Result<Run> {
+    let Saved { label, report, unscored, failed } = Saved::read(folder)?;
+    Ok(Run { label, folder: folder.to_path_buf(), report, unscored, failed: failed.into_iter().collect() })
+}
+
+/// A sequence in all runs.
+struct Sequence<'a> {
+    name: &'a str,
+    /// Its scores in each run, where it has some.
+    reports: Vec<Option<&'a SequenceReport>>,
+    /// Names of the video's frames; none where `videos` lack it or cannot read it, as then is said in
+    /// [`Run::failed`].
+    frames: Vec<String>,
+}
+
+impl Sequence<'_> {
+    /// The scores of each run under `pick`.
+    fn scores(&self, pick: impl Fn(&SequenceReport) -> Option<Scores>) -> Vec<Option<Scores>> {
+        self.reports.iter().map(|report| report.and_then(&pick)).collect()
+    }
+
+    fn is_scored(&self) -> bool {
+        self.reports.iter().any(Option::is_some)
+    }
+
+    /// Which frame of the video is called `name`.
+    fn index(&self, name: &str) -> Option<usize> {
+        self.frames.iter().position(|frame| frame == name)
+    }
+}
+
+/// The page as text: `runs` side by side, the first is what the others are compared with. Masks are read
+/// from the folders of the runs; a picture without one is left out.
+pub fn page(runs: &[Run], videos: &dyn VideoSource) -> Result<String> {
+    if runs.is_empty() {
+        bail!("there are no results to show");
+    }
+    let sequences = sequences(runs, videos)?;
+    let album = Album::new(runs, videos, &sequences);
+    let title = runs.iter().map(|r| escape(&r.label)).collect::<Vec<_>>().join(" · ");
+    let mut body = tiles(runs)?;
+    body += &problems(runs)?;
+
+    let mut rows = vec![(scores::ALL.to_owned(), runs.iter().map(|run| Some(run.report.global)).collect())];
+    rows.extend(sequences.iter().filter(|s| s.is_scored()).map(|s| (s.name.to_owned(), s.scores(|r| Some(r.scores)))));
+    body += "<h2>Scores</h2><p class=dim>In percent. J is the overlap of regions, F the agreement of outlines; recall is \
+             the share of frames above 50, decay the loss from the first to the last quarter of a video (less is better).";
+    if runs.len() > 1 {
+        body += " Below a score: its difference to A. The best of a row is marked.";
+    }
+    write!(body, "</p>{}", scores::table("Sequence", runs.len(), &rows)?)?;
+    body += &album.worst()?;
+
+    body += "<h2>Sequences</h2><p class=dim>Means over objects of every scored frame; frames from the first, whose mask \
+             is given, to the last. Animations, where they were written, lie in <code>overlays/</code> of a run’s folder.</p>";
+    if sequences.len() > pictures::STRIPS {
+        write!(body, "<p class=dim>Of {} sequences, the first {} show frames.</p>", sequences.len(), pictures::STRIPS)?;
+    }
+    body += "<div class=grid>";
+    for (number, sequence) in sequences.iter().enumerate() {
+        let content = [chart::chart(sequence)?, album.strips(number)?, objects(sequence)?].concat();
+        if !content.is_empty() {
+            write!(body, "<section><h3>{}</h3>{content}</section>", escape(sequence.name))?;
+        }
+    }
+    body += "</div>";
+    Ok(format!(
+        r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{title} · video label propagation</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>Video label propagation</h1>
+{body}
+</body>
+</html>
+"#
+    ))
+}
+
+const STYLE: &str = include_str!("page/style.css");
+
+/// The sequences of all runs, in the order of the first.
+fn sequences<'a>(runs: &'a [Run], videos: &dyn VideoSource) -> Result<Vec<Sequence<'a>>> {
+    let known = videos.sequences();
+    let mut names: Vec<&str> = Vec::new();
+    for run in runs {
+        let scored = run.report.sequences.iter().map(|(name, _)| name.as_str());
+        for name in scored.chain(run.unscored.iter().map(String::as_str)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let sequence = |name: &'a str| -> Result<Sequence<'a>> {
+        let report = |run: &'a Run| run.report.sequences.iter().find(|(n, _)| n == name).map(|(_, report)| report);
+        let count = if known.iter().any(|k| k == name) { videos.frames(name).unwrap_or(0) } else { 0 };
+        let frames = (0..count).map(|i| videos.frame_name(name, i)).collect::<Result<_, _>>()?;
+        Ok(Sequence { name, reports: runs.iter().map(report).collect(), frames })
+    };
+    names.into_iter().map(sequence).collect()
+}
+
+/// What a run is called in tables and captions.
+fn letter(run: usize) -> char {
+    // The remainder is below 26.
+    char::from(b'A' + (run % 26) as u8)
+}
+
+fn tiles(runs: &[Run]) -> Result<String> {
+    let mut html = String::from("<dl>");
+    for (number, run) in runs.iter().enumerate() {
+        let scored = &run.report.sequences;
+        let objects: usize = scored.iter().map(|(_, s)| s.objects.len()).sum();
+        // Labels can be the same: one network, carried on in two ways.
+        let (mark, folder) = if runs.len() > 1 {
+            let mark = format!("<b class=\"run c{}\">{}</b> ", number % 6, letter(number));
+            (mark, format!("<dt>from {}</dt>", escape(&run.folder.display().to_string())))
+        } else {
+            (String::new(), String::new())
+        };
+        write!(
+            html,
+            "<div><dt>{mark}{}</dt><dd>{} <span>J&amp;F</span></dd><dt>{} of {} sequences scored, {objects} objects</dt>{folder}</div>",
+            escape(&run.label),
+            percent(run.report.global.jf),
+            scored.len(),
+            scored.len() + run.unscored.len() + run.failed.len(),
+        )?;
+    }
+    Ok(html + "</dl>")
+}
+
+/// What could not be scored, and why.
+fn problems(runs: &[Run]) -> Result<String> {
+    let mut rows = String::new();
+    for (number, run) in runs.iter().enumerate() {
+        let few = "too few annotated frames: the first and the last do not count";
+        let failed = run.failed.iter().map(|(name, reason)| (name, reason.as_str()));
+        for (name, reason) in failed.chain(run.unscored.iter().map(|name| (name, few))) {
+            let run = if runs.len() > 1 { format!("<td>{}</td>", letter(number)) } else { String::new() };
+            write!(rows, "<tr>{run}<td>{}</td><td>{}</td></tr>", escape(name), escape(reason))?;
+        }
+    }
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let run = if runs.len() > 1 { "<th>Run</th>" } else { "" };
+    Ok(format!(
+        "<h2>Not scored</h2><div class=scroll><table class=text><tr>{run}<th>Sequence</th><th>Reason</th></tr>{rows}</table></div>"
+    ))
+}
+
+/// The scores of each object, folded away.
+fn objects(sequence: &Sequence) -> Result<String> {
+    let count = sequence.reports.iter().flatten().map(|r| r.objects.len()).max().unwrap_or(0);
+    if count == 0 {
+        return Ok(String::new());
+    }
+    let row = |id: usize| (format!("{}", id + 1), sequence.scores(|r| r.objects.get(id).map(|o| o.scores)));
+    let table = scores::table("Object", sequence.reports.len(), &(0..count).map(row).collect::<Vec<_>>())?;
+    Ok(format!("<details><summary>Scores of its objects</summary>{table}</details>"))
+}
+
+/// A share in percent, a dash where there is none.
+fn percent(share: f64) -> String {
+    if share.is_finite() { format!("{:.1}", share * 100.0) } else { "–".into() }
+}

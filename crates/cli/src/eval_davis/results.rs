@@ -1,0 +1,119 @@
+//! What an evaluation leaves in its folder: masks as the official tools read them, scores, pictures.
+//!
+//! ```text
+//! masks/SEQUENCE/FRAME.png         palette PNG of every frame
+//! global_results-SPLIT.csv         the official evaluator's files
+//! per-sequence_results-SPLIT.csv
+//! scores.json                      the same with every frame
+//! overlays/SEQUENCE.gif            objects drawn over the frames
+//! report.html                      all of it to look at
+//! ```
+
+use super::{overlay, page};
+use anyhow::{Context, Result};
+use selfpatch_datasets::{Mask, VideoSource, write_mask_with};
+use selfpatch_eval::{DavisReport, Error, Evaluation, global_csv, per_sequence_csv};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Columns of an animation.
+const WIDTH: u32 = 480;
+
+/// A folder for the results of one model.
+pub struct Results {
+    folder: PathBuf,
+    label: String,
+}
+
+impl Results {
+    /// Makes the folder. Masks of an earlier evaluation are removed: they would be taken for these.
+    pub fn new(folder: &Path, label: &str) -> Result<Self> {
+        for part in ["masks", "overlays"] {
+            let old = folder.join(part);
+            if old.is_dir() && folder.join("scores.json").is_file() {
+                fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
+            }
+        }
+        fs::create_dir_all(folder.join("masks")).with_context(|| folder.display().to_string())?;
+        Ok(Self { folder: folder.to_path_buf(), label: label.into() })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the ids of a frame in the colours of its sequence.
+    pub fn mask(&self, videos: &dyn VideoSource, sequence: &str, frame: usize, mask: &Mask) -> Result<(), Error> {
+        let folder = self.folder.join("masks").join(sequence);
+        if frame == 0 {
+            fs::create_dir_all(&folder).map_err(|e| Error::Output { path: folder.clone(), reason: e.to_string() })?;
+        }
+        let path = folder.join(format!("{}.png", videos.frame_name(sequence, frame)?));
+        Ok(write_mask_with(path, mask, videos.palette(sequence)?.as_deref())?)
+    }
+
+    /// Writes the scores.
+    pub fn finish(&self, evaluation: &Evaluation, split: &str) -> Result<()> {
+        let failed = evaluation.failures.iter().map(|(name, e)| (name.clone(), e.to_string())).collect();
+        let (label, report, unscored) = (self.label.clone(), evaluation.report.clone(), evaluation.unscored.clone());
+        Saved { label, report, unscored, failed }.write(&self.folder, split)
+    }
+}
+
+/// `scores.json`.
+#[derive(Serialize, Deserialize)]
+pub struct Saved {
+    /// What was evaluated.
+    pub label: String,
+    /// The scores of what could be scored.
+    pub report: DavisReport,
+    /// Sequences with too few annotations.
+    pub unscored: Vec<String>,
+    /// Sequences that could not be carried through, and why.
+    pub failed: BTreeMap<String, String>,
+}
+
+impl Saved {
+    /// Writes `scores.json` and the files of the official evaluator into `folder`, which exists.
+    pub fn write(&self, folder: &Path, split: &str) -> Result<()> {
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| path.display().to_string())
+        };
+        write("scores.json", &serde_json::to_string_pretty(self)?)?;
+        write(&format!("global_results-{split}.csv"), &global_csv(&self.report))?;
+        write(&format!("per-sequence_results-{split}.csv"), &per_sequence_csv(&self.report))
+    }
+
+    /// Reads it back.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("scores.json");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{}: cannot be read; eval-davis --output-dir writes it", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{}: not the scores of eval-davis", path.display()))
+    }
+}
+
+/// An animation of every sequence that has masks in `folder`.
+pub fn write_overlays(folder: &Path, videos: &dyn VideoSource) -> Result<()> {
+    let overlays = folder.join("overlays");
+    fs::create_dir_all(&overlays).with_context(|| overlays.display().to_string())?;
+    for sequence in videos.sequences() {
+        let masks = folder.join("masks").join(&sequence);
+        // What failed on the way has no masks, or not all of them.
+        if masks.is_dir() && videos.frames(&sequence).is_ok() {
+            overlay::animation(&overlays.join(format!("{sequence}.gif")), videos, &sequence, &masks, WIDTH)?;
+        }
+    }
+    Ok(())
+}
+
+/// `report.html` in `folder`, of these results side by side.
+pub fn write_page(folder: &Path, results: &[PathBuf], videos: &dyn VideoSource) -> Result<()> {
+    let runs = results.iter().map(|folder| page::read_run(folder)).collect::<Result<Vec<_>>>()?;
+    let path = folder.join("report.html");
+    fs::write(&path, page::page(&runs, videos)?).with_context(|| path.display().to_string())
+}

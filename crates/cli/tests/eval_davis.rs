@@ -1,0 +1,150 @@
+//! `eval-davis` on folders: what it writes, and what it says to broken sequences.
+
+use selfpatch_datasets::{Mask, ProceduralVideos, VideoSource, decode_mask, write_mask};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn selfpatch(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
+    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const SMALL: [&str; 13] = [
+    "train",
+    "--set",
+    "data.procedural_images=16",
+    "--set",
+    "model.embed_dim=24",
+    "--set",
+    "model.depth=2",
+    "--set",
+    "head.hidden_dim=16",
+    "--out_dim=32",
+    "--out_dim_selfpatch=16",
+    "--batch_size_per_gpu=8",
+    "--max-steps=1",
+];
+
+/// Two made-up videos of six frames in DAVIS's layout, called a and b.
+fn davis(root: &Path) {
+    let videos = ProceduralVideos::new(3, 2, 6, 64);
+    for (name, own) in ["a", "b"].iter().zip(videos.sequences()) {
+        let (frames, masks) = (root.join("JPEGImages/480p").join(name), root.join("Annotations/480p").join(name));
+        fs::create_dir_all(&frames).expect("made");
+        fs::create_dir_all(&masks).expect("made");
+        for i in 0..6 {
+            let frame = videos.frame(&own, i).expect("a frame");
+            let picture = image::RgbImage::from_raw(64, 64, frame.pixels).expect("whole");
+            picture.save(frames.join(format!("{i:05}.png"))).expect("written");
+            let mask = videos.mask(&own, i).expect("read").expect("a mask");
+            write_mask(masks.join(format!("{i:05}.png")), &mask).expect("written");
+        }
+    }
+    fs::create_dir_all(root.join("ImageSets/2017")).expect("made");
+    fs::write(root.join("ImageSets/2017/val.txt"), "a\nb\n").expect("written");
+}
+
+const EVAL: [&str; 8] = [
+    "eval-davis",
+    "--data-path",
+    "davis",
+    "--scale-size",
+    "64",
+    "--n_last_frames=2",
+    "--size_mask_neighborhood=4",
+    "--topk=3",
+];
+
+#[test]
+fn everything_is_written_and_scored_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    assert!(selfpatch(root, &SMALL).status.success());
+    let output = selfpatch(root, &[&EVAL[..], &["--output-dir", "out", "--json"]].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let at = |name: &str| root.join("out").join(name);
+    // A mask for every frame, the first one being the annotation.
+    for sequence in ["a", "b"] {
+        let masks = (0..6).map(|i| decode_mask(at(&format!("masks/{sequence}/{i:05}.png"))).expect("a mask"));
+        assert!(masks.into_iter().all(|m: Mask| (m.width, m.height) == (64, 64)));
+        assert!(at(&format!("overlays/{sequence}.gif")).is_file());
+    }
+    let first = decode_mask(root.join("davis/Annotations/480p/a/00000.png")).expect("a mask");
+    assert_eq!(decode_mask(at("masks/a/00000.png")).expect("a mask"), first);
+    let csv = fs::read_to_string(at("global_results-val.csv")).expect("a table");
+    assert!(csv.starts_with("J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay\n"), "{csv}");
+    assert!(fs::read_to_string(at("per-sequence_results-val.csv")).expect("a table").contains("a_1,"));
+    let page = fs::read_to_string(at("report.html")).expect("a page");
+    assert!(page.contains("<svg") && page.contains("data:image/jpeg;base64,"));
+    assert!(!page.contains("http:") && !page.contains("https:"), "the page needs nothing else");
+
+    // The written masks, scored by themselves, have the same scores.
+    let again = selfpatch(root, &["davis-metrics", "--annotations", "davis", "--results", "out/masks", "--json"]);
+    assert!(again.status.success(), "{}", err(&again));
+    let again: Value = serde_json::from_slice(&again.stdout).expect("JSON");
+    assert_eq!(again["global"], report["global"]);
+    assert_eq!(again["sequences"]["b"]["objects"], report["sequences"]["b"]["objects"]);
+
+    // Another block, without norm, beside the first results.
+    let other = [&EVAL[..], &["--layer", "1", "--norm", "false", "--output-dir", "other", "--compare", "out"]].concat();
+    let output = selfpatch(root, &other);
+    assert!(output.status.success(), "{}", err(&output));
+    let both = fs::read_to_string(root.join("other/report.html")).expect("a page");
+    assert!(both.len() > page.len());
+    let refused = selfpatch(root, &[&EVAL[..], &["--layer", "3"]].concat());
+    assert!(err(&refused).contains("layer: 3 is not one of the blocks 1 to 2"), "{}", err(&refused));
+}
+
+#[test]
+fn videos_with_a_first_mask_alone_are_carried_through() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    (1..6).for_each(|i| fs::remove_file(root.join(format!("davis/Annotations/480p/b/{i:05}.png"))).expect("removed"));
+    assert!(selfpatch(root, &SMALL).status.success());
+    let output = selfpatch(root, &[&EVAL[..], &["--output-dir", "out"]].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(err(&output).contains("b has too few annotations to be scored"), "{}", err(&output));
+    assert!(root.join("out/masks/b/00005.png").is_file());
+}
+
+#[test]
+fn broken_sequences_are_named_and_the_others_scored() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    assert!(selfpatch(root, &SMALL).status.success());
+    let masks = root.join("davis/Annotations/480p/b");
+    let whole = fs::read(masks.join("00000.png")).expect("read");
+    let mask =
+        |width, ids: Vec<u8>| write_mask(masks.join("00000.png"), &Mask { width, height: 64, ids }).expect("written");
+    type Damage<'a> = (&'a dyn Fn(), &'a str);
+    let damages: [Damage; 5] = [
+        (&|| fs::write(masks.join("00000.png"), &whole[..whole.len() / 2]).expect("written"), "00000.png"),
+        (&|| mask(64, vec![0; 64 * 64]), "shows no object"),
+        (&|| mask(32, vec![1; 32 * 64]), "00000.png"),
+        (&|| fs::remove_file(masks.join("00000.png")).expect("removed"), "no mask"),
+        (&|| fs::write(root.join("davis/ImageSets/2017/val.txt"), "a\nabsent\n").expect("written"), "absent"),
+    ];
+    for (damage, what) in damages {
+        damage();
+        let output = selfpatch(root, &EVAL);
+        let error = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let line = error.lines().find(|l| l.starts_with("error: ")).unwrap_or_default();
+        assert!(line.contains(what) && !error.contains("panicked"), "{what}: {error}");
+        assert!(out(&output).contains("trained teacher"), "the other sequence is scored: {}", out(&output));
+    }
+}
