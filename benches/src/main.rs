@@ -5,6 +5,7 @@
 
 mod agree;
 mod data;
+mod davis;
 mod machine;
 mod ops;
 mod scaling;
@@ -34,6 +35,8 @@ enum Command {
     Scaling(scaling::Args),
     /// How fast images become views, stage by stage; with --python beside PIL and torchvision
     Data(data::Args),
+    /// Label propagation through a video; with --python beside DINO's protocol in PyTorch
+    Davis(davis::Args),
     /// Our step and PyTorch's in turn, in separate processes; the median of the pairwise ratios
     VersusPytorch(versus::Args),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Ops(args) => ops::run(args),
         Command::Scaling(args) => scaling::run(args),
         Command::Data(args) => data::run(args),
+        Command::Davis(args) => davis::run(args),
         Command::VersusPytorch(args) => versus::run(args),
     };
     match outcome {
