@@ -1,11 +1,16 @@
 //! `selfpatch train`.
 
 use crate::device::Compute;
+use crate::eval_davis;
 use crate::recipe::Recipe;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selfpatch_datasets::{DavisFolder, VideoSource};
+use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
 use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Event, Setting, run as train};
+use selfpatch_train::{Config, Event, Setting, run as train};
+use selfpatch_vit::Vit;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -175,7 +180,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let device = args.compute.device()?;
     let mut show = Show::new();
-    let summary = train(&config, args.overwrite, &device, |event| show.event(event))?;
+    let mut judge = judge(&config, &device)?;
+    let summary = train(&config, args.overwrite, &device, &mut judge, |event| show.event(event))?;
     show.bar.finish_and_clear();
     if summary.was_complete {
         println!(
@@ -187,6 +193,35 @@ pub fn run(args: &Args) -> Result<()> {
     println!("report:   {}", summary.folder.join("report.html").display());
     println!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display());
     Ok(())
+}
+
+/// Measures a teacher as `eval.davis` says. The videos are opened before training begins, so that what is
+/// wrong with them shows at once.
+fn judge(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> std::result::Result<f64, String> + use<>> {
+    let d = &config.eval.davis;
+    let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
+        _ if d.every == 0 => (Box::new(eval_davis::made_up()), FrameSize::Native), // never asked
+        "procedural" => (Box::new(eval_davis::made_up()), FrameSize::Native),
+        path => {
+            let folder = DavisFolder::open(path, &d.year, &d.split, &d.resolution).context("eval.davis.data_path")?;
+            (Box::new(folder), FrameSize::default())
+        }
+    };
+    let propagation = Propagation {
+        n_last_frames: d.n_last_frames,
+        neighbourhood: d.size_mask_neighborhood,
+        top_k: d.topk,
+        ..Propagation::default()
+    };
+    let (protocol, device) = (Protocol { propagation, size, all_masks: false }, device.clone());
+    Ok(move |teacher: &Vit| {
+        let model = VitFeatures::new(teacher.clone(), device.clone());
+        let evaluation = evaluate(&*videos, &model, &protocol, &mut |_| Ok(())).map_err(|e| e.to_string())?;
+        match evaluation.failures.first() {
+            Some((_, e)) => Err(e.to_string()),
+            None => Ok(evaluation.report.global.jf),
+        }
+    })
 }
 
 impl Args {
@@ -258,6 +293,8 @@ struct Show {
     speed: f64,
     /// Running mean of the part of the time that is spent waiting for data.
     wait: f64,
+    /// The last J&F of the teacher.
+    davis_jf: Option<f64>,
 }
 
 impl Show {
@@ -269,7 +306,7 @@ impl Show {
         }
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0. }
+        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0., davis_jf: None }
     }
 
     fn event(&mut self, event: Event) {
@@ -310,6 +347,10 @@ impl Show {
         );
         if self.wait >= 0.02 {
             message += &format!(" ({:.0} % of the time waiting for data)", 100. * self.wait);
+        }
+        self.davis_jf = r.davis_jf.or(self.davis_jf);
+        if let Some(jf) = self.davis_jf {
+            message += &format!(" | J&F {:.2}", 100. * jf);
         }
         if let Some(skipped) = r.skipped.filter(|n| *n > 0) {
             message += &format!(" | {skipped} bad images");

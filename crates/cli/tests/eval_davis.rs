@@ -108,6 +108,36 @@ fn everything_is_written_and_scored_again() {
 }
 
 #[test]
+fn training_measures_its_teacher() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    let own = ["--epochs=2", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=davis"];
+    let train = [&SMALL[..12], &own].concat();
+    let output = selfpatch(root, &train);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).contains("J&F "), "{}", out(&output));
+    let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
+    let measured: Vec<f64> =
+        log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["davis_jf"].as_f64()).collect();
+    assert_eq!(measured.len(), 2);
+    // The last value is that of the exported teacher.
+    let output = selfpatch(root, &["eval-davis", "--data-path", "davis", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!((report["global"]["JF"].as_f64().expect("a number") - measured[1]).abs() < 1e-9, "{measured:?} {report}");
+    assert!(fs::read_to_string(root.join("runs/default/report.html")).expect("a page").contains("Teacher on videos"));
+    // Videos that are not there are found before the first step.
+    let absent =
+        [&SMALL[..12], &["--name=x", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=no"]].concat();
+    let output = selfpatch(root, &absent);
+    assert!(
+        err(&output).starts_with("error: eval.davis.data_path: ") && !root.join("runs/x").exists(),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
 fn videos_with_a_first_mask_alone_are_carried_through() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();

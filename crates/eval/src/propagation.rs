@@ -11,7 +11,7 @@
 //!
 //! Where the reference multiplies whole frames with each other and masks the product, this
 //! computes only what lies in the window: memory is that of the kept frames, plus, per thread,
-//! the affinities of eight tokens.
+//! the affinities of three rows of tokens.
 
 mod context;
 mod kernel;
@@ -21,7 +21,7 @@ use crate::Error;
 use context::Context;
 use rayon::prelude::*;
 use std::collections::VecDeque;
-use vote::{Scratch, Vote};
+use vote::{ROWS, Scratch, Vote};
 
 /// Settings of the propagation. The default is the reference's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -133,9 +133,9 @@ impl Propagator {
         };
         let mut votes = vec![0.0; area * classes];
         votes
-            .par_chunks_mut(self.width * classes)
+            .par_chunks_mut(ROWS * self.width * classes)
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (row, votes)| vote.row(scratch, row, votes));
+            .for_each_init(Scratch::default, |scratch, (band, votes)| vote.rows(scratch, band * ROWS, votes));
 
         let mut soft = Vec::with_capacity(votes.len());
         for class in 0..classes {

@@ -213,6 +213,7 @@ impl Config {
         for (name, value) in [
             ("data.channels", self.data.channels),
             ("data.prefetch", self.data.prefetch),
+            ("eval.davis.topk", self.eval.davis.topk),
             ("optim.batch_size", o.batch_size),
             ("optim.epochs", o.epochs),
             ("optim.accumulate", o.accumulate),

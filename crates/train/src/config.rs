@@ -32,6 +32,55 @@ pub struct Config {
     pub checkpoint: Checkpointing,
     /// The views; DINO's multi-crop.
     pub crops: MultiCrop,
+    /// How the teacher is measured on the way.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// How the teacher is measured during training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    /// By label propagation through videos.
+    #[serde(default)]
+    pub davis: DavisEval,
+}
+
+/// Label propagation during training; the fields mean what the flags of `eval-davis` mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DavisEval {
+    /// Epochs between measurements; 0 for none.
+    pub every: usize,
+    /// `procedural` for the made-up videos, or a folder in DAVIS's or a similar layout.
+    pub data_path: String,
+    /// `ImageSets/YEAR`.
+    pub year: String,
+    /// `ImageSets/YEAR/SPLIT.txt`.
+    pub split: String,
+    /// `JPEGImages/RESOLUTION`.
+    pub resolution: String,
+    /// Frames before the current one that vote, besides the first.
+    pub n_last_frames: usize,
+    /// Radius of the window in patches; 0 for none.
+    pub size_mask_neighborhood: usize,
+    /// Patches that vote.
+    pub topk: usize,
+}
+
+impl Default for DavisEval {
+    fn default() -> Self {
+        Self {
+            every: 0,
+            data_path: "procedural".into(),
+            year: "2017".into(),
+            split: "val".into(),
+            resolution: "480p".into(),
+            n_last_frames: 7,
+            size_mask_neighborhood: 12,
+            topk: 5,
+        }
+    }
 }
 
 /// Where the images come from and how they are read.
@@ -439,6 +488,7 @@ fn paper() -> Config {
         },
         checkpoint: Checkpointing { every_epochs: 1, keep: 3 },
         crops: MultiCrop::dino(224, 96, 8, [0.25, 1.0], [0.05, 0.25]),
+        eval: Eval::default(),
     }
 }
 

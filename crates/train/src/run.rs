@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_optim::Cosine;
+use selfpatch_vit::Vit;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,8 +56,15 @@ pub struct Summary {
 /// Trains as `config` says, or continues where an earlier session of the same run stopped.
 ///
 /// `overwrite` discards an earlier run in the same folder. Data and settings are checked before
-/// anything is written.
-pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnMut(Event)) -> Result<Summary, Error> {
+/// anything is written. `judge` measures the teacher's backbone (J&F, 0 to 1) whenever `eval.davis` says so; if
+/// it cannot, the reason becomes a warning and training goes on.
+pub fn run(
+    config: &Config,
+    overwrite: bool,
+    device: &Device,
+    judge: &mut dyn FnMut(&Vit) -> Result<f64, String>,
+    mut tell: impl FnMut(Event),
+) -> Result<Summary, Error> {
     config.check()?;
     let loader = loader(config, &mut tell)?;
     let per_epoch = loader.steps_per_epoch();
@@ -112,6 +120,16 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
             let report = trainer.step(&crops, batch.batch, step, &hyper)?;
             step += 1;
             let seconds = begun.elapsed().as_secs_f64().max(1e-9);
+            let every = config.eval.davis.every;
+            let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
+            let davis_jf = match is_due.then(|| judge(&trainer.teacher().backbone)) {
+                Some(Ok(jf)) => Some(jf),
+                Some(Err(reason)) => {
+                    tell(Event::Warning(format!("eval.davis: {reason}")));
+                    None
+                }
+                None => None,
+            };
             let record = Record {
                 step: step as u64,
                 epoch: step as f64 / per_epoch as f64,
@@ -126,10 +144,11 @@ pub fn run(config: &Config, overwrite: bool, device: &Device, mut tell: impl FnM
                 teacher_entropy: Some(report.teacher_entropy),
                 data_wait: Some(wait / seconds),
                 skipped: Some(loader.bad().len() as u64),
+                davis_jf,
             };
             begun = Instant::now();
             tell(Event::Step(&record));
-            if step.is_multiple_of(plan.log_every) || step == plan.end {
+            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.is_some() {
                 log.write(&record)?;
                 scalars(&mut board, &record).map_err(Error::io(folder.join("tb")))?;
             }
@@ -241,6 +260,7 @@ fn open_folder(config: &Config, folder: &Path, overwrite: bool) -> Result<(), Er
             saved.data.prefetch = config.data.prefetch;
             saved.data.max_bad = config.data.max_bad;
             saved.checkpoint = config.checkpoint.clone();
+            saved.eval = config.eval.clone();
             saved.output_dir = config.output_dir.clone();
             saved.optim.max_steps = config.optim.max_steps;
             saved.optim.recompute = config.optim.recompute;
@@ -273,6 +293,9 @@ fn remove_run(folder: &Path) -> Result<(), Error> {
 
 fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0., |d| d.as_secs_f64());
+    if let Some(jf) = r.davis_jf {
+        board.scalars(r.step as i64, now, &[("davis_jf", jf as f32)])?;
+    }
     board.scalars(
         r.step as i64,
         now,

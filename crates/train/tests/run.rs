@@ -5,7 +5,7 @@ use selfpatch_nn::{backward, weights};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
 use selfpatch_train::{Error, Event, Hyper, Preset, Settings, Trainer, run};
-use selfpatch_vit::Pass;
+use selfpatch_vit::{Pass, Vit};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,9 +31,36 @@ fn tiny(folder: &Path) -> Config {
 /// A way to spoil or vary a configuration.
 type Change = fn(&mut Config);
 
+/// A judge that is not called.
+fn unasked(_: &Vit) -> Result<f64, String> {
+    panic!("eval.davis.every is 0")
+}
+
+#[test]
+fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = tiny(folder.path());
+    config.eval.davis.every = 1;
+    let (mut asked, mut told) = (0, Vec::new());
+    let mut judge = |_: &Vit| {
+        asked += 1;
+        if asked == 1 { Ok(0.25) } else { Err("no videos".to_string()) }
+    };
+    let mut warnings = 0;
+    run(&config, false, &Device::Cpu, &mut judge, |event| match event {
+        Event::Step(r) => told.extend(r.davis_jf),
+        Event::Warning(w) => warnings += usize::from(w == "eval.davis: no videos"),
+        _ => {}
+    })?;
+    assert_eq!((asked, told, warnings), (2, vec![0.25], 1));
+    let log = selfpatch_train::telemetry::log::read(&config.output_dir).expect("a log");
+    assert_eq!(log.iter().filter_map(|r| r.davis_jf).collect::<Vec<_>>(), [0.25]);
+    Ok(())
+}
+
 fn go(config: &Config, overwrite: bool) -> Result<Vec<f64>, Error> {
     let mut losses = Vec::new();
-    run(config, overwrite, &Device::Cpu, |event| {
+    run(config, overwrite, &Device::Cpu, &mut unasked, |event| {
         if let Event::Step(record) = event {
             losses.push(record.train_loss);
         }
@@ -287,7 +314,7 @@ fn a_damaged_checkpoint_is_passed_over() -> Result<(), Error> {
     std::fs::write(&file, bytes).expect("written");
     let mut warnings = Vec::new();
     let mut losses = Vec::new();
-    run(&config, false, &Device::Cpu, |event| match event {
+    run(&config, false, &Device::Cpu, &mut unasked, |event| match event {
         Event::Warning(w) => warnings.push(w),
         Event::Step(r) => losses.push(r.train_loss),
         _ => {}

@@ -201,6 +201,12 @@ fn print(args: &Args, all: &[(String, Evaluation)]) -> Result<()> {
     Ok(())
 }
 
+/// The made-up test videos.
+pub fn made_up() -> ProceduralVideos {
+    let (seed, videos, frames, pixels) = PROCEDURAL;
+    ProceduralVideos::new(seed, videos, frames, pixels)
+}
+
 fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, Protocol)> {
     let propagation = Propagation {
         n_last_frames: args.n_last_frames,
@@ -214,9 +220,7 @@ fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, Protocol)> {
         if !args.sequences.is_empty() {
             bail!("--sequences: needs --data-path");
         }
-        let (seed, videos, frames, pixels) = PROCEDURAL;
-        let videos = ProceduralVideos::new(seed, videos, frames, pixels);
-        return Ok((Box::new(videos), protocol(FrameSize::Native)));
+        return Ok((Box::new(made_up()), protocol(FrameSize::Native)));
     };
     let folder = DavisFolder::open(root, &args.year, &args.split, &args.resolution)?;
     let folder = if args.sequences.is_empty() { folder } else { folder.with_sequences(&args.sequences)? };

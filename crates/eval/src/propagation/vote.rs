@@ -5,11 +5,15 @@ use super::context::Context;
 use super::kernel::{KEYS, TARGETS, tile};
 use std::ops::Range;
 
+/// Target rows that go through the context together, so that a row of keys is fetched into the cache once
+/// for all of them.
+pub(super) const ROWS: usize = 3;
+
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Cosines of each of a few neighbouring targets with its window: context by context, row by row.
-    cosines: [Vec<f32>; TARGETS],
+    /// Cosines of each target of some rows with its window: context by context, row by row.
+    cosines: Vec<Vec<f32>>,
     /// A copy of one of them, partly sorted.
     ranked: Vec<f32>,
 }
@@ -24,31 +28,32 @@ pub(super) struct Vote<'a> {
 }
 
 impl Vote<'_> {
-    /// Fills `votes` `[width, C]`, which must be zero, with the soft labels of row `row`.
-    pub(super) fn row(&self, scratch: &mut Scratch, row: usize, votes: &mut [f32]) {
+    /// Fills `votes` `[rows, width, C]`, which must be zero, with the soft labels of the rows from `first` on.
+    pub(super) fn rows(&self, scratch: &mut Scratch, first: usize, votes: &mut [f32]) {
+        let classes = self.classes();
+        let rows = first..first + votes.len() / (self.width * classes);
+        scratch.cosines.resize_with(rows.len() * self.width, Vec::new);
         if selfpatch_simd::has_fused() {
             selfpatch_simd::fused(
                 #[inline(always)]
-                || self.row_with::<true>(scratch, row, votes),
+                || self.compare::<true>(&mut scratch.cosines, &rows),
             );
         } else {
-            self.row_with::<false>(scratch, row, votes);
+            self.compare::<false>(&mut scratch.cosines, &rows);
+        }
+        let targets = rows.flat_map(|row| (0..self.width).map(move |column| (row, column)));
+        for (((row, column), cosines), votes) in targets.zip(&scratch.cosines).zip(votes.chunks_exact_mut(classes)) {
+            let window = Window {
+                rows: self.reach(row, self.height()),
+                columns: self.reach(column, self.width),
+                width: self.width,
+            };
+            self.decide(&mut scratch.ranked, cosines, &window, votes);
         }
     }
 
-    #[inline(always)]
-    fn row_with<const FUSED: bool>(&self, scratch: &mut Scratch, row: usize, votes: &mut [f32]) {
-        let classes = self.classes();
-        let rows = self.reach(row, self.target.area() / self.width);
-        for (strip, votes) in votes.chunks_mut(TARGETS * classes).enumerate() {
-            let columns = strip * TARGETS..(strip * TARGETS + TARGETS).min(self.width);
-            self.compare::<FUSED>(&mut scratch.cosines, row, &rows, &columns);
-            for ((column, cosines), votes) in columns.zip(&scratch.cosines).zip(votes.chunks_exact_mut(classes)) {
-                let columns = self.reach(column, self.width);
-                let window = Window { rows: rows.clone(), columns, width: self.width };
-                self.decide(&mut scratch.ranked, cosines, &window, votes);
-            }
-        }
+    fn height(&self) -> usize {
+        self.target.area() / self.width
     }
 
     /// Channels of the labels, at least 1.
@@ -64,28 +69,36 @@ impl Vote<'_> {
         }
     }
 
-    /// Cosines of the targets in `columns` of `row` with their windows, one list per target.
+    /// Cosines of the targets in `rows` with their windows, one list per target.
     #[inline(always)]
-    fn compare<const FUSED: bool>(
-        &self,
-        cosines: &mut [Vec<f32>; TARGETS],
-        row: usize,
-        rows: &Range<usize>,
-        columns: &Range<usize>,
-    ) {
+    fn compare<const FUSED: bool>(&self, cosines: &mut [Vec<f32>], rows: &Range<usize>) {
         cosines.iter_mut().for_each(Vec::clear);
-        let target = (self.target.row(row), columns.start);
-        let all = self.reach(columns.start, self.width).start..self.reach(columns.end - 1, self.width).end;
+        let height = self.height();
         for context in &self.contexts {
-            for y in rows.clone() {
-                for key in all.clone().step_by(KEYS) {
-                    let products = tile::<FUSED>(self.target.stride(), target, (context.row(y), key));
-                    for ((column, list), products) in columns.clone().zip(cosines.iter_mut()).zip(&products) {
-                        let window = self.reach(column, self.width);
-                        let from = window.start.saturating_sub(key).min(KEYS);
-                        let to = window.end.saturating_sub(key).min(KEYS);
-                        list.extend_from_slice(&products[from..to.max(from)]);
+            for y in self.reach(rows.start, height).start..self.reach(rows.end - 1, height).end {
+                for (row, lists) in rows.clone().zip(cosines.chunks_mut(self.width)) {
+                    if self.reach(row, height).contains(&y) {
+                        self.compare_rows::<FUSED>(lists, self.target.row(row), context.row(y));
                     }
+                }
+            }
+        }
+    }
+
+    /// Adds the cosines of a row of targets with a row of keys to the lists of the targets.
+    #[inline(always)]
+    fn compare_rows<const FUSED: bool>(&self, cosines: &mut [Vec<f32>], targets: &[f32], keys: &[f32]) {
+        let stride = self.target.stride();
+        for (strip, lists) in cosines.chunks_mut(TARGETS).enumerate() {
+            let start = strip * TARGETS;
+            let all = self.reach(start, self.width).start..self.reach(start + lists.len() - 1, self.width).end;
+            for key in all.step_by(KEYS) {
+                let products = tile::<FUSED>(stride, (targets, start), (keys, key));
+                for ((column, list), products) in (start..).zip(lists.iter_mut()).zip(&products) {
+                    let window = self.reach(column, self.width);
+                    let from = window.start.saturating_sub(key).min(KEYS);
+                    let to = window.end.saturating_sub(key).min(KEYS);
+                    list.extend_from_slice(&products[from..to.max(from)]);
                 }
             }
         }

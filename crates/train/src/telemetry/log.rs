@@ -59,6 +59,9 @@ pub struct Record {
     /// Samples that could not be used, in this session; `faults.jsonl` names them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
+    /// J&F of the teacher, 0 to 1, where it was measured (`eval.davis`).
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub davis_jf: Option<f64>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -83,6 +83,7 @@ mod testing {
             teacher_entropy: None,
             data_wait: None,
             skipped: None,
+            davis_jf: None,
         }
     }
 

@@ -158,6 +158,10 @@ fn charts(records: &[Record], last: &Record) -> String {
         let curve = Curve { label: "entropy", last, points: entropy };
         charts.push(("Teacher entropy", "nats", vec![curve]));
     }
+    let jf: Vec<(f64, f64)> = records.iter().filter_map(|r| Some((r.step as f64, r.davis_jf?))).collect();
+    if let Some(&(_, last)) = jf.last() {
+        charts.push(("Teacher on videos", "J&F", vec![Curve { label: "J&F", last, points: jf }]));
+    }
     let steps = Axis::of_steps(records.iter().map(|r| r.step).max().unwrap_or(0));
     let figures: Vec<String> = charts.iter().map(|(title, unit, curves)| figure(title, unit, curves, &steps)).collect();
     let note = if records.len() > MAX_POINTS {
