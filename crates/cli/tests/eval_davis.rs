@@ -107,6 +107,36 @@ fn everything_is_written_and_scored_again() {
     assert!(err(&refused).contains("layer: 3 is not one of the blocks 1 to 2"), "{}", err(&refused));
 }
 
+/// Opens a page as wide as a phone and returns what the browser makes of it; nothing without a browser.
+fn browsed(page: &Path, profile: &Path) -> Option<String> {
+    let url = format!("file://{}", page.canonicalize().expect("a page").display());
+    let mut command = Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
+    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    command.args(["--window-size=390,844", "--dump-dom"]).arg(format!("--user-data-dir={}", profile.display()));
+    let output = command.arg(url).output().ok()?;
+    output.status.success().then(|| out(&output))
+}
+
+#[test]
+fn a_browser_shows_the_report() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    assert!(selfpatch(root, &SMALL).status.success());
+    for (dir, compare) in [("one", &[][..]), ("two", &["--compare", "one"])] {
+        let output = selfpatch(root, &[&EVAL[..], &["--output-dir", dir], compare].concat());
+        assert!(output.status.success(), "{}", err(&output));
+    }
+    let Some(dom) = browsed(&root.join("two/report.html"), &root.join("profile")) else {
+        println!("no chromium on the PATH: not tried");
+        return;
+    };
+    // Both sequences have a chart, and every picture is one that the browser can show.
+    assert!(dom.matches("<svg").count() >= 2 && dom.contains("Video label propagation"));
+    assert!(dom.matches("data:image/jpeg;base64,").count() > 10);
+}
+
 #[test]
 fn training_measures_its_teacher() {
     let folder = tempfile::tempdir().expect("a temporary folder");
