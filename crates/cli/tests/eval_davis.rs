@@ -103,6 +103,8 @@ fn everything_is_written_and_scored_again() {
     assert!(output.status.success(), "{}", err(&output));
     let both = fs::read_to_string(root.join("other/report.html")).expect("a page");
     assert!(both.len() > page.len());
+    let twice = ["eval-davis", "--run", "runs/default", "./runs/default", "--output-dir", "x"];
+    assert!(err(&selfpatch(root, &twice)).contains("--output-dir: two of the runs have one name"));
     let refused = selfpatch(root, &[&EVAL[..], &["--layer", "3"]].concat());
     assert!(err(&refused).contains("layer: 3 is not one of the blocks 1 to 2"), "{}", err(&refused));
 }
@@ -132,7 +134,7 @@ fn a_browser_shows_the_report() {
         println!("no chromium on the PATH: not tried");
         return;
     };
-    // Both sequences have a chart, and every picture is one that the browser can show.
+    // Both sequences have a chart, and there are pictures of both runs.
     assert!(dom.matches("<svg").count() >= 2 && dom.contains("Video label propagation"));
     assert!(dom.matches("data:image/jpeg;base64,").count() > 10);
 }

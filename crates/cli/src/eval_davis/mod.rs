@@ -16,6 +16,7 @@ use selfpatch_eval::{
     DavisReport, Evaluation, FrameSize, Propagation, Protocol, VitFeatures, evaluate, first_mask_copied, table,
 };
 use selfpatch_vit::Vit;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -92,54 +93,66 @@ pub struct Args {
     compute: Compute,
 }
 
-/// Evaluates, prints and writes. False if a sequence failed or nothing could be scored.
+/// Evaluates, prints and writes. False if a sequence failed.
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
     let (videos, protocol) = videos(args)?;
     let judge = Judge { args, videos: &*videos, protocol, device: &device };
-    let mut all: Vec<(String, Evaluation)> = Vec::new();
+    let mut models: Vec<(String, Evaluation)> = Vec::new();
     if let Some(path) = &args.weights {
         let vit = model::load(args, &hub::local(path)?, &device)?;
-        let results =
-            args.output_dir.as_deref().map(|dir| Results::new(dir, &path.display().to_string())).transpose()?;
-        all.push((path.display().to_string(), judge.evaluate("weights", vit, results.as_ref())?));
+        let label = path.display().to_string();
+        let results = args.output_dir.as_deref().map(|dir| Results::new(dir, &label)).transpose()?;
+        models.push((label, judge.evaluate("weights", vit, results.as_ref())?));
+        print(args, &models)?;
     } else {
         let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
+        let folders = args.output_dir.as_deref().map(|dir| folders(dir, &runs)).transpose()?;
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
             let label = format!("{}: trained teacher", run.display());
-            let results = match &args.output_dir {
-                Some(dir) if runs.len() == 1 => Some(Results::new(dir, &label)?),
-                Some(dir) => Some(Results::new(&dir.join(run.file_name().unwrap_or(run.as_os_str())), &label)?),
-                None => None,
-            };
-            all.push((label, judge.evaluate("trained teacher", vit, results.as_ref())?));
+            let results = folders.as_ref().map(|folders| Results::new(&folders[i], &label)).transpose()?;
+            models.push((label, judge.evaluate("trained teacher", vit, results.as_ref())?));
             if i + 1 == runs.len() && !args.json {
                 let label = format!("{}: random initialisation", run.display());
                 let vit = model::untrained(&config, &device)?;
-                all.push((label, judge.evaluate("random initialisation", vit, None)?));
+                models.push((label, judge.evaluate("random initialisation", vit, None)?));
             }
         }
-        if let Some(dir) = args.output_dir.as_ref().filter(|_| runs.len() > 1) {
-            let folders = runs.iter().map(|run| dir.join(run.file_name().unwrap_or(run.as_os_str())));
-            results::write_page(dir, &folders.chain(args.compare.clone()).collect::<Vec<_>>(), &*videos)?;
+        if let Some((dir, folders)) = args.output_dir.as_ref().zip(folders).filter(|_| runs.len() > 1) {
+            results::write_page(dir, &[folders, args.compare.clone()].concat(), &*videos)?;
         }
-    }
-    if args.weights.is_none() && !args.json {
-        all.push(("first mask copied".into(), first_mask_copied(&*videos)?));
-    }
-    print(args, &all)?;
-    let first = &all[0].1; // there is at least one model
-    first.unscored.iter().for_each(|name| eprintln!("note: {name} has too few annotations to be scored"));
-    for (_, evaluation) in all.iter().filter(|(label, _)| label != "first mask copied") {
-        for (name, e) in &evaluation.failures {
-            let text = e.to_string();
-            let text = if text.contains(name.as_str()) { text } else { format!("sequence {name}: {text}") };
-            eprintln!("error: {text}");
+        if !args.json {
+            models.push(("first mask copied".into(), first_mask_copied(&*videos)?));
         }
+        print(args, &models)?;
     }
-    Ok(all.iter().all(|(_, e)| e.failures.is_empty()))
+    // Most of what goes wrong does so for every model.
+    let mut told = BTreeSet::new();
+    for (_, evaluation) in &models {
+        let unscored = evaluation.unscored.iter();
+        let mut lines: Vec<String> =
+            unscored.map(|name| format!("note: {name} has too few annotations to be scored")).collect();
+        lines.extend(evaluation.failures.iter().map(|(name, e)| match e.to_string() {
+            text if text.contains(name.as_str()) => format!("error: {text}"),
+            text => format!("error: sequence {name}: {text}"),
+        }));
+        lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| eprintln!("{line}"));
+    }
+    Ok(models.iter().all(|(_, e)| e.failures.is_empty()))
+}
+
+/// Where the results of each run go: `dir` for a single one, else a folder of the run's name in it.
+fn folders(dir: &Path, runs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if let [_] = runs {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let folders: Vec<PathBuf> = runs.iter().map(|run| dir.join(run.file_name().unwrap_or(run.as_os_str()))).collect();
+    match folders.iter().collect::<BTreeSet<_>>().len() == folders.len() {
+        true => Ok(folders),
+        false => bail!("--output-dir: two of the runs have one name, so their results would share a folder"),
+    }
 }
 
 /// What all models are judged by.

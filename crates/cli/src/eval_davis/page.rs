@@ -9,7 +9,7 @@ mod scores;
 mod tests;
 
 use super::results::Saved;
-use crate::html::escape;
+use crate::html::{document, escape};
 use anyhow::{Result, bail};
 use pictures::Album;
 use selfpatch_datasets::VideoSource;
@@ -98,24 +98,11 @@ pub fn page(runs: &[Run], videos: &dyn VideoSource) -> Result<String> {
         }
     }
     body += "</div>";
-    Ok(format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{title} · video label propagation</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>Video label propagation</h1>
-{body}
-</body>
-</html>
-"#
-    ))
+    let body = format!(
+        "<h1>Video label propagation</h1>
+{body}"
+    );
+    Ok(document(&format!("{title} · video label propagation"), STYLE, &body))
 }
 
 const STYLE: &str = include_str!("page/style.css");

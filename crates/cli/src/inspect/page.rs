@@ -2,7 +2,7 @@
 
 use super::sheet::{Example, Stages, colour};
 use super::survey::{Named, Survey};
-use crate::html::escape;
+use crate::html::{document, escape};
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -36,23 +36,13 @@ pub fn page(title: &str, s: &Survey, stages: &Stages, examples: &[Example], glob
     body += &table("Classes", ["Class", "Images"], &classes);
     body += &table("Cannot be used", ["Image", "Reason"], &pairs(&s.bad));
     body += &table("Named as another format", ["Image", "Note"], &pairs(&s.mislabelled));
-    Ok(format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{title} · data</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"#
+    Ok(document(
+        &format!("{title} · data"),
+        STYLE,
+        &format!(
+            "<h1>{title}</h1>
+{body}"
+        ),
     ))
 }
 
