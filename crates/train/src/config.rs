@@ -121,6 +121,10 @@ pub struct Data {
     /// Turn images as their EXIF orientation says. The published program does not.
     #[serde(default)]
     pub exif_orientation: bool,
+    /// Decode JPEG files to the very bytes of Pillow and OpenCV (libjpeg), which takes about twice as long;
+    /// otherwise they differ by a few levels.
+    #[serde(default)]
+    pub exact_jpeg: bool,
     /// Most pixels of an image; larger claims are taken for broken or hostile headers.
     #[serde(default = "max_pixels")]
     pub max_pixels: u64,
@@ -180,6 +184,7 @@ impl Data {
             mean: imagenet_mean(),
             std: imagenet_std(),
             exif_orientation: false,
+            exact_jpeg: false,
             max_pixels: max_pixels(),
             max_bytes: max_bytes(),
             video_fps: 0.,
@@ -192,6 +197,7 @@ impl Data {
             channels: self.channels,
             range: self.range,
             exif_orientation: self.exif_orientation,
+            exact_jpeg: self.exact_jpeg,
             max_pixels: self.max_pixels,
             max_bytes: self.max_bytes,
         }

@@ -1,6 +1,6 @@
 //! JPEG files.
 
-use super::{Decoding, scan, values};
+use super::{Decoding, libjpeg, scan, values};
 use crate::{Image, Samples};
 use image::metadata::Orientation;
 use zune_jpeg::JpegDecoder;
@@ -30,8 +30,13 @@ pub(super) fn decode(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientatio
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let channels = if grey && !want.is_rgb() { 1 } else { 3 };
     let colours = if channels == 1 { ColorSpace::Luma } else { ColorSpace::RGB };
-    decoder.set_options(options.jpeg_set_out_colorspace(colours));
-    let pixels = decoder.decode().map_err(say)?;
+    let pixels = match want.exact_jpeg {
+        true => libjpeg::decode(bytes, channels)?,
+        false => {
+            decoder.set_options(options.jpeg_set_out_colorspace(colours));
+            decoder.decode().map_err(say)?
+        }
+    };
     let exif = decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk));
     let image = match want.is_rgb() {
         true => Image { width, height, channels, samples: Samples::Bytes(pixels) },
