@@ -145,6 +145,7 @@ pub fn run(
                 data_wait: Some(wait / seconds),
                 skipped: Some(loader.bad().len() as u64),
                 davis_jf,
+                ..Record::default()
             };
             begun = Instant::now();
             tell(Event::Step(&record));

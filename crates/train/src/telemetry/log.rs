@@ -18,7 +18,7 @@ pub const FILE_NAME: &str = "log.jsonl";
 /// The numbers of one moment of training. Where DINO has a name, it is kept.
 ///
 /// A field added later must be an `Option` with a default, so that older logs stay readable.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// How many steps were finished when this was written, so 1 after the first.
     pub step: u64,
@@ -62,6 +62,28 @@ pub struct Record {
     /// J&F of the teacher, 0 to 1, where it was measured (`eval.davis`).
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
     pub davis_jf: Option<f64>,
+    /// Top-1 of the teacher by nearest neighbours, 0 to 1, where it was measured (`eval.knn`).
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub knn_top1: Option<f64>,
+    /// Norm of all gradients of the student together, before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub grad_norm: Option<f64>,
+    /// Mean divergence (KL, nats) of the student's class outputs from the teacher's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub teacher_student_kl: Option<f64>,
+    /// Class prototypes that win at least one of the teacher's global views, as a part of how many could.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub prototypes_used: Option<f64>,
+    /// Mean standard deviation, over the global views of a batch, of the entries of the teacher's unit-length class
+    /// embeddings, times the square root of their width: 1 for directions spread evenly, 0 when all are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub feature_std: Option<f64>,
+    /// Effective rank of these embeddings: the participation ratio of the eigenvalues of their covariance.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub feature_rank: Option<f64>,
+    /// Mean cosine of the student's patch embeddings with their targets.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
+    pub patch_agreement: Option<f64>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -80,10 +80,7 @@ mod testing {
             momentum: 0.996,
             images_per_second: 800.0 + 20.0 * (t * 0.1).cos(),
             seconds: t * 0.3,
-            teacher_entropy: None,
-            data_wait: None,
-            skipped: None,
-            davis_jf: None,
+            ..Record::default()
         }
     }
 
