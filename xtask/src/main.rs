@@ -12,6 +12,7 @@ Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   train         pre-train a ViT; without arguments on made-up images
+  replay        repeat a step that a run could not take
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
   davis-metrics score masks of any program by the J and F of DAVIS
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
+        "train" | "replay" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
@@ -82,8 +83,16 @@ fn run(args: &[&str], manifest: &str) -> ExitCode {
         None => return ExitCode::FAILURE,
     };
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let status = Command::new(cargo).arg(verb).args(["--manifest-path", manifest]).args(rest).status();
-    match status {
+    let mut command = Command::new(cargo);
+    command.arg(verb).args(["--manifest-path", manifest]).args(rest);
+    // One process, as `cargo run` does: signals then reach the program, and its exit code the caller.
+    #[cfg(unix)]
+    if verb == "run" {
+        let e = std::os::unix::process::CommandExt::exec(&mut command);
+        eprintln!("error: cargo could not be started: {e}");
+        return ExitCode::FAILURE;
+    }
+    match command.status() {
         Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
         Err(e) => {
             eprintln!("error: cargo could not be started: {e}");

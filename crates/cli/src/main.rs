@@ -9,6 +9,8 @@ mod hub;
 mod inspect;
 mod parity;
 mod recipe;
+mod replay;
+mod signals;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     EvalDavis(Box<eval_davis::Args>),
     /// Score masks of any program by the J and F of DAVIS
     DavisMetrics(Box<davis_metrics::Args>),
+    /// Repeat a step that a run could not take because a number was not finite
+    Replay(replay::Args),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),
 }
@@ -44,20 +48,21 @@ fn main() -> ExitCode {
     device::limit_threads(&arguments);
     let cli = Cli::parse_from(arguments);
     let outcome = match &cli.command {
-        Command::Train(args) => train::run(args).map(|()| true),
+        Command::Train(args) => return ended(train::run(args)),
         Command::InspectData(args) => inspect::run(args),
         Command::EvalDavis(args) => eval_davis::run(args),
         Command::DavisMetrics(args) => davis_metrics::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Parity(args) => parity::run(args),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("error: {}", plain(&e));
-            ExitCode::FAILURE
-        }
-    }
+    ended(outcome.map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|e| {
+        eprintln!("error: {}", plain(&e));
+        ExitCode::FAILURE
+    })
 }
 
 /// DINO spells its flags with underscores: `--data_path` is `--data-path`.

@@ -3,16 +3,18 @@
 use crate::device::Compute;
 use crate::eval_davis;
 use crate::recipe::Recipe;
+use crate::signals;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{DavisFolder, VideoSource};
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
 use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Config, Event, Setting, run as train};
+use selfpatch_train::{Config, End, Event, Resume, Session, Setting, run as train};
 use selfpatch_vit::Vit;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 use toml::Value;
 
@@ -32,6 +34,15 @@ pub struct Args {
     /// Discard an earlier run in that folder
     #[arg(long)]
     overwrite: bool,
+    /// Where to go on: auto (the newest whole checkpoint of the run), never, or the folder of a checkpoint or run
+    #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
+    resume: PathBuf,
+    /// A field that may differ from the checkpoint's, such as optim.lr
+    #[arg(long = "override", value_name = "FIELD")]
+    overrides: Vec<String>,
+    /// Begin a new run with the weights of a backbone, a training checkpoint (.pth) or a run
+    #[arg(long, value_name = "PATH")]
+    init_from: Option<PathBuf>,
     /// Greatest part of the images that may be broken before the run stops
     #[arg(long, value_name = "PART")]
     max_bad: Option<f64>,
@@ -160,7 +171,7 @@ pub struct Args {
 }
 
 /// Trains, or continues, and says where the results are.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let (preset, mut config) = args.recipe.resolve(args.settings())?;
     for view in &mut config.crops.globals {
         if let Some(size) = args.global_crops_size {
@@ -176,14 +187,29 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.print_config {
         print!("{}", config.to_toml()?);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
+    let stop = signals::stop().context("signal handlers")?;
     let device = args.compute.device()?;
     let mut show = Show::new();
     let mut judge = judge(&config, &device)?;
-    let summary = train(&config, args.overwrite, &device, &mut judge, |event| show.event(event))?;
+    let session = Session {
+        overwrite: args.overwrite,
+        resume: match args.resume.to_str() {
+            Some("auto") => Resume::Auto,
+            Some("never") => Resume::Never,
+            _ => Resume::From(args.resume.clone()),
+        },
+        overrides: &args.overrides,
+        stop: &stop,
+    };
+    let summary = train(&config, &session, &device, &mut judge, |event| show.event(event))?;
     show.bar.finish_and_clear();
-    if summary.was_complete {
+    if let End::Stopped(step) = summary.end {
+        println!("stopped and saved after step {step}; the same command continues");
+        return Ok(ExitCode::from(signals::STOPPED));
+    }
+    if summary.end == End::WasComplete {
         println!(
             "{} is complete; use --name or --output-dir for another run, --overwrite to repeat it",
             summary.folder.display()
@@ -192,7 +218,7 @@ pub fn run(args: &Args) -> Result<()> {
     println!("backbone: {}", summary.backbone.display());
     println!("report:   {}", summary.folder.join("report.html").display());
     println!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Measures a teacher as `eval.davis` says. The videos are opened before training begins, so that what is
@@ -238,6 +264,7 @@ impl Args {
                 "output_dir",
                 self.output_dir.as_ref().map(path).or(self.name.as_ref().map(|_| Value::String(String::new()))),
             ),
+            ("init_from", self.init_from.as_ref().map(path)),
             ("seed", self.seed.map(Value::Integer)),
             ("data.max_bad", self.max_bad.map(Value::Float)),
             ("data.workers", self.num_workers.map(int)),
@@ -331,6 +358,9 @@ impl Show {
             Event::Fault(fault) => {
                 let what = if fault.bad { "skipped" } else { "note:" };
                 self.say(&format!("{what} {}: {}", fault.name, fault.reason));
+            }
+            Event::Alarm(alarm) => {
+                self.say(&format!("ALARM ({}) after step {}: {}", alarm.kind, alarm.step, alarm.text))
             }
             Event::Notice(text) => self.say(text),
             Event::Warning(text) => self.say(&format!("warning: {text}")),

@@ -171,6 +171,11 @@ impl Loader {
         Batches::start(job, first_step..self.steps_per_epoch(), Arc::clone(&self.faults))
     }
 
+    /// The name of an image of a batch.
+    pub fn name(&self, id: usize) -> String {
+        self.source.name(id)
+    }
+
     /// Names of the images that could not be used until now, and why.
     pub fn bad(&self) -> BTreeMap<String, String> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);

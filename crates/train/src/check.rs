@@ -196,10 +196,15 @@ impl Config {
             ("optim.weight_decay", o.weight_decay),
             ("optim.weight_decay_end", o.weight_decay_end),
             ("optim.clip_grad", o.clip_grad),
+            ("checkpoint.every_minutes", self.checkpoint.every_minutes),
         ] {
             if !(value >= 0. && value.is_finite()) {
                 return Err(field(name, format!("must be a number of at least 0, is {value}")));
             }
+        }
+        // Beyond it one step of the optimiser could leave the numbers of single precision.
+        if o.lr.max(o.min_lr) > 1e30 {
+            return Err(field("optim.lr", format!("{} is beyond the limit of 1e30", o.lr.max(o.min_lr))));
         }
         for (name, value) in [
             ("image_loss.center_momentum", i.center_momentum),

@@ -32,9 +32,44 @@ pub struct Config {
     pub checkpoint: Checkpointing,
     /// The views; DINO's multi-crop.
     pub crops: MultiCrop,
+    /// Weights that a new run begins with (`--init-from`): a backbone, a training checkpoint, or a run; empty for
+    /// none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub init_from: String,
+    /// Alarms, and what happens when a number is not finite.
+    #[serde(default)]
+    pub health: HealthWatch,
     /// How the teacher is measured on the way.
     #[serde(default)]
     pub eval: Eval,
+}
+
+/// What watches over a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthWatch {
+    /// Say in plain words when the numbers look like collapse, divergence or standstill.
+    pub alarms: bool,
+    /// What follows a loss or gradient that is not finite, which never reaches the weights.
+    pub not_finite: NotFinite,
+    /// Steps in a row that may be skipped for it before the run stops all the same.
+    pub most_skipped: usize,
+}
+
+impl Default for HealthWatch {
+    fn default() -> Self {
+        Self { alarms: true, not_finite: NotFinite::Stop, most_skipped: 10 }
+    }
+}
+
+/// What follows a number that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotFinite {
+    /// Save and stop.
+    Stop,
+    /// Leave the step out and go on.
+    Skip,
 }
 
 /// How the teacher is measured during training.
@@ -366,8 +401,18 @@ fn one() -> usize {
 pub struct Checkpointing {
     /// Save after every this many epochs, and always at the end.
     pub every_epochs: usize,
+    /// And after this many minutes; 0 for epochs alone. It changes no result.
+    #[serde(default = "ten_minutes")]
+    pub every_minutes: f64,
     /// Newest checkpoints kept.
     pub keep: usize,
+    /// Checkpoints at the end of every this many epochs are kept for good; 0 for none.
+    #[serde(default)]
+    pub milestone_epochs: usize,
+}
+
+fn ten_minutes() -> f64 {
+    10.
 }
 
 /// A recipe that fills every field.
@@ -492,8 +537,10 @@ fn paper() -> Config {
             recompute: false,
             max_steps: None,
         },
-        checkpoint: Checkpointing { every_epochs: 1, keep: 3 },
+        checkpoint: Checkpointing { every_epochs: 1, every_minutes: ten_minutes(), keep: 3, milestone_epochs: 0 },
         crops: MultiCrop::dino(224, 96, 8, [0.25, 1.0], [0.05, 0.25]),
+        init_from: String::new(),
+        health: HealthWatch::default(),
         eval: Eval::default(),
     }
 }

@@ -24,7 +24,7 @@ pub enum Error {
     /// The run's folder belongs to another configuration.
     #[error(
         "{path} holds a run with other settings: {differences}. Continue it with its own settings, \
-         choose another --name, or start over with --overwrite"
+         choose another --name, start over with --overwrite, or name what may change with --override FIELD"
     )]
     OtherRun {
         /// The run's folder.
@@ -35,8 +35,7 @@ pub enum Error {
     /// The loss is no longer a number.
     #[error(
         "the loss is not finite at step {step} (class loss {class}, patch loss {patch}); the weights were left as \
-         they were before this step. Start \
-         again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name or with --overwrite"
+         they were before this step"
     )]
     NotFinite {
         /// The step, counted from 0.
@@ -47,13 +46,23 @@ pub enum Error {
         patch: f64,
     },
     /// The loss is a number, one of its gradients is not.
-    #[error(
-        "the gradient of {parameter} is not finite; the weights were left as they were before this step. Start \
-         again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name or with --overwrite"
-    )]
+    #[error("the gradient of {parameter} is not finite; the weights were left as they were before this step")]
     NotFiniteGradient {
         /// The first parameter it was seen in.
         parameter: String,
+    },
+    /// A run that stopped for a number that is not finite.
+    #[error(
+        "{what}; {place}. Start again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name \
+         or with --overwrite; `cargo xtask replay {replay}` repeats the step"
+    )]
+    Sick {
+        /// The error of the step.
+        what: Box<Error>,
+        /// Where it was seen first.
+        place: String,
+        /// The file that repeats the step.
+        replay: PathBuf,
     },
     /// The data.
     #[error(transparent)]

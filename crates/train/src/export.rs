@@ -1,17 +1,17 @@
 //! The bare backbone of a run, for others to use.
 
-use crate::{Config, Error, Trainer};
-use selfpatch_nn::Params;
+use crate::{Config, Error};
+use candle_core::Tensor;
 use selfpatch_nn::weights::write_safetensors;
 use std::path::{Path, PathBuf};
 
 /// Writes `export/backbone.safetensors`: the teacher's backbone under DINO's and timm's names, with
-/// its shapes in the file's metadata. Returns the path.
-pub fn export(run: &Path, config: &Config, trainer: &Trainer) -> Result<PathBuf, Error> {
+/// its shapes in the file's metadata. `teacher`: all its parameters. Returns the path.
+pub fn export(run: &Path, config: &Config, teacher: &[(String, Tensor)]) -> Result<PathBuf, Error> {
     let path = run.join("export").join("backbone.safetensors");
     let folder = run.join("export");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    write_safetensors(&path, &backbone(&trainer.teacher_params), &shapes(config)?)?;
+    write_safetensors(&path, &backbone(teacher), &shapes(config)?)?;
     Ok(path)
 }
 
@@ -29,10 +29,6 @@ pub fn shapes(config: &Config) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// Tensors of the backbone without their prefix.
-fn backbone(params: &Params) -> Vec<(String, candle_core::Tensor)> {
-    params
-        .tensors()
-        .into_iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_string(), t)))
-        .collect()
+fn backbone(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    params.iter().filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_string(), t.clone()))).collect()
 }

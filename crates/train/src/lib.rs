@@ -24,24 +24,32 @@
 
 pub use candle_core;
 
+mod alarms;
 mod check;
 mod checkpoint;
 pub mod config;
+mod diagnose;
 mod error;
 mod export;
+mod health;
+mod init;
 mod memory;
 mod network;
 mod overlay;
 mod pixels;
+mod replay;
 mod run;
 mod step;
 pub mod telemetry;
 
+pub use alarms::{Alarm, Alarms};
 pub use config::{Config, Preset};
 pub use error::Error;
+pub use health::Health;
 pub use memory::Memory;
 pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
 pub use pixels::{MEAN, STD, normalized};
-pub use run::{Event, Summary, run, source};
+pub use replay::{Replay, replay};
+pub use run::{End, Event, Resume, Session, Summary, run, source};
 pub use step::{Hyper, Loss, Means, Settings, StepReport, Trainer};

@@ -1,5 +1,6 @@
 //! One training step: teacher, student, loss, gradients, optimiser, average.
 
+use crate::health::Health;
 use crate::network::{Logits, Network, NetworkConfig, Target, Targets};
 use crate::{Config, Error};
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -12,7 +13,7 @@ use selfpatch_vit::{Group, Pass, Patches};
 use std::ops::Range;
 
 /// What changes from step to step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Hyper {
     /// Learning rate.
     pub lr: f64,
@@ -129,12 +130,16 @@ pub struct Means {
 }
 
 /// Numbers of one step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StepReport {
     /// Total, class and patch loss (0 without a patch head).
     pub losses: [f64; 3],
     /// Mean entropy of the teacher's class outputs, in nats.
     pub teacher_entropy: f64,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// How teacher and student are doing.
+    pub health: Health,
 }
 
 impl Trainer {
@@ -190,13 +195,14 @@ impl Trainer {
             let pass = Pass { survivals, activations: self.settings.activations };
             let student = self.student_logits(&patches, n, &pass, hyper.freeze_last_layer)?;
             let loss = self.loss(&student, &teacher, &patches, n, hyper)?;
+            let health = Health::of(&student, &teacher)?;
             drop((student, teacher, patches));
             let losses = loss.values()?;
             if losses.iter().any(|l| !l.is_finite()) {
                 return Err(Error::NotFinite { step, class: losses[1], patch: losses[2] });
             }
             let total = if share == 1. { loss.total.clone() } else { (&loss.total * share)? };
-            let report = StepReport { losses, teacher_entropy: loss.teacher_entropy };
+            let report = StepReport { losses, teacher_entropy: loss.teacher_entropy, grad_norm: 0., health };
             let grads = backward(&total)?;
             match &mut all {
                 None => all = Some(grads),
@@ -207,10 +213,11 @@ impl Trainer {
             }
             sum = Some(added_share(sum, loss.means, report, share)?);
         }
-        let (Some(mut grads), Some((means, report))) = (all, sum) else {
+        let (Some(mut grads), Some((means, mut report))) = (all, sum) else {
             return Err(candle_core::Error::Msg("a training step needs at least one image".into()).into());
         };
-        self.update(&mut grads, hyper)?;
+        let norms = self.update(&mut grads, hyper)?;
+        report.grad_norm = norms.iter().map(|n| n * n).sum::<f64>().sqrt();
         self.commit(&means)?;
         Ok(report)
     }
@@ -229,6 +236,11 @@ impl Trainer {
     /// The teacher's logits: all crops, patch branch on.
     pub fn teacher_targets(&self, patches: &Patches, images: usize) -> Result<Targets> {
         self.teacher.teacher(patches, images, self.image.globals, &self.settings.targets)
+    }
+
+    /// The student's network.
+    pub fn student(&self) -> &Network {
+        &self.student
     }
 
     /// The teacher's network.
@@ -342,16 +354,24 @@ fn added_share(
     }
     let scaled = |t: Tensor| t * share;
     let means = Means { class: scaled(means.class)?, patch: means.patch.map(scaled).transpose()? };
-    let report =
-        StepReport { losses: report.losses.map(|l| l * share), teacher_entropy: report.teacher_entropy * share };
-    let Some((before, numbers)) = sum else { return Ok((means, report)) };
+    let Some((before, numbers)) = sum else { return Ok((means, StepReport::default().plus(report, share))) };
     let patch = match (before.patch, means.patch) {
         (Some(a), Some(b)) => Some((a + b)?),
         _ => None,
     };
-    let losses = std::array::from_fn(|i| numbers.losses[i] + report.losses[i]);
-    let teacher_entropy = numbers.teacher_entropy + report.teacher_entropy;
-    Ok((Means { class: (before.class + means.class)?, patch }, StepReport { losses, teacher_entropy }))
+    Ok((Means { class: (before.class + means.class)?, patch }, numbers.plus(report, share)))
+}
+
+impl StepReport {
+    /// `self` and a part of the batch with its share of the images.
+    fn plus(self, part: StepReport, share: f64) -> Self {
+        Self {
+            losses: std::array::from_fn(|i| self.losses[i] + share * part.losses[i]),
+            teacher_entropy: self.teacher_entropy + share * part.teacher_entropy,
+            grad_norm: 0.,
+            health: self.health.plus(part.health, share),
+        }
+    }
 }
 
 impl Loss {

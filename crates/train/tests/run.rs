@@ -1,40 +1,19 @@
 //! Whole runs of a tiny configuration: what is trained, what is left behind, what is refused.
 
+mod common;
+
+use common::{go, session, tiny, unasked};
 use selfpatch_nn::random::normal;
 use selfpatch_nn::{backward, weights};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
-use selfpatch_train::{Error, Event, Hyper, Preset, Settings, Trainer, run};
+use selfpatch_train::{Error, Event, Hyper, Settings, Trainer, run};
 use selfpatch_vit::{Pass, Vit};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// 8 steps of 4 images, both networks of a few thousand parameters.
-fn tiny(folder: &Path) -> Config {
-    let mut c = Preset::Default.config();
-    c.output_dir = folder.join("run");
-    c.data.procedural_images = 16;
-    c.data.procedural_size = 64;
-    c.data.workers = 1;
-    c.model.embed_dim = 12;
-    c.model.depth = 2;
-    c.model.drop_path_rate = 0.2;
-    c.head.out_dim = 32;
-    c.head.out_dim_selfpatch = 24;
-    c.head.hidden_dim = 16;
-    c.head.bottleneck_dim = 8;
-    c.optim.batch_size = 4;
-    c.optim.epochs = 2;
-    c
-}
-
 /// A way to spoil or vary a configuration.
 type Change = fn(&mut Config);
-
-/// A judge that is not called.
-fn unasked(_: &Vit) -> Result<f64, String> {
-    panic!("eval.davis.every is 0")
-}
 
 #[test]
 fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error> {
@@ -47,7 +26,7 @@ fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error>
         if asked == 1 { Ok(0.25) } else { Err("no videos".to_string()) }
     };
     let mut warnings = 0;
-    run(&config, false, &Device::Cpu, &mut judge, |event| match event {
+    run(&config, &session(false), &Device::Cpu, &mut judge, |event| match event {
         Event::Step(r) => told.extend(r.davis_jf),
         Event::Warning(w) => warnings += usize::from(w == "eval.davis: no videos"),
         _ => {}
@@ -56,16 +35,6 @@ fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error>
     let log = selfpatch_train::telemetry::log::read(&config.output_dir).expect("a log");
     assert_eq!(log.iter().filter_map(|r| r.davis_jf).collect::<Vec<_>>(), [0.25]);
     Ok(())
-}
-
-fn go(config: &Config, overwrite: bool) -> Result<Vec<f64>, Error> {
-    let mut losses = Vec::new();
-    run(config, overwrite, &Device::Cpu, &mut unasked, |event| {
-        if let Event::Step(record) = event {
-            losses.push(record.train_loss);
-        }
-    })?;
-    Ok(losses)
 }
 
 fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
@@ -314,7 +283,7 @@ fn a_damaged_checkpoint_is_passed_over() -> Result<(), Error> {
     std::fs::write(&file, bytes).expect("written");
     let mut warnings = Vec::new();
     let mut losses = Vec::new();
-    run(&config, false, &Device::Cpu, &mut unasked, |event| match event {
+    run(&config, &session(false), &Device::Cpu, &mut unasked, |event| match event {
         Event::Warning(w) => warnings.push(w),
         Event::Step(r) => losses.push(r.train_loss),
         _ => {}
@@ -393,17 +362,4 @@ fn nothing_is_written_when_the_data_is_bad() {
     config.data.path = "procedural".into();
     config.optim.batch_size = 17;
     assert!(go(&config, false).is_err() && !config.output_dir.exists());
-}
-
-#[test]
-fn a_loss_that_is_not_finite_stops_the_run() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut config = tiny(folder.path());
-    config.optim.lr = 1e38;
-    config.optim.warmup_epochs = 0.;
-    match go(&config, false) {
-        Err(Error::NotFinite { step, .. }) => assert!(step > 0),
-        Err(Error::NotFiniteGradient { .. }) => {}
-        other => panic!("{other:?}"),
-    }
 }

@@ -4,16 +4,19 @@
 //! | --- | --- | --- |
 //! | [`log`] | `log.jsonl` | scripts, and the other two |
 //! | [`faults`] | `faults.jsonl`, if there are any | a person who mends their data |
+//! | [`alarms`] | `alarms.jsonl`, if there are any | a person who looks after the run |
 //! | [`tensorboard`] | `tb/events.out.tfevents.*` | TensorBoard |
 //! | [`report`] | `report.html` | a person with a browser |
 //!
 //! Nothing here touches tensors or the network. The caller hands over plain numbers.
 
+pub mod alarms;
 pub mod faults;
 pub mod log;
 pub mod report;
 pub mod tensorboard;
 
+pub use alarms::AlarmLog;
 pub use faults::FaultLog;
 pub use log::{LogError, LogWriter, Record};
 pub use report::write_report;

@@ -1,0 +1,245 @@
+//! Alarms in plain words, from the numbers of the log.
+//!
+//! Each looks at a condition that a healthy run does not meet for [`PATIENCE`] steps in a row, and speaks once
+//! until the condition has ended. The thresholds are explained in `docs/running.md`.
+
+use crate::Config;
+use crate::telemetry::Record;
+use std::collections::VecDeque;
+
+/// Steps in a row for which a condition must hold.
+pub const PATIENCE: u32 = 10;
+
+/// Steps over which a loss that stands still is told from one that moves.
+const WINDOW: usize = 100;
+
+/// Something that the user should look at.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Alarm {
+    /// Finished steps.
+    pub step: u64,
+    /// `collapse`, `divergence`, `stuck` or `not-finite`.
+    pub kind: &'static str,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+/// What is remembered from step to step.
+#[derive(Clone, Debug)]
+pub struct Alarms {
+    /// Entropy of a teacher, and class loss of a student, that tells nothing apart: ln K.
+    log_classes: f64,
+    /// The whole loss of a student that knows nothing.
+    ignorance: f64,
+    /// Epochs of warm-up, during which a loss may stand still.
+    warmup: f64,
+    /// For how many steps in a row each of [`conditions`](Self::conditions) has held.
+    held: [u32; 7],
+    /// Loss, divergence and agreement of the last steps at full rate.
+    recent: VecDeque<[f64; 3]>,
+    /// Losses of the last [`PATIENCE`] steps.
+    losses: VecDeque<f64>,
+}
+
+impl Alarms {
+    /// For the objectives of `config`.
+    pub fn new(config: &Config) -> Self {
+        let log_classes = (config.head.out_dim as f64).ln();
+        let patches = config.patch_loss.lambda * (config.head.out_dim_selfpatch as f64).ln();
+        Self {
+            log_classes,
+            ignorance: log_classes + patches,
+            warmup: config.optim.warmup_epochs,
+            held: [0; 7],
+            recent: VecDeque::new(),
+            losses: VecDeque::new(),
+        }
+    }
+
+    /// What is to be said after the step of `record`.
+    pub fn observe(&mut self, record: &Record) -> Vec<Alarm> {
+        // A step that was left out has no numbers, and an alarm of its own.
+        if !record.train_loss.is_finite() {
+            return Vec::new();
+        }
+        push(&mut self.losses, record.train_loss, PATIENCE as usize);
+        if record.epoch > self.warmup {
+            let agreement = record.patch_agreement.unwrap_or(0.);
+            push(&mut self.recent, [record.train_loss, record.teacher_student_kl.unwrap_or(0.), agreement], WINDOW);
+        }
+        let mut alarms = Vec::new();
+        for (i, (holds, kind, text)) in self.conditions(record).into_iter().enumerate() {
+            self.held[i] = if holds { self.held[i].saturating_add(1) } else { 0 };
+            if self.held[i] == PATIENCE {
+                alarms.push(Alarm { step: record.step, kind, text });
+            }
+        }
+        alarms
+    }
+
+    fn conditions(&self, r: &Record) -> [(bool, &'static str, String); 7] {
+        let entropy = r.teacher_entropy.unwrap_or(f64::NAN) / self.log_classes;
+        let used = r.prototypes_used.unwrap_or(1.);
+        let std = r.feature_std.unwrap_or(1.);
+        let loss = self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64;
+        let from_ignorance = (r.train_clsloss / self.log_classes - 1.).abs();
+        [
+            (
+                entropy > 0.99,
+                "collapse",
+                format!(
+                    "the teacher gives every prototype the same chance (entropy {:.3} of at most {:.3}), so nothing can \
+                     be learned from it: lower image_loss.teacher_temp (0.04 to 0.07 is usual)",
+                    entropy * self.log_classes,
+                    self.log_classes
+                ),
+            ),
+            (
+                entropy < 0.01 && (used < 0.1 || std < 0.05),
+                "collapse",
+                "the teacher gives one and the same prototype to every image (entropy near 0): lower \
+                 image_loss.center_momentum (0.9 is usual) or raise image_loss.teacher_temp"
+                    .into(),
+            ),
+            (
+                std < 0.02,
+                "collapse",
+                format!(
+                    "the teacher's features of all images are alike (spread {std:.4}; a healthy run has 0.1 to 1): begin \
+                     again with a lower optim.lr, and check that the images differ"
+                ),
+            ),
+            (
+                loss > 1.3 * self.ignorance,
+                "divergence",
+                format!(
+                    "the loss ({loss:.2}) is far above that of a student that knows nothing ({:.2}): begin again with a \
+                     lower optim.lr or a longer optim.warmup_epochs",
+                    self.ignorance
+                ),
+            ),
+            (r.train_lr == 0., "stuck", "the learning rate is 0, so the weights do not move: raise optim.lr".into()),
+            (
+                from_ignorance < 0.001,
+                "stuck",
+                format!(
+                    "the class loss stands at ln K = {:.3}, what a student has that tells nothing apart: check \
+                     image_loss.student_temp (0.1 is usual), then optim.lr",
+                    self.log_classes
+                ),
+            ),
+            (
+                self.stands_still(),
+                "stuck",
+                format!(
+                    "nothing has changed over {WINDOW} steps: the loss stays at {loss:.3}, and the student is as far from \
+                     the teacher as before: raise optim.lr"
+                ),
+            ),
+        ]
+    }
+
+    /// Whether the newer half of the window looks like the older one while the student still does not follow the
+    /// teacher at all; a loss that has come to rest after learning does not count.
+    fn stands_still(&self) -> bool {
+        if self.recent.len() < WINDOW {
+            return false;
+        }
+        let half = |range: std::ops::Range<usize>, i: usize| {
+            let values: Vec<f64> = self.recent.range(range).map(|v| v[i]).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            (mean, variance)
+        };
+        let means = |i: usize| (half(0..WINDOW / 2, i), half(WINDOW / 2..WINDOW, i));
+        let ((old_loss, old_spread), (new_loss, new_spread)) = means(0);
+        let error = ((old_spread + new_spread) / (WINDOW / 2) as f64).sqrt();
+        let ((old_kl, _), (new_kl, _)) = means(1);
+        let ((old_agreement, _), (new_agreement, _)) = means(2);
+        (new_loss - old_loss).abs() <= 2. * error
+            && (new_kl - old_kl).abs() < 0.1 * old_kl
+            && new_kl > 0.3 * self.log_classes
+            && new_agreement < 0.2
+            && (new_agreement - old_agreement).abs() < 0.02
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    /// A step of a healthy run of the default recipe.
+    fn healthy(step: u64) -> Record {
+        let noise = (step as f64 * 2.4).sin();
+        let learned = 1. / (1. + step as f64 / 60.);
+        Record {
+            step,
+            epoch: step as f64 / 640.,
+            train_loss: 3. + 2.3 * learned + 0.3 * noise,
+            train_clsloss: 2.8 + 1.8 * learned + 0.3 * noise,
+            train_lr: 1e-4,
+            train_wd: 0.04,
+            teacher_entropy: Some(2. + 0.4 * noise),
+            teacher_student_kl: Some(0.8 + 1.8 * learned),
+            prototypes_used: Some(0.28),
+            feature_std: Some(0.5),
+            feature_rank: Some(2.4),
+            patch_agreement: Some(0.84 - 0.8 * learned),
+            ..Record::default()
+        }
+    }
+
+    /// The alarms of 300 steps, each healthy one changed from step 100 on.
+    fn heard(change: impl Fn(&mut Record)) -> Vec<(u64, &'static str)> {
+        let mut alarms = Alarms::new(&Preset::Default.config());
+        let mut all = Vec::new();
+        for step in 1..=300 {
+            let mut record = healthy(step);
+            if step >= 100 {
+                change(&mut record);
+            }
+            all.extend(alarms.observe(&record).into_iter().map(|a| (a.step, a.kind)));
+        }
+        all
+    }
+
+    #[test]
+    fn each_illness_is_told_once_and_soon_and_health_never() {
+        type Change = fn(&mut Record);
+        let cases: [(&str, Change); 6] = [
+            ("collapse", |r| r.teacher_entropy = Some(6.23)),
+            ("collapse", |r| (r.teacher_entropy, r.prototypes_used) = (Some(0.001), Some(1. / 32.))),
+            ("collapse", |r| r.feature_std = Some(1e-3)),
+            ("divergence", |r| r.train_loss = 30.),
+            ("stuck", |r| r.train_lr = 0.),
+            ("stuck", |r| r.train_clsloss = 512f64.ln() + 0.002),
+        ];
+        for (kind, change) in cases {
+            let heard = heard(change);
+            assert!(heard.len() == 1 && heard[0].1 == kind && heard[0].0 <= 120, "{kind}: {heard:?}");
+        }
+        assert!(heard(|_| ()).is_empty());
+        assert!(heard(|r| r.teacher_entropy = Some(0.001)).is_empty(), "a sharp teacher is no collapse");
+    }
+
+    #[test]
+    fn a_loss_that_never_moved_is_told_from_one_at_rest() {
+        let mut alarms = Alarms::new(&Preset::Default.config());
+        let mut told = Vec::new();
+        for step in 1..=300 {
+            let mut r = healthy(step);
+            let noise = (step as f64 * 2.4).sin();
+            (r.train_loss, r.teacher_student_kl, r.patch_agreement) = (5.4 + 0.3 * noise, Some(2.5), Some(0.05));
+            told.extend(alarms.observe(&r));
+        }
+        assert!(told.len() == 1 && told[0].kind == "stuck" && told[0].step < 64 + 120, "{told:?}");
+    }
+}

@@ -1,0 +1,106 @@
+//! A step that went wrong, kept so that it can be repeated.
+
+use crate::checkpoint::Snapshot;
+use crate::diagnose::diagnose;
+use crate::export::shapes;
+use crate::{Config, Error, Hyper, Settings, StepReport, Trainer};
+use candle_core::{DType, Device, Tensor};
+use selfpatch_nn::weights::{read, write_safetensors};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a replay file holds beside tensors.
+#[derive(Serialize, Deserialize)]
+struct Moment {
+    step: usize,
+    hyper: Hyper,
+    names: Vec<String>,
+    optimizer_steps: BTreeMap<String, u64>,
+}
+
+/// Writes `replay/step-NNNNNN.safetensors`: all state before step `step`, its crops and its settings.
+/// `names`: of the images.
+pub(crate) fn write(
+    config: &Config,
+    trainer: &Trainer,
+    (step, crops, names): (usize, &[Tensor], &[String]),
+    hyper: &Hyper,
+) -> Result<PathBuf, Error> {
+    let folder = config.output_dir.join("replay");
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let path = folder.join(format!("step-{step:06}.safetensors"));
+    let state = Snapshot::of(trainer, step)?;
+    let under = |prefix: &str, tensors: Vec<(String, Tensor)>| {
+        tensors.into_iter().map(|(name, t)| (format!("{prefix}.{name}"), t)).collect::<Vec<_>>()
+    };
+    let crops = crops.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
+    let tensors = [
+        under("student", state.student),
+        under("teacher", state.teacher),
+        under("optimizer", state.moments),
+        under("center", state.centers),
+        under("crops", crops),
+    ];
+    let moment = Moment { step, hyper: *hyper, names: names.to_vec(), optimizer_steps: state.optimizer_steps };
+    let mut metadata = shapes(config)?;
+    metadata.push(("config".into(), config.to_toml()?));
+    let text = serde_json::to_string(&moment).map_err(|e| Error::File { path: path.clone(), reason: e.to_string() })?;
+    metadata.push(("moment".into(), text));
+    write_safetensors(&path, &tensors.concat(), &metadata)?;
+    Ok(path)
+}
+
+/// How a repeated step went.
+pub struct Replay {
+    /// The step, counted from 0.
+    pub step: usize,
+    /// Its images.
+    pub names: Vec<String>,
+    /// Its numbers; or what was not finite, and where it was seen first.
+    pub outcome: Result<StepReport, (Error, String)>,
+}
+
+/// Repeats the step of a replay file. Nothing is written.
+pub fn replay(path: &Path, device: &Device) -> Result<Replay, Error> {
+    let file = read(path, device)?;
+    let fail = |reason: String| Error::File { path: path.into(), reason };
+    let text = |key: &str| {
+        file.metadata.get(key).ok_or_else(|| fail(format!("is no replay file: its metadata have no {key:?}")))
+    };
+    let config = Config::parse(path, text("config")?)?;
+    config.check()?;
+    let moment: Moment = serde_json::from_str(text("moment")?).map_err(|e| fail(format!("is no replay file: {e}")))?;
+    let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, device)?;
+    let part = |prefix: &str| {
+        let tensors = file
+            .tensors
+            .iter()
+            .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.strip_prefix('.')?.to_string(), t.clone())));
+        Ok::<_, Error>(tensors.collect::<BTreeMap<_, _>>())
+    };
+    for (prefix, params) in [("student", &trainer.student_params), ("teacher", &trainer.teacher_params)] {
+        let tensors = part(prefix)?;
+        selfpatch_nn::weights::check_strict(&params.shapes(), &tensors, path)?;
+        params.assign(tensors.iter().map(|(name, t)| (name.as_str(), t)))?;
+    }
+    trainer.optimizer.restore(&part("optimizer")?, &moment.optimizer_steps)?;
+    let centers = part("center")?;
+    let center = |name: &str| centers.get(name).ok_or_else(|| fail(format!("has no {name} centre")));
+    trainer.image.center_mut().set(center("class")?)?;
+    trainer.patch.center_mut().set(center("patch")?)?;
+    let crops: Vec<Tensor> = part("crops")?.into_values().collect();
+    if crops.len() != config.crop_sizes().len() {
+        return Err(fail("does not hold the crops of its configuration".into()));
+    }
+    let outcome = match trainer.step(&crops, moment.names.len(), moment.step, &moment.hyper) {
+        Ok(report) => Ok(report),
+        Err(e @ (Error::NotFinite { .. } | Error::NotFiniteGradient { .. })) => {
+            let place = diagnose(&trainer, &crops, &moment.names, &moment.hyper, &e)?;
+            Err((e, place))
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(Replay { step: moment.step, names: moment.names, outcome })
+}

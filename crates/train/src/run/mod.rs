@@ -1,0 +1,335 @@
+//! A whole run: data, steps, log, checkpoints, export.
+
+mod folder;
+mod plan;
+
+pub use folder::Resume;
+
+use crate::checkpoint::{self, Saver, Snapshot};
+use crate::config::NotFinite;
+use crate::diagnose::diagnose;
+use crate::init::init_from;
+use crate::telemetry::{AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
+use crate::{Alarm, Alarms, Config, Error, Memory, Settings, StepReport, Trainer, pixels, replay};
+use candle_core::{DType, Device};
+use plan::Plan;
+use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
+use selfpatch_vit::Vit;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What happens during a run, for whoever shows it.
+pub enum Event<'a> {
+    /// Before the first step.
+    Start {
+        /// Images of one epoch, without those that do not fill a batch.
+        images: usize,
+        /// Trainable numbers of the student.
+        parameters: usize,
+        /// What a step takes.
+        memory: Memory,
+        /// Bytes of the batches in preparation.
+        prefetch: usize,
+        /// Steps already finished by an earlier session.
+        first_step: usize,
+        /// Steps at which the run ends.
+        steps: usize,
+        /// Steps of one epoch.
+        steps_per_epoch: usize,
+    },
+    /// After each step.
+    Step(&'a Record),
+    /// After each checkpoint.
+    Saved(&'a Path),
+    /// Something is wrong with a sample; the first time that it is met.
+    Fault(&'a Fault),
+    /// The run looks ill.
+    Alarm(&'a Alarm),
+    /// Something that takes long before the first step.
+    Notice(&'a str),
+    /// Something the user should know that does not stop the run.
+    Warning(String),
+}
+
+/// How a session of a run begins, and what ends it.
+pub struct Session<'a> {
+    /// Discard an earlier run in the same folder.
+    pub overwrite: bool,
+    /// Where to go on.
+    pub resume: Resume,
+    /// Fields that may differ from those of the checkpoint, such as `optim.lr`.
+    pub overrides: &'a [String],
+    /// Set by whoever wants the run to save and end after the step at hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are done.
+    Complete,
+    /// They were done before.
+    WasComplete,
+    /// Told to stop, saved after this many steps.
+    Stopped(usize),
+}
+
+/// What a run left.
+pub struct Summary {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The exported backbone.
+    pub backbone: PathBuf,
+    /// How it ended.
+    pub end: End,
+}
+
+/// Time between two writings of the report.
+const REPORT: Duration = Duration::from_secs(60);
+
+/// Trains as `config` says, or continues where an earlier session of the same run stopped.
+///
+/// Data and settings are checked before anything is written. `judge` measures the teacher's backbone (J&F, 0 to 1)
+/// whenever `eval.davis` says so; if it cannot, the reason becomes a warning and training goes on.
+pub fn run(
+    config: &Config,
+    session: &Session,
+    device: &Device,
+    judge: &mut dyn FnMut(&Vit) -> Result<f64, String>,
+    mut tell: impl FnMut(Event),
+) -> Result<Summary, Error> {
+    config.check()?;
+    let loader = loader(config, &mut tell)?;
+    let per_epoch = loader.steps_per_epoch();
+    let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
+    let run = config.output_dir.clone();
+    let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
+    let how = (session.overwrite, &session.resume, session.overrides);
+    let folder = folder::open(config, how, &mut |w| tell(Event::Warning(w)))?;
+    let backbone = run.join("export").join("backbone.safetensors");
+    let ended = |end| Ok(Summary { folder: run.clone(), backbone: backbone.clone(), end });
+
+    let first = match &folder.found {
+        Some(found) => checkpoint::restore(found, &mut trainer)?,
+        None => {
+            if !config.init_from.is_empty() {
+                let told = init_from(Path::new(&config.init_from), &trainer)?;
+                tell(Event::Notice(&told));
+            }
+            0
+        }
+    };
+    if first >= plan.end {
+        return ended(End::WasComplete);
+    }
+    log::truncate_after(&run, first as u64)?;
+    let earlier = log::read(&run)?.last().map_or(0., |r| r.seconds);
+    let mut log = LogWriter::append(&run)?;
+    let mut faults = FaultLog::append(&run)?;
+    let mut alarm_log = AlarmLog::append(&run, first as u64)?;
+    let mut alarms = Alarms::new(config);
+    let board = run.join("tb");
+    let mut board = match first {
+        0 => EventWriter::create(&board),
+        step => EventWriter::resume(&board, step as i64 + 1),
+    }
+    .map_err(Error::io(&board))?;
+    let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();
+    tell(Event::Start {
+        images: plan.images,
+        parameters,
+        memory: Memory::of(config, parameters)?,
+        prefetch: loader.memory(),
+        first_step: first,
+        steps: plan.end,
+        steps_per_epoch: per_epoch,
+    });
+
+    let milestone = Some(config.checkpoint.milestone_epochs * per_epoch).filter(|steps| *steps > 0);
+    let mut saver = Saver::new(config, milestone);
+    let start = Instant::now();
+    let (mut saved, mut reported) = (Instant::now(), Instant::now());
+    let (mut step, mut skipped) = (first, 0);
+    let mut begun = Instant::now();
+    while step < plan.end {
+        let epoch = step / per_epoch;
+        let mut batches = loader.epoch(epoch as u64, step % per_epoch);
+        let mut waited = batches.waited();
+        while let Some(batch) = batches.next() {
+            let batch = batch?;
+            for fault in batch.faults.iter().filter(|f| f.first) {
+                tell(Event::Fault(fault));
+                faults.write(step, fault)?;
+            }
+            let hyper = plan.at(step);
+            let wait = (batches.waited() - waited).as_secs_f64();
+            waited = batches.waited();
+            let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
+            let report = match trainer.step(&crops, batch.batch, step, &hyper) {
+                Ok(report) => {
+                    skipped = 0;
+                    report
+                }
+                Err(error @ (Error::NotFinite { .. } | Error::NotFiniteGradient { .. })) => {
+                    let names: Vec<String> = batch.ids.iter().map(|&id| loader.name(id)).collect();
+                    let place = diagnose(&trainer, &crops, &names, &hyper, &error)?;
+                    let file = replay::write(config, &trainer, (step, &crops, &names), &hyper)?;
+                    let text = format!("{error}; {place}; kept in {}", file.display());
+                    let alarm = Alarm { step: step as u64, kind: "not-finite", text };
+                    tell(Event::Alarm(&alarm));
+                    alarm_log.write(&alarm)?;
+                    skipped += 1;
+                    let stop = config.health.not_finite == NotFinite::Stop || skipped > config.health.most_skipped;
+                    if stop {
+                        // The state before this step is sound: none of it is lost.
+                        saver.save(Snapshot::of(&trainer, step)?)?;
+                        saver.finish()?;
+                        write_report(&run).map_err(Error::io(run.join("report.html")))?;
+                        return Err(Error::Sick { what: Box::new(error), place, replay: file });
+                    }
+                    left_out(&error)
+                }
+                Err(e) => return Err(e),
+            };
+            step += 1;
+            let seconds = begun.elapsed().as_secs_f64().max(1e-9);
+            let every = config.eval.davis.every;
+            let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
+            let davis_jf = match is_due.then(|| judge(&trainer.teacher().backbone)) {
+                Some(Ok(jf)) => Some(jf),
+                Some(Err(reason)) => {
+                    tell(Event::Warning(format!("eval.davis: {reason}")));
+                    None
+                }
+                None => None,
+            };
+            let health = report.health;
+            let record = Record {
+                step: step as u64,
+                epoch: step as f64 / per_epoch as f64,
+                train_loss: report.losses[0],
+                train_clsloss: report.losses[1],
+                train_patchloss: report.losses[2],
+                train_lr: hyper.lr,
+                train_wd: hyper.weight_decay,
+                momentum: hyper.momentum,
+                images_per_second: batch.batch as f64 / seconds,
+                seconds: earlier + start.elapsed().as_secs_f64(),
+                teacher_entropy: Some(report.teacher_entropy),
+                data_wait: Some(wait / seconds),
+                skipped: Some(loader.bad().len() as u64),
+                davis_jf,
+                knn_top1: None,
+                grad_norm: Some(report.grad_norm),
+                teacher_student_kl: Some(report.losses[1] - report.teacher_entropy),
+                prototypes_used: Some(health.prototypes_used),
+                feature_std: Some(health.feature_std),
+                feature_rank: Some(health.feature_rank),
+                patch_agreement: Some(health.patch_agreement).filter(|_| config.patch_loss.lambda > 0.),
+            };
+            begun = Instant::now();
+            tell(Event::Step(&record));
+            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.is_some() {
+                log.write(&record)?;
+                scalars(&mut board, &record).map_err(Error::io(run.join("tb")))?;
+            }
+            if config.health.alarms {
+                for alarm in alarms.observe(&record) {
+                    tell(Event::Alarm(&alarm));
+                    alarm_log.write(&alarm)?;
+                }
+            }
+            let stopped = session.stop.load(Ordering::Relaxed);
+            let epoch_end = step.is_multiple_of(per_epoch * config.checkpoint.every_epochs);
+            let minutes = config.checkpoint.every_minutes;
+            let is_time = minutes > 0. && saved.elapsed().as_secs_f64() > 60. * minutes;
+            if epoch_end || is_time || stopped || step == plan.end {
+                if let Some(path) = saver.save(Snapshot::of(&trainer, step)?)? {
+                    tell(Event::Saved(&path));
+                }
+                saved = Instant::now();
+            } else if let Some(path) = saver.done()? {
+                tell(Event::Saved(&path));
+            }
+            if stopped || step == plan.end || reported.elapsed() > REPORT {
+                write_report(&run).map_err(Error::io(run.join("report.html")))?;
+                reported = Instant::now();
+            }
+            if stopped || step == plan.end {
+                if let Some(path) = saver.finish()? {
+                    tell(Event::Saved(&path));
+                }
+                return ended(if step == plan.end { End::Complete } else { End::Stopped(step) });
+            }
+        }
+    }
+    ended(End::Complete)
+}
+
+/// The numbers of a step that was left out.
+fn left_out(error: &Error) -> StepReport {
+    let losses = match error {
+        Error::NotFinite { class, patch, .. } => [f64::NAN, *class, *patch],
+        _ => [f64::NAN; 3],
+    };
+    let nan = f64::NAN;
+    let health = crate::Health { prototypes_used: nan, feature_std: nan, feature_rank: nan, patch_agreement: nan };
+    StepReport { losses, teacher_entropy: nan, grad_norm: nan, health }
+}
+
+/// The images that a run reads. `say` is told what takes long.
+pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
+    let data = &config.data;
+    if data.path == "procedural" {
+        return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
+    }
+    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    Ok(selfpatch_datasets::open(&data.path, &access)?)
+}
+
+/// The data as batches of crops.
+fn loader(config: &Config, tell: &mut impl FnMut(Event)) -> Result<Loader, Error> {
+    let data = &config.data;
+    let tell = std::cell::RefCell::new(tell);
+    let source = source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?;
+    let settings = LoaderConfig {
+        threads: data.workers,
+        ahead: data.prefetch,
+        drop_last: data.drop_last,
+        max_bad: data.max_bad,
+        ..LoaderConfig::new(config.optim.batch_size, config.seed)
+    };
+    Ok(Loader::new(source, config.crops.clone(), data.decoding(), settings)?)
+}
+
+fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0., |d| d.as_secs_f64());
+    let mut values: Vec<(&str, f32)> = [
+        ("train_loss", r.train_loss),
+        ("train_clsloss", r.train_clsloss),
+        ("train_patchloss", r.train_patchloss),
+        ("train_lr", r.train_lr),
+        ("train_wd", r.train_wd),
+        ("images_per_second", r.images_per_second),
+        ("skipped", r.skipped.unwrap_or(0) as f64),
+    ]
+    .map(|(tag, value)| (tag, value as f32))
+    .to_vec();
+    for (tag, value) in [
+        ("teacher_entropy", r.teacher_entropy),
+        ("data_wait", r.data_wait),
+        ("davis_jf", r.davis_jf),
+        ("knn_top1", r.knn_top1),
+        ("grad_norm", r.grad_norm),
+        ("teacher_student_kl", r.teacher_student_kl),
+        ("prototypes_used", r.prototypes_used),
+        ("feature_std", r.feature_std),
+        ("feature_rank", r.feature_rank),
+        ("patch_agreement", r.patch_agreement),
+    ] {
+        values.extend(value.map(|value| (tag, value as f32)));
+    }
+    board.scalars(r.step as i64, now, &values)
+}

@@ -1,0 +1,206 @@
+//! Sessions of one run: stopped, continued, changed, extended, damaged.
+
+mod common;
+
+use common::{go, go_on, session, tiny};
+use selfpatch_train::candle_core::Device;
+use selfpatch_train::{Config, End, Error, Event, Resume, Session, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn checkpoint(config: &Config, step: usize) -> PathBuf {
+    config.output_dir.join(format!("checkpoints/step-{step:06}"))
+}
+
+/// Trains until `steps` steps are done in all, as a signal does.
+fn go_until(config: &Config, steps: u64) -> Result<Vec<f64>, Error> {
+    let stop = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let session = Session { overwrite: false, resume: Resume::Auto, overrides: &[], stop: &stop };
+    let summary = run(config, &session, &Device::Cpu, &mut common::unasked, |event| {
+        if let Event::Step(record) = event {
+            losses.push(record.train_loss);
+            stop.store(record.step >= steps, Ordering::Relaxed);
+        }
+    })?;
+    assert_eq!(summary.end, End::Stopped(steps as usize));
+    Ok(losses)
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_saves_after_the_step_and_goes_on_bit_for_bit() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let whole = tiny(folder.path());
+    let straight = go(&whole, false)?;
+    let mut parts = whole.clone();
+    parts.output_dir = folder.path().join("parts");
+    let mut losses = Vec::new();
+    for steps in [1, 3, 4, 7] {
+        losses.extend(go_until(&parts, steps)?);
+        assert!(checkpoint(&parts, steps as usize).exists());
+        parts.data.workers = 1 + steps as usize % 2; // the number of threads changes nothing
+    }
+    losses.extend(go(&parts, false)?);
+    assert_eq!(losses, straight);
+    for file in ["student", "teacher", "optimizer", "centers"] {
+        let read = |c: &Config| fs::read(checkpoint(c, 8).join(format!("{file}.safetensors")));
+        assert_eq!(read(&whole)?, read(&parts)?, "{file}");
+    }
+    Ok(())
+}
+
+#[test]
+fn checkpoints_come_by_time_and_milestones_stay() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    config.checkpoint.every_minutes = 1e-9;
+    config.checkpoint.keep = 2;
+    config.checkpoint.milestone_epochs = 1;
+    go(&config, false)?;
+    let mut found: Vec<String> = fs::read_dir(config.output_dir.join("checkpoints"))?
+        .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, std::io::Error>>()?;
+    found.sort();
+    assert_eq!(found, ["step-000004", "step-000006", "step-000007", "step-000008"]);
+    Ok(())
+}
+
+#[test]
+fn every_damaged_block_of_a_checkpoint_is_noticed() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    let straight = go(&config, false)?;
+    let newest = checkpoint(&config, 8);
+    let mut blocks = 0;
+    for entry in fs::read_dir(&newest)? {
+        let path = entry?.path();
+        let whole = fs::read(&path)?;
+        for place in (0..whole.len()).step_by(4096) {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0x10;
+            fs::write(&path, bytes)?;
+            let session = Session { resume: Resume::From(newest.clone()), ..session(false) };
+            let error = go_on(&config, &session).expect_err("damaged");
+            assert!(matches!(error, Error::File { .. }), "{}: {error}", path.display());
+            blocks += 1;
+        }
+        fs::write(&path, &whole[..whole.len() / 2])?;
+        assert_eq!(go(&config, false)?, straight[4..], "{}: cut short, the older one is used", path.display());
+        // The repeated steps have written it anew.
+        assert_eq!(fs::read(&path)?, whole);
+    }
+    assert!(blocks > 20, "{blocks}");
+    Ok(())
+}
+
+#[test]
+fn what_resume_names_is_used_or_refused() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    let straight = go(&config, false)?;
+    let refusal =
+        |c: &Config, resume: Resume| go_on(c, &Session { resume, ..session(false) }).expect_err("refused").to_string();
+    let error = refusal(&config, Resume::Never);
+    assert!(error.contains("holds a run"), "{error}");
+    let error = refusal(&config, Resume::From(checkpoint(&config, 4)));
+    assert!(error.contains("in another folder"), "{error}");
+    let error = refusal(&config, Resume::From(folder.path().join("absent")));
+    assert!(error.contains("absent"), "{error}");
+
+    // Another folder goes on from the older checkpoint.
+    let mut branch = config.clone();
+    (branch.name, branch.output_dir) = ("branch".into(), folder.path().join("branch"));
+    let from = Resume::From(checkpoint(&config, 4));
+    assert_eq!(go_on(&branch, &Session { resume: from, ..session(false) })?, straight[4..]);
+    // From the run as a whole it has nothing left to do.
+    branch.output_dir = folder.path().join("branch2");
+    let from = Resume::From(config.output_dir.clone());
+    assert!(go_on(&branch, &Session { resume: from, ..session(false) })?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn changed_settings_are_listed_and_pass_when_they_are_named() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    go_until(&config, 3)?;
+    (config.optim.lr, config.patch_loss.lambda) = (1e-3, 0.3);
+    let error = go(&config, false).expect_err("changed").to_string();
+    assert!(
+        error.contains("optim.lr") && error.contains("patch_loss.lambda") && error.contains("--override"),
+        "{error}"
+    );
+    let named = ["optim.lr".to_string()];
+    let error = go_on(&config, &Session { overrides: &named, ..session(false) }).expect_err("one is left").to_string();
+    assert!(!error.contains("optim.lr:") && error.contains("patch_loss.lambda"), "{error}");
+    let named = ["optim.lr".to_string(), "patch_loss.lambda".to_string()];
+    assert_eq!(go_on(&config, &Session { overrides: &named, ..session(false) })?.len(), 5);
+    Ok(())
+}
+
+#[test]
+fn a_finished_run_can_be_made_longer_but_not_shorter() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    go(&config, false)?;
+    config.optim.epochs = 3;
+    let mut warnings = Vec::new();
+    let mut steps = 0;
+    run(&config, &session(false), &Device::Cpu, &mut common::unasked, |event| match event {
+        Event::Warning(text) => warnings.push(text),
+        Event::Step(_) => steps += 1,
+        _ => {}
+    })?;
+    assert_eq!(steps, 4);
+    assert!(warnings.iter().any(|w| w.contains("3 epochs instead of 2")), "{warnings:?}");
+    config.optim.epochs = 1;
+    assert!(go(&config, false).expect_err("shorter").to_string().contains("optim.epochs"));
+    Ok(())
+}
+
+#[test]
+fn a_run_may_begin_with_the_weights_of_another() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    go(&config, false)?;
+    let first_loss = |name: &str, from: &Path, change: fn(&mut Config)| -> Result<f64, Error> {
+        let mut c = config.clone();
+        c.output_dir = folder.path().join(name);
+        c.init_from = from.to_string_lossy().into_owned();
+        c.optim.max_steps = Some(1);
+        change(&mut c);
+        Ok(go(&c, false)?[0])
+    };
+    let fresh = first_loss("fresh", Path::new(""), |_| {})?;
+    let whole = first_loss("whole", &config.output_dir, |_| {})?;
+    let one = first_loss("one", &checkpoint(&config, 8), |_| {})?;
+    let backbone = config.output_dir.join("export/backbone.safetensors");
+    let bare = first_loss("bare", &backbone, |_| {})?;
+    assert!(whole == one && whole != bare && bare != fresh, "{whole} {one} {bare} {fresh}");
+    // Another grid of positions, other heads: fine for a backbone, not for a whole network.
+    let other: fn(&mut Config) = |c| (c.model.image_size, c.head.out_dim) = (56, 40);
+    assert!(first_loss("grid", &backbone, other)?.is_finite());
+    let error = first_loss("heads", &config.output_dir, other).expect_err("other shapes").to_string();
+    assert!(error.contains("pos_embed") && error.contains("student.safetensors"), "{error}");
+    let error = first_loss("none", folder.path(), |_| {}).expect_err("no weights").to_string();
+    assert!(error.contains("--init-from"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn two_processes_do_not_share_a_folder() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    fs::create_dir_all(&config.output_dir)?;
+    let lock = fs::File::create(config.output_dir.join("lock"))?;
+    fs::write(config.output_dir.join("config.toml"), config.to_toml()?)?;
+    lock.lock()?;
+    let error = go(&config, false).expect_err("locked").to_string();
+    assert!(error.contains("another process"), "{error}");
+    drop(lock);
+    assert_eq!(go(&config, false)?.len(), 8);
+    Ok(())
+}
