@@ -58,6 +58,10 @@ pub(super) fn open(
         _ => None,
     };
     let is_run = file.exists();
+    if is_run {
+        // A folder of something else may have a file of that name.
+        Config::parse(&file, &fs::read_to_string(&file).map_err(Error::io(&file))?)?;
+    }
     if !is_run && folder.is_dir() && fs::read_dir(folder).map_err(Error::io(folder))?.next().is_some() {
         return fail("is not empty and holds no run; choose another --output-dir".into());
     }
