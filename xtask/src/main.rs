@@ -2,6 +2,7 @@
 //! for and runs it, or runs one of the repository's own chores. Links no candle.
 
 mod features;
+mod torture;
 
 use std::env;
 use std::path::Path;
@@ -21,6 +22,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
 Chores:
   build         build the selfpatch program [--features F]
   bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
+  torture       kill, stop, damage and starve trainings (torture --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
 
@@ -59,6 +61,14 @@ fn main() -> ExitCode {
             all.extend(rest.iter().map(String::as_str));
             cargo(&all)
         }
+        "torture" => torture::torture(rest, &|args| {
+            let status = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+                .arg(args[0])
+                .args(["--manifest-path", &manifest])
+                .args(&args[1..])
+                .status();
+            status.is_ok_and(|status| status.success())
+        }),
         "ci" => {
             let chores: [&[&str]; 4] = [
                 &["fmt", "--all", "--check"],

@@ -26,7 +26,7 @@ pub use candle_core;
 
 mod alarms;
 mod check;
-mod checkpoint;
+pub mod checkpoint;
 pub mod config;
 mod diagnose;
 mod error;
