@@ -36,6 +36,7 @@ mod pixels;
 mod run;
 mod step;
 pub mod telemetry;
+pub mod views;
 
 pub use config::{Config, Preset};
 pub use error::Error;
