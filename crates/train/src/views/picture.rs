@@ -61,16 +61,18 @@ impl Picture {
         }
     }
 
-    /// The picture in dim grey under a map of one value per patch, `cols` to a row. The greatest value
-    /// is brightest, 0 adds nothing.
+    /// The picture in grey under a map of one value per patch, `cols` to a row: dark the least value,
+    /// bright the greatest.
     pub fn heated(&self, map: &[f32], cols: usize) -> Self {
-        let most = map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        let (least, most) = map.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
+        let range = (most - least).max(f32::MIN_POSITIVE);
         let mut heated = self.clone();
         for (i, pixel) in heated.pixels.chunks_exact_mut(3).enumerate() {
             let (y, x) = (i / self.width, i % self.width);
-            let heat = (map[(y / self.patch) * cols + x / self.patch] / most).max(0.).min(1.); // NaN becomes 0
-            let grey = pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / 3. * 0.6;
-            let share = 0.15 + 0.65 * heat;
+            let value = (map[(y / self.patch) * cols + x / self.patch] - least) / range;
+            let heat = if value > 0. { value } else { 0. }; // not a number: no heat
+            let grey = pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / 3. * 0.8;
+            let share = 0.25 + 0.45 * heat;
             let colour = warm(heat);
             pixel.iter_mut().zip(colour).for_each(|(v, c)| *v = (grey * (1. - share) + c * share).round() as u8);
         }
@@ -154,9 +156,9 @@ mod tests {
     fn the_greatest_value_is_the_brightest() {
         let p = crop(3);
         let light = |v: [u8; 3]| v.iter().map(|&v| u32::from(v)).sum::<u32>();
-        let heat = p.heated(&[0.1, 0.4, 0.2, f32::NAN], 2);
+        let heat = p.heated(&[0.1, 0.4, 0.2, 0.15], 2);
         let patches = [(10, 10), (200, 10), (10, 200), (200, 200)].map(|(x, y)| light(at(&heat, x, y)));
-        assert!(patches[1] > patches[2] && patches[2] > patches[0] && patches[0] > patches[3], "{patches:?}");
-        assert!(p.heated(&[0.; 4], 2) == p.heated(&[f32::NAN; 4], 2), "no value is no heat");
+        assert!(patches[1] > patches[2] && patches[2] > patches[3] && patches[3] > patches[0], "{patches:?}");
+        assert!(p.heated(&[0.; 4], 2) == p.heated(&[f32::NAN; 4], 2), "a flat map has no heat");
     }
 }

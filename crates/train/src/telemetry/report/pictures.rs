@@ -26,13 +26,15 @@ pub fn section(run: &Path) -> io::Result<String> {
     if figures.is_empty() {
         return Ok(figures);
     }
-    let key =
-        |(i, [r, g, b]): (usize, [u8; 3])| format!("<i style=\"background:rgb({r},{g},{b})\"></i>patch {}", i + 1);
+    let key = |(i, [r, g, b]): (usize, [u8; 3])| {
+        format!("<span><i style=\"background:rgb({r},{g},{b})\"></i>patch {}</span> ", i + 1)
+    };
     let key: String = COLOURS.into_iter().enumerate().map(key).collect();
     Ok(format!(
-        "<h2>What the teacher sees</h2>\n<p class=\"note key\">Three query patches of each crop, thick frames:{key}. Thin \
-         frames of the same colour: the neighbours taken for its positives. The other pictures: what each query patch \
-         attends to in the last block, mean over heads; bright is much, each picture on a scale of its own.</p>\n\
+        "<h2>What the teacher sees</h2>\n<p class=\"note key\">Three query patches of each crop in thick frames: {key}. \
+         Thin frames of the same colour: the neighbours taken for its positives. The other pictures: what each query \
+         patch attends to in the last block, mean over heads, from dark for the least to bright for the most within \
+         the picture.</p>\n\
          <div class=\"views\">\n{figures}</div>"
     ))
 }
