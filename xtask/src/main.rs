@@ -12,6 +12,7 @@ Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   train         pre-train a ViT; without arguments on made-up images
+  watch         show a run in the terminal while it goes on; without arguments the newest
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
   davis-metrics score masks of any program by the J and F of DAVIS
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
+        "train" | "watch" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
