@@ -108,7 +108,9 @@ mod tests {
         let path = folder.path().join(log::FILE_NAME);
         let mut log = Follower::of(folder.path());
         let mut steps = |text: Option<String>| {
-            text.map(|text| fs::write(&path, text).unwrap());
+            if let Some(text) = text {
+                fs::write(&path, text).unwrap();
+            }
             log.update().unwrap();
             (log.records().iter().map(|r| r.step).collect::<Vec<_>>(), log.unreadable())
         };

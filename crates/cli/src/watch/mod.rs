@@ -44,8 +44,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut log = Follower::of(&run);
     if args.once || !terminal.is_term() {
         let view = look(&run, &mut log)?;
-        if view.records.is_empty() {
-            bail!("{}: the run has logged nothing yet", run.display());
+        match (view.records.len(), view.unreadable) {
+            (0, 0) => bail!("{}: the run has logged nothing yet", run.display()),
+            (0, _) => bail!("{}: holds no line that is a record of a run", run.join(log::FILE_NAME).display()),
+            _ => {}
         }
         screen::lines(&view, PLAIN_WIDTH).iter().for_each(|line| println!("{line}"));
         return Ok(());

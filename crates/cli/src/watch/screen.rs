@@ -51,7 +51,10 @@ pub fn lines(view: &View, width: usize) -> Vec<String> {
         lines.extend(alarms(&view.alarms));
         return lines;
     };
-    lines.extend([place(view, last), losses(last), String::new()]);
+    // On a low terminal the end is cut off, so what matters most comes first.
+    lines.extend([place(view, last), losses(last), state(view)]);
+    lines.extend(alarms(&view.alarms));
+    lines.push(String::new());
     lines.extend(loss_chart(view.records, width));
     lines.push(String::new());
     for r in health::readings(&view.outline, view.records) {
@@ -68,8 +71,6 @@ pub fn lines(view: &View, width: usize) -> Vec<String> {
     if view.unreadable > 0 {
         lines.push(format!("{:<18}{} in log.jsonl, passed over", "unreadable lines", view.unreadable));
     }
-    lines.extend(alarms(&view.alarms));
-    lines.push(state(view));
     lines
 }
 
@@ -126,13 +127,12 @@ fn loss_chart(records: &[Record], width: usize) -> Vec<String> {
 
 /// The last J&F and k-NN, where there are any.
 fn measured(records: &[Record]) -> Vec<String> {
-    let all: [(&str, fn(&Record) -> Option<f64>); 2] = [("J&F", |r| r.davis_jf), ("k-NN top-1", |r| r.knn_top1)];
-    let last = |(label, field): (&str, fn(&Record) -> Option<f64>)| {
+    let last = |label: &str, field: fn(&Record) -> Option<f64>| {
         let (step, value) = records.iter().rev().find_map(|r| Some((r.step, field(r)?)))?;
         let value = if value.is_finite() { format!("{:.1} %", 100.0 * value) } else { number(value) };
         Some(format!("{label:<18}{value:<11}at step {step}"))
     };
-    all.into_iter().filter_map(last).collect()
+    [last("J&F", |r| r.davis_jf), last("k-NN top-1", |r| r.knn_top1)].into_iter().flatten().collect()
 }
 
 fn alarms(alarms: &[Alarm]) -> Vec<String> {
@@ -229,12 +229,12 @@ mod tests {
     #[test]
     fn the_end_and_silence_are_said() {
         let records: Vec<Record> = (1..=200).map(record).collect();
-        assert!(screen(&records, vec![], 999).ends_with("The run is complete: all 200 steps are done."));
+        assert!(screen(&records, vec![], 999).contains("The run is complete: all 200 steps are done."));
         let silent = screen(&records[..150], vec![], 185);
-        assert!(silent.ends_with("No new record for 3 min 5 s: the run seems to have stopped."), "{silent}");
+        assert!(silent.contains("No new record for 3 min 5 s: the run seems to have stopped."), "{silent}");
         // Steps of a minute each are given ten.
         let slow: Vec<Record> = (1..=50).map(|s| Record { seconds: s as f64 * 60.0, ..record(s) }).collect();
-        assert!(screen(&slow, vec![], 185).ends_with("The last record came 3 min 5 s ago."));
+        assert!(screen(&slow, vec![], 185).contains("The last record came 3 min 5 s ago."));
         assert!(screen(&[], vec![], 5).contains("logged nothing yet"));
     }
 
