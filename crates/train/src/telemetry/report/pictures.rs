@@ -27,9 +27,9 @@ pub fn section(run: &Path) -> io::Result<String> {
         return Ok(figures);
     }
     let key = |(i, [r, g, b]): (usize, [u8; 3])| {
-        format!("<span><i style=\"background:rgb({r},{g},{b})\"></i>patch {}</span> ", i + 1)
+        format!("<span><i style=\"background:rgb({r},{g},{b})\"></i>patch {}</span>", i + 1)
     };
-    let key: String = COLOURS.into_iter().enumerate().map(key).collect();
+    let key = COLOURS.into_iter().enumerate().map(key).collect::<Vec<_>>().join(" ");
     Ok(format!(
         "<h2>What the teacher sees</h2>\n<p class=\"note key\">Three query patches of each crop in thick frames: {key}. \
          Thin frames of the same colour: the neighbours taken for its positives. The other pictures: what each query \

@@ -21,7 +21,7 @@ ul{list-style:none;margin:0;padding:0}.alarms li{border-left:.25rem solid var(--
 .health li{display:flex;flex-wrap:wrap;gap:0 1rem;padding:.25rem 0;border-bottom:1px solid var(--line)}.health b{flex:0 0 9.5rem;font-weight:400}
 .health span{flex:0 0 5rem;font-variant-numeric:tabular-nums}.health i{flex:1 1 8rem;font-style:normal;color:var(--dim)}.health .look{color:var(--look)}
 .views{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:.75rem}
-.views div{display:grid;grid-template-columns:1fr 1fr;gap:.35rem;margin-top:.35rem}.views img{display:block;width:100%;height:auto;image-rendering:pixelated}
+.views div{display:grid;grid-template-columns:1fr 1fr;gap:.35rem;margin-top:.35rem}.views img{display:block;width:100%;height:auto}
 .key span{white-space:nowrap}.key i{display:inline-block;width:.8rem;height:.8rem;margin:0 .35rem 0 .25rem;vertical-align:middle}
 pre{padding:.75rem;overflow:auto;font:.85rem/1.45 ui-monospace,monospace}
 ";
