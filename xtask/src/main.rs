@@ -13,6 +13,7 @@ Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   train         pre-train a ViT; without arguments on made-up images
+  watch         show a run in the terminal while it goes on; without arguments the newest
   replay        repeat a step that a run could not take
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "replay" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
+        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {

@@ -12,6 +12,7 @@ mod recipe;
 mod replay;
 mod signals;
 mod train;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use error::plain;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
     Train(Box<train::Args>),
+    /// Show a run in the terminal while it goes on; without arguments the newest
+    Watch(watch::Args),
     /// Look at training data: counts, sizes, bad files, mean and std, and the crops that the network sees
     InspectData(Box<inspect::Args>),
     /// Measure dense features by DAVIS label propagation; without arguments the newest run
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments);
     let outcome = match &cli.command {
         Command::Train(args) => return ended(train::run(args)),
+        Command::Watch(args) => watch::run(args).map(|()| true),
         Command::InspectData(args) => inspect::run(args),
         Command::EvalDavis(args) => eval_davis::run(args),
         Command::DavisMetrics(args) => davis_metrics::run(args),

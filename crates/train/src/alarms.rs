@@ -4,7 +4,7 @@
 //! until the condition has ended. The thresholds are explained in `docs/running.md`.
 
 use crate::Config;
-use crate::telemetry::Record;
+use crate::telemetry::{Alarm, Record};
 use std::collections::VecDeque;
 
 /// Steps in a row for which a condition must hold.
@@ -12,17 +12,6 @@ pub const PATIENCE: u32 = 10;
 
 /// Steps over which a loss that stands still is told from one that moves.
 const WINDOW: usize = 100;
-
-/// Something that the user should look at.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Alarm {
-    /// Finished steps.
-    pub step: u64,
-    /// `collapse`, `divergence`, `stuck` or `not-finite`.
-    pub kind: &'static str,
-    /// What is wrong and what to do.
-    pub text: String,
-}
 
 /// What is remembered from step to step.
 #[derive(Clone, Debug)]
@@ -71,7 +60,7 @@ impl Alarms {
         for (i, (holds, kind, text)) in self.conditions(record).into_iter().enumerate() {
             self.held[i] = if holds { self.held[i].saturating_add(1) } else { 0 };
             if self.held[i] == PATIENCE {
-                alarms.push(Alarm { step: record.step, kind, text });
+                alarms.push(Alarm { step: record.step, kind: kind.into(), text });
             }
         }
         alarms
@@ -198,7 +187,7 @@ mod tests {
     }
 
     /// The alarms of 300 steps, each healthy one changed from step 100 on.
-    fn heard(change: impl Fn(&mut Record)) -> Vec<(u64, &'static str)> {
+    fn heard(change: impl Fn(&mut Record)) -> Vec<(u64, String)> {
         let mut alarms = Alarms::new(&Preset::Default.config());
         let mut all = Vec::new();
         for step in 1..=300 {

@@ -41,8 +41,9 @@ mod replay;
 mod run;
 mod step;
 pub mod telemetry;
+pub mod views;
 
-pub use alarms::{Alarm, Alarms};
+pub use alarms::Alarms;
 pub use config::{Config, Preset};
 pub use error::Error;
 pub use health::Health;

@@ -9,9 +9,9 @@ use crate::checkpoint::{self, Saver, Snapshot};
 use crate::config::NotFinite;
 use crate::diagnose::diagnose;
 use crate::init::init_from;
-use crate::telemetry::{AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
-use crate::{Alarm, Alarms, Config, Error, Memory, Settings, StepReport, Trainer, pixels, replay};
-use candle_core::{DType, Device};
+use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
+use crate::{Alarms, Config, Error, Memory, Settings, StepReport, Trainer, pixels, replay, views};
+use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
 use selfpatch_vit::Vit;
@@ -87,7 +87,13 @@ pub struct Summary {
 }
 
 /// Time between two writings of the report.
-const REPORT: Duration = Duration::from_secs(60);
+const REPORT: Duration = Duration::from_secs(30);
+
+/// Time between two pictures of what the teacher sees, which take a second of a large network.
+const PICTURES: Duration = Duration::from_secs(300);
+
+/// Images whose first crop the report shows.
+const SHOWN: usize = 4;
 
 /// Trains as `config` says, or continues where an earlier session of the same run stopped.
 ///
@@ -150,8 +156,10 @@ pub fn run(
     let milestone = Some(config.checkpoint.milestone_epochs * per_epoch).filter(|steps| *steps > 0);
     let mut saver = Saver::new(config, milestone);
     let start = Instant::now();
-    let (mut saved, mut reported) = (Instant::now(), Instant::now());
+    let (mut saved, mut reported, mut pictured) = (start, start, start);
     let (mut step, mut skipped) = (first, 0);
+    // The same crops all the time: what the teacher makes of them changes visibly.
+    let mut shown: Option<Tensor> = None;
     let mut begun = Instant::now();
     while step < plan.end {
         let epoch = step / per_epoch;
@@ -167,6 +175,9 @@ pub fn run(
             let wait = (batches.waited() - waited).as_secs_f64();
             waited = batches.waited();
             let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
+            if shown.is_none() {
+                shown = Some(crops[0].narrow(0, 0, batch.batch.min(SHOWN))?);
+            }
             let report = match trainer.step(&crops, batch.batch, step, &hyper) {
                 Ok(report) => {
                     skipped = 0;
@@ -177,7 +188,7 @@ pub fn run(
                     let place = diagnose(&trainer, &crops, &names, &hyper, &error)?;
                     let file = replay::write(config, &trainer, (step, &crops, &names), &hyper)?;
                     let text = format!("{error}; {place}; kept in {}", file.display());
-                    let alarm = Alarm { step: step as u64, kind: "not-finite", text };
+                    let alarm = Alarm { step: step as u64, kind: "not-finite".into(), text };
                     tell(Event::Alarm(&alarm));
                     alarm_log.write(&alarm)?;
                     skipped += 1;
@@ -253,11 +264,16 @@ pub fn run(
             } else if let Some(path) = saver.done()? {
                 tell(Event::Saved(&path));
             }
-            if stopped || step == plan.end || reported.elapsed() > REPORT {
+            let all_done = stopped || step == plan.end;
+            if let Some(shown) = shown.as_ref().filter(|_| all_done || pictured.elapsed() > PICTURES) {
+                views::write(&run, &trainer, shown, config)?;
+                pictured = Instant::now();
+            }
+            if all_done || reported.elapsed() > REPORT {
                 write_report(&run).map_err(Error::io(run.join("report.html")))?;
                 reported = Instant::now();
             }
-            if stopped || step == plan.end {
+            if all_done {
                 if let Some(path) = saver.finish()? {
                     tell(Event::Saved(&path));
                 }

@@ -1,13 +1,38 @@
-//! `alarms.jsonl`: what looked wrong, one JSON object per line.
+//! `alarms.jsonl`: what a run found wrong with itself, one JSON object per line.
 
 use super::LogError;
-use crate::Alarm;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The list's name in the run folder.
 pub const FILE_NAME: &str = "alarms.jsonl";
+
+/// Something that the user should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// How many steps were finished.
+    pub step: u64,
+    /// `collapse`, `divergence`, `stuck` or `not-finite`.
+    pub kind: String,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+/// The alarms of the run folder `run`, in the order written; none where there is no list. A line
+/// that is no alarm is passed over: it may be half written.
+///
+/// # Errors
+/// When the list cannot be read; the error names the file.
+pub fn read(run: &Path) -> io::Result<Vec<Alarm>> {
+    let path = run.join(FILE_NAME);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(bytes.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(super::name_file(&path)(error)),
+    }
+}
 
 /// Appends alarms to a run's list.
 #[derive(Debug)]
@@ -19,27 +44,57 @@ impl AlarmLog {
     /// For the run folder `run`, which goes on after `step`: later alarms belong to steps that are made again.
     /// The file is made with the first alarm.
     pub fn append(run: &Path, step: u64) -> Result<Self, LogError> {
-        let path = run.join(FILE_NAME);
-        let fail = |source| LogError::Io { path: path.clone(), source };
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self { path }),
-            Err(e) => return Err(fail(e)),
-        };
-        let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64();
-        let kept: String =
-            text.lines().filter(|l| of(l).is_some_and(|s| s <= step)).map(|l| format!("{l}\n")).collect();
-        if kept != text {
-            super::replace_file(&path, kept.as_bytes()).map_err(fail)?;
+        let log = Self { path: run.join(FILE_NAME) };
+        let fail = |source| LogError::Io { path: log.path.clone(), source };
+        let (kept, later): (Vec<_>, Vec<_>) = read(run).map_err(fail)?.into_iter().partition(|a| a.step <= step);
+        if !later.is_empty() {
+            let lines = kept.iter().map(line).collect::<io::Result<String>>().map_err(fail)?;
+            super::replace_file(&log.path, lines.as_bytes()).map_err(fail)?;
         }
-        Ok(Self { path })
+        Ok(log)
     }
 
     /// Writes one alarm.
     pub fn write(&mut self, alarm: &Alarm) -> Result<(), LogError> {
-        let fail = |source| LogError::Io { path: self.path.clone(), source };
-        let line = serde_json::to_string(alarm).map_err(|e| fail(e.into()))?;
         let file = OpenOptions::new().append(true).create(true).open(&self.path);
-        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).map_err(fail)
+        let written = file.and_then(|mut file| file.write_all(line(alarm)?.as_bytes()));
+        written.map_err(|source| LogError::Io { path: self.path.clone(), source })
+    }
+}
+
+fn line(alarm: &Alarm) -> io::Result<String> {
+    Ok(serde_json::to_string(alarm)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Scratch;
+    use super::*;
+
+    #[test]
+    fn what_is_unreadable_is_passed_over() -> io::Result<()> {
+        let dir = Scratch::new("alarms")?;
+        assert!(read(&dir.0)?.is_empty());
+        let line = |step| format!(r#"{{"step":{step},"kind":"collapse","text":"all alike","more":1}}"#);
+        let text = format!("{}\nno\n{{}}\n\n{}\n{{\"step\":3,\"ki", line(1), line(2));
+        fs::write(dir.0.join(FILE_NAME), text)?;
+        let alarms = read(&dir.0)?;
+        assert_eq!(alarms.iter().map(|a| a.step).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((alarms[0].kind.as_str(), alarms[0].text.as_str()), ("collapse", "all alike"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_comes_after_the_step_of_a_resume_is_dropped() -> Result<(), LogError> {
+        let dir = Scratch::new("alarms-resume").map_err(|source| LogError::Io { path: "scratch".into(), source })?;
+        let alarm = |step| Alarm { step, kind: "stuck".into(), text: "nothing moves".into() };
+        let mut log = AlarmLog::append(&dir.0, 0)?;
+        for step in [3, 5, 9] {
+            log.write(&alarm(step))?;
+        }
+        AlarmLog::append(&dir.0, 5)?.write(&alarm(7))?;
+        let steps = read(&dir.0).map(|all| all.iter().map(|a| a.step).collect::<Vec<_>>());
+        assert_eq!(steps.ok(), Some(vec![3, 5, 7]));
+        Ok(())
     }
 }

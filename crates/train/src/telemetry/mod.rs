@@ -4,21 +4,30 @@
 //! | --- | --- | --- |
 //! | [`log`] | `log.jsonl` | scripts, and the other two |
 //! | [`faults`] | `faults.jsonl`, if there are any | a person who mends their data |
-//! | [`alarms`] | `alarms.jsonl`, if there are any | a person who looks after the run |
+//! | [`alarms`] | `alarms.jsonl`, if there are any | the page, and `selfpatch watch` |
 //! | [`tensorboard`] | `tb/events.out.tfevents.*` | TensorBoard |
 //! | [`report`] | `report.html` | a person with a browser |
+//!
+//! What the page and `selfpatch watch` both tell is made here once: [`outline`] (the settings
+//! they need), [`progress`] (time left), [`health`] (numbers with a plain word), [`words`].
 //!
 //! Nothing here touches tensors or the network. The caller hands over plain numbers.
 
 pub mod alarms;
 pub mod faults;
+pub mod health;
 pub mod log;
+pub mod outline;
+pub mod progress;
 pub mod report;
 pub mod tensorboard;
+pub mod words;
 
-pub use alarms::AlarmLog;
+pub use alarms::{Alarm, AlarmLog};
 pub use faults::FaultLog;
 pub use log::{LogError, LogWriter, Record};
+pub use outline::Outline;
+pub use progress::Progress;
 pub use report::write_report;
 pub use tensorboard::EventWriter;
 
