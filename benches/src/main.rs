@@ -10,6 +10,7 @@ mod machine;
 mod ops;
 mod scaling;
 mod step;
+mod upkeep;
 mod versus;
 mod work;
 
@@ -37,6 +38,8 @@ enum Command {
     Data(data::Args),
     /// Label propagation through a video; with --python beside DINO's protocol in PyTorch
     Davis(davis::Args),
+    /// What health metrics and checkpoints cost beside a step
+    Upkeep(upkeep::Args),
     /// Our step and PyTorch's in turn, in separate processes; the median of the pairwise ratios
     VersusPytorch(versus::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Scaling(args) => scaling::run(args),
         Command::Data(args) => data::run(args),
         Command::Davis(args) => davis::run(args),
+        Command::Upkeep(args) => upkeep::run(args),
         Command::VersusPytorch(args) => versus::run(args),
     };
     match outcome {

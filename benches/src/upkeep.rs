@@ -1,0 +1,84 @@
+//! What looking after a run costs: health metrics, log, report, checkpoints.
+
+use crate::step::Shape;
+use crate::{machine, work};
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use selfpatch_nn::ops::Activations;
+use selfpatch_train::checkpoint::{Snapshot, write};
+use selfpatch_train::{Health, Hyper, Settings, Trainer};
+use selfpatch_vit::Pass;
+use std::time::Instant;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    pub shape: Shape,
+    /// Repetitions; the median counts
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let shape = &args.shape;
+    let threads = shape.threads.unwrap_or_else(machine::cores);
+    machine::set_threads(threads)?;
+    let mut config = shape.config();
+    let folder = std::env::temp_dir().join(format!("selfpatch-upkeep-{}", std::process::id()));
+    config.output_dir = folder.clone();
+    let crops = work::crops(&config)
+        .into_iter()
+        .map(|(count, size)| Tensor::randn(0f32, 1f32, (count, 3, size, size), &Device::Cpu))
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let hyper = Hyper {
+        lr: 1e-4,
+        weight_decay: 0.04,
+        momentum: 0.996,
+        teacher_temp: 0.04,
+        patch_teacher_temp: 0.04,
+        freeze_last_layer: false,
+    };
+    let mut trainer =
+        Trainer::new(Settings::of(&config).context("these sizes make no network")?, DType::F32, &Device::Cpu)?;
+    trainer.step(&crops, shape.batch, 0, &hyper)?;
+    let repeats = args.repeats.max(1);
+    let step = median(repeats, |i| trainer.step(&crops, shape.batch, i + 1, &hyper).map(drop).map_err(Into::into))?;
+
+    let patches = trainer.student().backbone.patches(&crops)?;
+    let teacher = trainer.teacher_targets(&patches, shape.batch)?;
+    let pass = Pass { survivals: None, activations: Activations::Keep };
+    let student = trainer.student_logits(&patches, shape.batch, &pass, false)?;
+    let health = median(repeats, |_| Health::of(&student, &teacher).map(|_| ()).map_err(Into::into))?;
+
+    let copy = median(repeats, |i| Ok(drop(Snapshot::of(&trainer, i)?)))?;
+    let snapshot = Snapshot::of(&trainer, 1)?;
+    let written = median(repeats, |_| Ok(drop(write(&folder, &config, &snapshot, None)?)))?;
+    std::fs::remove_dir_all(&folder)?;
+    let interval = 60. * config.checkpoint.every_minutes;
+    let percent = |seconds: f64, of: f64| 100. * seconds / of;
+    println!("{}, {} images, {threads} threads: {:.0} ms per step", shape.arch, shape.batch, 1e3 * step);
+    println!("health metrics: {:.2} ms, {:.2} % of a step", 1e3 * health, percent(health, step));
+    println!(
+        "checkpoint of {:.2} GB: {:.0} ms to copy (the training waits), {:.0} ms to write, sync and digest (beside it)",
+        snapshot.bytes() as f64 / 1e9,
+        1e3 * copy,
+        1e3 * written
+    );
+    println!(
+        "every {:.0} minutes: {:.3} % of the time waiting, at most {:.2} % of it with one core fewer",
+        config.checkpoint.every_minutes,
+        percent(copy, interval),
+        percent(written, interval)
+    );
+    Ok(())
+}
+
+fn median(repeats: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<f64> {
+    let mut took = Vec::with_capacity(repeats);
+    for i in 0..repeats {
+        let start = Instant::now();
+        work(i)?;
+        took.push(start.elapsed().as_secs_f64());
+    }
+    Ok(machine::median(took))
+}
