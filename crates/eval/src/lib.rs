@@ -56,6 +56,7 @@ mod csv;
 pub mod davis;
 mod error;
 pub mod frames;
+pub mod images;
 pub mod knn;
 pub mod labels;
 pub mod metrics;
