@@ -14,6 +14,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   train         pre-train a ViT; without arguments on made-up images
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
+  eval-knn      classify images by their nearest neighbours among labelled ones
   davis-metrics score masks of any program by the J and F of DAVIS
   parity        compare with fixtures computed by the original program
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
+        "train" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {

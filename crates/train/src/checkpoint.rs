@@ -84,6 +84,13 @@ pub fn restore_newest(run: &Path, trainer: &mut Trainer, mut warn: impl FnMut(St
     }
 }
 
+/// The whole teacher, heads included, in the newest checkpoint of a run that is as it was saved.
+pub fn newest_teacher(run: &Path) -> Result<PathBuf, Error> {
+    let found = list(run)?.into_iter().rev().find(|(_, path)| verify(path).is_ok());
+    let reason = "has no whole checkpoint (yet)".into();
+    found.map(|(_, path)| path.join("teacher.safetensors")).ok_or(Error::File { path: run.into(), reason })
+}
+
 /// Checkpoints by step, oldest first.
 fn list(run: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
     let folder = run.join("checkpoints");

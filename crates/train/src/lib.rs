@@ -37,11 +37,12 @@ mod run;
 mod step;
 pub mod telemetry;
 
+pub use checkpoint::newest_teacher;
 pub use config::{Config, Preset};
 pub use error::Error;
 pub use memory::Memory;
 pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
 pub use pixels::{MEAN, STD, normalized};
-pub use run::{Event, Summary, run, source};
+pub use run::{Event, Measure, Summary, run, source};
 pub use step::{Hyper, Loss, Means, Settings, StepReport, Trainer};

@@ -1,12 +1,11 @@
 //! A whole run: data, steps, log, checkpoints, export.
 
 use crate::telemetry::{EventWriter, FaultLog, LogWriter, Record, log, replace_file, write_report};
-use crate::{Config, Error, Hyper, Memory, Settings, Trainer, checkpoint, export, pixels};
+use crate::{Config, Error, Hyper, Memory, Network, Settings, Trainer, checkpoint, export, pixels};
 use candle_core::{DType, Device};
 use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_optim::Cosine;
-use selfpatch_vit::Vit;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +42,15 @@ pub enum Event<'a> {
     Warning(String),
 }
 
+/// How the teacher is measured on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// J&F by label propagation through videos, 0 to 1 (`eval.davis`).
+    Davis,
+    /// Top-1 by nearest neighbours, 0 to 1 (`eval.knn`).
+    Knn,
+}
+
 /// What a run left.
 pub struct Summary {
     /// The run's folder.
@@ -56,13 +64,13 @@ pub struct Summary {
 /// Trains as `config` says, or continues where an earlier session of the same run stopped.
 ///
 /// `overwrite` discards an earlier run in the same folder. Data and settings are checked before
-/// anything is written. `judge` measures the teacher's backbone (J&F, 0 to 1) whenever `eval.davis` says so; if
-/// it cannot, the reason becomes a warning and training goes on.
+/// anything is written. `judge` measures the teacher whenever `eval.davis` or `eval.knn` says so; if it
+/// cannot, the reason becomes a warning and training goes on.
 pub fn run(
     config: &Config,
     overwrite: bool,
     device: &Device,
-    judge: &mut dyn FnMut(&Vit) -> Result<f64, String>,
+    judge: &mut dyn FnMut(Measure, &Network) -> Result<f64, String>,
     mut tell: impl FnMut(Event),
 ) -> Result<Summary, Error> {
     config.check()?;
@@ -120,16 +128,13 @@ pub fn run(
             let report = trainer.step(&crops, batch.batch, step, &hyper)?;
             step += 1;
             let seconds = begun.elapsed().as_secs_f64().max(1e-9);
-            let every = config.eval.davis.every;
-            let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
-            let davis_jf = match is_due.then(|| judge(&trainer.teacher().backbone)) {
-                Some(Ok(jf)) => Some(jf),
-                Some(Err(reason)) => {
-                    tell(Event::Warning(format!("eval.davis: {reason}")));
-                    None
-                }
-                None => None,
+            let mut measured = |what: Measure, name: &str, every: usize| {
+                let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
+                let outcome = is_due.then(|| judge(what, trainer.teacher()))?;
+                outcome.map_err(|reason| tell(Event::Warning(format!("{name}: {reason}")))).ok()
             };
+            let davis_jf = measured(Measure::Davis, "eval.davis", config.eval.davis.every);
+            let knn_top1 = measured(Measure::Knn, "eval.knn", config.eval.knn.every);
             let record = Record {
                 step: step as u64,
                 epoch: step as f64 / per_epoch as f64,
@@ -145,11 +150,12 @@ pub fn run(
                 data_wait: Some(wait / seconds),
                 skipped: Some(loader.bad().len() as u64),
                 davis_jf,
+                knn_top1,
                 ..Record::default()
             };
             begun = Instant::now();
             tell(Event::Step(&record));
-            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.is_some() {
+            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.or(knn_top1).is_some() {
                 log.write(&record)?;
                 scalars(&mut board, &record).map_err(Error::io(folder.join("tb")))?;
             }
@@ -294,8 +300,10 @@ fn remove_run(folder: &Path) -> Result<(), Error> {
 
 fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0., |d| d.as_secs_f64());
-    if let Some(jf) = r.davis_jf {
-        board.scalars(r.step as i64, now, &[("davis_jf", jf as f32)])?;
+    for (name, value) in [("davis_jf", r.davis_jf), ("knn_top1", r.knn_top1)] {
+        if let Some(value) = value {
+            board.scalars(r.step as i64, now, &[(name, value as f32)])?;
+        }
     }
     board.scalars(
         r.step as i64,
