@@ -39,7 +39,7 @@ fn value<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
 
 /// The data that flags name.
 fn data(args: &[String]) -> Option<String> {
-    let flags = ["--data", "--data-path", "--data_path"];
+    let flags = ["--data", "--data-path", "--data_path", "--train", "--val"];
     let set = || args.iter().find_map(|a| a.strip_prefix("--set=").unwrap_or(a).strip_prefix("data.path="));
     flags.iter().find_map(|flag| value(args, flag)).or_else(set).map(|d| d.trim_matches('"').to_string())
 }
@@ -105,6 +105,7 @@ mod tests {
         assert_eq!(of(&["--data", "hf://o/n#test"]), "hub");
         assert_eq!(of(&["--data-path=x/a-{0..3}.parquet"]), "parquet");
         assert_eq!(of(&["--set", "data.path=\"hf://o/n\""]), "hub");
+        assert_eq!(of(&["--train", "x/train.parquet", "--val", "x/val.parquet"]), "parquet");
         assert_eq!(of(&["--data", "mnist/train-images-idx3-ubyte"]), "candle-datasets");
     }
 

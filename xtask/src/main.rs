@@ -17,6 +17,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   replay        repeat a step that a run could not take
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
+  eval-knn      classify images by their nearest neighbours among labelled ones
   davis-metrics score masks of any program by the J and F of DAVIS
   parity        compare with fixtures computed by the original program
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "davis-metrics" | "parity" => {
+        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity" => {
             let features = features::wanted(rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {

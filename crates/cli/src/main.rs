@@ -4,9 +4,11 @@ mod davis_metrics;
 mod device;
 mod error;
 mod eval_davis;
+mod eval_knn;
 mod html;
 mod hub;
 mod inspect;
+mod model;
 mod parity;
 mod recipe;
 mod replay;
@@ -38,6 +40,8 @@ enum Command {
     InspectData(Box<inspect::Args>),
     /// Measure dense features by DAVIS label propagation; without arguments the newest run
     EvalDavis(Box<eval_davis::Args>),
+    /// Classify images by their nearest neighbours among labelled ones; without --weights the newest run
+    EvalKnn(Box<eval_knn::Args>),
     /// Score masks of any program by the J and F of DAVIS
     DavisMetrics(Box<davis_metrics::Args>),
     /// Repeat a step that a run could not take because a number was not finite
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args).map(|()| true),
         Command::InspectData(args) => inspect::run(args),
         Command::EvalDavis(args) => eval_davis::run(args),
+        Command::EvalKnn(args) => eval_knn::run(args),
         Command::DavisMetrics(args) => davis_metrics::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Parity(args) => parity::run(args),

@@ -2,16 +2,20 @@
 
 use crate::device::Compute;
 use crate::eval_davis;
+use crate::eval_knn::{self, Sight, classified};
 use crate::recipe::Recipe;
 use crate::signals;
-use anyhow::{Context, Result};
-use candle_core::Device;
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_datasets::{DavisFolder, VideoSource};
+use selfpatch_datasets::{Access, DavisFolder, VideoSource};
+use selfpatch_eval::images::Centre;
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
 use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Config, End, Event, Resume, Session, Setting, run as train};
+use selfpatch_train::{Config, End, Event, Measure, Network, Resume, Session, Setting, run as train};
 use selfpatch_vit::Vit;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -191,8 +195,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let stop = signals::stop().context("signal handlers")?;
     let device = args.compute.device()?;
-    let mut show = Show::new();
-    let mut judge = judge(&config, &device)?;
+    let show = RefCell::new(Show::new());
+    let say = |text: &str| show.borrow().say(text);
+    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say)?);
+    let mut judge = |what: Measure, teacher: &Network| match what {
+        Measure::Davis => davis(&teacher.backbone),
+        Measure::Knn => knn(teacher),
+    };
     let session = Session {
         overwrite: args.overwrite,
         resume: match args.resume.to_str() {
@@ -203,8 +212,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         overrides: &args.overrides,
         stop: &stop,
     };
-    let summary = train(&config, &session, &device, &mut judge, |event| show.event(event))?;
-    show.bar.finish_and_clear();
+    let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event))?;
+    show.borrow().bar.finish_and_clear();
     if let End::Stopped(step) = summary.end {
         println!("stopped and saved after step {step}; the same command continues");
         return Ok(ExitCode::from(signals::STOPPED));
@@ -221,9 +230,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is asked about a teacher.
+type Measured = std::result::Result<f64, String>;
+
 /// Measures a teacher as `eval.davis` says. The videos are opened before training begins, so that what is
 /// wrong with them shows at once.
-fn judge(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> std::result::Result<f64, String> + use<>> {
+fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measured + use<>> {
     let d = &config.eval.davis;
     let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
         _ if d.every == 0 => (Box::new(eval_davis::made_up()), FrameSize::Native), // never asked
@@ -247,6 +259,44 @@ fn judge(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> std::re
             Some((_, e)) => Err(e.to_string()),
             None => Ok(evaluation.report.global.jf),
         }
+    })
+}
+
+/// Measures a teacher as `eval.knn` says. The sources are opened before training begins; images that cannot be
+/// read are named once, and more of them than `data.max_bad` allows are a reason not to measure.
+fn knn<'a>(
+    config: &'a Config,
+    device: &'a Device,
+    say: &'a dyn Fn(&str),
+) -> Result<impl FnMut(&Network) -> Measured + 'a> {
+    let d = &config.eval.knn;
+    let access = Access { video_fps: config.data.video_fps, say, ..Access::usual() };
+    let open = || eval_knn::open("eval.knn.train", &d.train, "eval.knn.val", &d.val, d.most, &access);
+    let sets = (d.every > 0).then(open).transpose()?;
+    if let Some((train, _)) = &sets {
+        let n = train.places.len();
+        ensure!(d.k <= n, "eval.knn.k: {} neighbours cannot be chosen from {n} images of eval.knn.train", d.k);
+    }
+    let sight = Sight {
+        centre: Centre::new(config.data.decoding(), config.model.image_size),
+        mean: config.data.mean.clone(),
+        std: config.data.std.clone(),
+        device: device.clone(),
+    };
+    let mut told = BTreeSet::new();
+    Ok(move |teacher: &Network| {
+        let Some(sets) = &sets else { return Err("eval.knn.every is 0".into()) };
+        let features = |images: &Tensor| teacher.image_features(images);
+        let outcome = classified(sets, &sight, &[d.k], d.temperature, &features, &mut |_| ());
+        let (scores, skipped) = outcome.map_err(|e| e.to_string())?;
+        for (name, reason) in skipped.iter().filter(|(name, _)| told.insert(name.clone())) {
+            say(&format!("skipped {name}: {reason}"));
+        }
+        let all = sets.0.places.len() + sets.1.places.len();
+        if skipped.len() as f64 > config.data.max_bad * all as f64 {
+            return Err(format!("{} of {all} images cannot be used, more than data.max_bad allows", skipped.len()));
+        }
+        scores.first().map(|s| s.top1).ok_or_else(|| "no scores".into())
     })
 }
 
@@ -322,6 +372,8 @@ struct Show {
     wait: f64,
     /// The last J&F of the teacher.
     davis_jf: Option<f64>,
+    /// The last top-1 of the teacher.
+    knn_top1: Option<f64>,
 }
 
 impl Show {
@@ -333,7 +385,7 @@ impl Show {
         }
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0., davis_jf: None }
+        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0., davis_jf: None, knn_top1: None }
     }
 
     fn event(&mut self, event: Event) {
@@ -381,6 +433,10 @@ impl Show {
         self.davis_jf = r.davis_jf.or(self.davis_jf);
         if let Some(jf) = self.davis_jf {
             message += &format!(" | J&F {:.2}", 100. * jf);
+        }
+        self.knn_top1 = r.knn_top1.or(self.knn_top1);
+        if let Some(top1) = self.knn_top1 {
+            message += &format!(" | k-NN {:.2}", 100. * top1);
         }
         if let Some(skipped) = r.skipped.filter(|n| *n > 0) {
             message += &format!(" | {skipped} bad images");

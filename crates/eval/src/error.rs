@@ -27,6 +27,9 @@ pub enum Error {
         /// The size it has.
         found: String,
     },
+    /// Images that cannot be classified.
+    #[error("{0}")]
+    Images(String),
     /// A feature that is NaN or infinite (or whose norm overflows `f32`).
     #[error("the feature of token {token} is not finite")]
     NotFinite {

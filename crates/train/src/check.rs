@@ -170,6 +170,10 @@ impl Config {
         if data.std.iter().any(|s| !(*s > 0. && s.is_finite())) || data.mean.iter().any(|m| !m.is_finite()) {
             return Err(field("data.std", "must be positive numbers, and data.mean numbers".into()));
         }
+        if self.eval.knn.every > 0 && self.eval.knn.train.is_empty() {
+            let reason = "eval.knn.every asks for labelled images: a folder per class, or another source with classes";
+            return Err(field("eval.knn.train", reason.into()));
+        }
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             return Err(field("name", format!("{:?} cannot be the name of a run", self.name)));
         }
@@ -183,6 +187,7 @@ impl Config {
             ("image_loss.warmup_teacher_temp", i.warmup_teacher_temp),
             ("image_loss.teacher_temp", i.teacher_temp),
             ("patch_loss.teacher_temp", p.teacher_temp.unwrap_or(1.)),
+            ("eval.knn.temperature", self.eval.knn.temperature),
         ] {
             if !(value > 0. && value.is_finite()) {
                 return Err(field(name, format!("a temperature must be above 0, is {value}")));
@@ -219,6 +224,8 @@ impl Config {
             ("data.channels", self.data.channels),
             ("data.prefetch", self.data.prefetch),
             ("eval.davis.topk", self.eval.davis.topk),
+            ("eval.knn.k", self.eval.knn.k),
+            ("eval.knn.most", self.eval.knn.most),
             ("optim.batch_size", o.batch_size),
             ("optim.epochs", o.epochs),
             ("optim.accumulate", o.accumulate),
@@ -317,7 +324,7 @@ mod tests {
     #[test]
     fn impossible_combinations_name_their_field() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 15] = [
             ("patch_loss.k_num", |c| c.patch_loss.k_num = 9),
             ("patch_loss.window", |c| c.patch_loss.window = 4),
             ("crops.locals.size", |c| c.crops.locals.size = 25),
@@ -330,6 +337,9 @@ mod tests {
             ("head.out_dim", |c| c.head.out_dim = 4_000_000_000),
             ("model.image_size", |c| c.model.image_size = 8_000_000_000),
             ("data.procedural_images", |c| c.data.procedural_images = 0),
+            ("eval.knn.train", |c| c.eval.knn.every = 1),
+            ("eval.knn.k", |c| c.eval.knn.k = 0),
+            ("eval.knn.temperature", |c| c.eval.knn.temperature = 0.),
         ];
         for (name, spoil) in cases {
             let mut config = Preset::Default.config();

@@ -79,6 +79,33 @@ pub struct Eval {
     /// By label propagation through videos.
     #[serde(default)]
     pub davis: DavisEval,
+    /// By classifying labelled images after their nearest neighbours.
+    #[serde(default)]
+    pub knn: KnnEval,
+}
+
+/// Classification by nearest neighbours during training; the fields mean what the flags of `eval-knn` mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KnnEval {
+    /// Epochs between measurements; 0 for none.
+    pub every: usize,
+    /// The images that vote, with classes: a folder per class, or any other source that has them.
+    pub train: String,
+    /// The images that are classified, likewise; empty: every fifth of `train`, which then does not vote.
+    pub val: String,
+    /// Images that vote on each.
+    pub k: usize,
+    /// Divisor of the cosine in the exponent of a vote.
+    pub temperature: f64,
+    /// Most images of each source, evenly spread over it.
+    pub most: usize,
+}
+
+impl Default for KnnEval {
+    fn default() -> Self {
+        Self { every: 0, train: String::new(), val: String::new(), k: 20, temperature: 0.07, most: 10_000 }
+    }
 }
 
 /// Label propagation during training; the fields mean what the flags of `eval-davis` mean.

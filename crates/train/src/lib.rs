@@ -52,5 +52,5 @@ pub use network::{Logits, Network, NetworkConfig, Target, Targets};
 pub use overlay::{Setting, did_you_mean, resolve};
 pub use pixels::{MEAN, STD, normalized};
 pub use replay::{Replay, replay};
-pub use run::{End, Event, Resume, Session, Summary, run, source};
+pub use run::{End, Event, Measure, Resume, Session, Summary, run, source};
 pub use step::{Hyper, Loss, Means, Settings, StepReport, Trainer};

@@ -165,6 +165,12 @@ impl Network {
         Sequences::join(&pooled.collect::<Result<Vec<_>>>()?)
     }
 
+    /// What stands for a whole image: its class token after the class attention, normalised,
+    /// `[B, C, H, W] -> [B, D]`.
+    pub fn image_features(&self, images: &Tensor) -> Result<Tensor> {
+        self.aggregator.image(&self.backbone.forward(images)?)
+    }
+
     /// The same network, its prototypes out of reach of gradients.
     pub fn with_frozen_prototypes(&self) -> Self {
         Self {

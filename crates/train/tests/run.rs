@@ -7,8 +7,8 @@ use selfpatch_nn::random::normal;
 use selfpatch_nn::{backward, weights};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
-use selfpatch_train::{Error, Event, Hyper, Settings, Trainer, run};
-use selfpatch_vit::{Pass, Vit};
+use selfpatch_train::{Error, Event, Hyper, Measure, Network, Settings, Trainer, run};
+use selfpatch_vit::Pass;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,20 +20,27 @@ fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error>
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut config = tiny(folder.path());
     config.eval.davis.every = 1;
-    let (mut asked, mut told) = (0, Vec::new());
-    let mut judge = |_: &Vit| {
-        asked += 1;
-        if asked == 1 { Ok(0.25) } else { Err("no videos".to_string()) }
+    config.eval.knn.every = 2;
+    config.eval.knn.train = "classes".into();
+    let (mut asked, mut told) = (Vec::new(), Vec::new());
+    let mut judge = |what: Measure, teacher: &Network| {
+        let features = teacher.image_features(&normal(1, (2, 3, 48, 48)).expect("pixels")).expect("features");
+        assert_eq!(features.dims(), [2, 12]);
+        asked.push(what);
+        if asked.len() == 2 { Err("no videos".to_string()) } else { Ok(0.25 * asked.len() as f64) }
     };
     let mut warnings = 0;
     run(&config, &session(false), &Device::Cpu, &mut judge, |event| match event {
-        Event::Step(r) => told.extend(r.davis_jf),
+        Event::Step(r) => told.push((r.davis_jf, r.knn_top1)),
         Event::Warning(w) => warnings += usize::from(w == "eval.davis: no videos"),
         _ => {}
     })?;
-    assert_eq!((asked, told, warnings), (2, vec![0.25], 1));
+    assert_eq!((asked, warnings), (vec![Measure::Davis, Measure::Davis, Measure::Knn], 1));
     let log = selfpatch_train::telemetry::log::read(&config.output_dir).expect("a log");
-    assert_eq!(log.iter().filter_map(|r| r.davis_jf).collect::<Vec<_>>(), [0.25]);
+    let logged: Vec<_> = log.iter().map(|r| (r.davis_jf, r.knn_top1)).collect();
+    assert_eq!(logged, told);
+    told.retain(|measured| *measured != (None, None));
+    assert_eq!(told, [(Some(0.25), None), (None, Some(0.75))]);
     Ok(())
 }
 

@@ -1,12 +1,11 @@
 //! `selfpatch eval-davis`.
 
-mod model;
 mod overlay;
 mod page;
 pub mod results;
 
 use crate::device::Compute;
-use crate::hub;
+use crate::model::{self, WeightFile};
 use anyhow::{Result, bail};
 use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -29,21 +28,8 @@ pub struct Args {
     /// Runs to compare [default: the newest in ./runs]
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "weights")]
     run: Vec<PathBuf>,
-    /// A weight file, safetensors or .pth, or one of the hub: `hf://owner/name[@revision]/path/in/repo`
-    #[arg(long, alias = "pretrained-weights", value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// vit_tiny, vit_small or vit_base; must fit the file
-    #[arg(long, requires = "weights")]
-    arch: Option<String>,
-    /// Side of a patch in pixels; must fit the file
-    #[arg(long, requires = "weights")]
-    patch_size: Option<usize>,
-    /// Attention heads, where neither --arch nor the file says
-    #[arg(long, requires = "weights")]
-    num_heads: Option<usize>,
-    /// Which network of a training checkpoint: teacher or student
-    #[arg(long, requires = "weights")]
-    checkpoint_key: Option<String>,
+    #[command(flatten)]
+    file: WeightFile,
     /// A folder in the DAVIS layout [default: made-up videos]
     #[arg(long, value_name = "DIR")]
     data_path: Option<PathBuf>,
@@ -99,8 +85,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let (videos, protocol) = videos(args)?;
     let judge = Judge { args, videos: &*videos, protocol, device: &device };
     let mut models: Vec<(String, Evaluation)> = Vec::new();
-    if let Some(path) = &args.weights {
-        let vit = model::load(args, &hub::local(path)?, &device)?;
+    if let Some(path) = &args.file.weights {
+        let vit = model::load(&args.file, path, &device)?;
         let label = path.display().to_string();
         let results = args.output_dir.as_deref().map(|dir| Results::new(dir, &label)).transpose()?;
         models.push((label, judge.evaluate("weights", vit, results.as_ref())?));
@@ -208,7 +194,7 @@ fn print(args: &Args, all: &[(String, Evaluation)]) -> Result<()> {
         }
         _ => {
             let rows: Vec<(&str, &DavisReport)> = all.iter().map(|(l, e)| (l.as_str(), &e.report)).collect();
-            print!("{}", table(&rows, args.weights.is_some()));
+            print!("{}", table(&rows, args.file.weights.is_some()));
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ mod augment;
 mod davis;
 mod fixture;
 mod heads;
+mod knn;
 mod losses;
 mod matching;
 mod objectives;
@@ -41,6 +42,7 @@ const CHECKS: &[(Format, &str, Check)] = &[
     (Format::Single, "label_propagation", davis::propagation),
     (Format::Single, "davis_io", davis::frames),
     (Format::Single, "davis_metrics", davis::metrics),
+    (Format::Single, "knn", knn::dino),
     (Format::Single, "train_a", train::steps),
     (Format::Single, "train_b", train::steps),
     (Format::Manifest, "vit_cls", objectives::vit_cls),

@@ -65,6 +65,19 @@ impl Picture {
         }
     }
 
+    /// The square `[C, size, size]` in the middle of the picture, resized so that its shorter side is `short`:
+    /// torchvision's `Resize(short, BICUBIC)` and `CenterCrop(size)`, with which networks are evaluated.
+    ///
+    /// # Panics
+    /// If `size` is 0 or more than `short`.
+    pub fn centre(&self, short: usize, size: usize) -> Samples {
+        assert!((1..=short).contains(&size), "a square of {size} from a side of {short}");
+        match &self.0 {
+            Inner::Bytes(picture) => Samples::Bytes(resize::centre(picture, short, size).into_values()),
+            Inner::Floats(picture) => Samples::Floats(resize::centre(picture, short, size).into_values()),
+        }
+    }
+
     /// The view that `drawn` describes, `[C, size, size]`.
     ///
     /// # Panics

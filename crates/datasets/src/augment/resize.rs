@@ -5,6 +5,7 @@
 use super::crop::Window;
 use super::planes::{Columns, Planes, Turn, transpose};
 use selfpatch_simd::wide;
+use std::ops::Range;
 
 /// A value that can be resized.
 pub(super) trait Sample: Turn {
@@ -66,16 +67,40 @@ impl Sample for f32 {
 /// The window of `image` as a square of `size`, mirrored if `flip`. Pixels outside of the window have
 /// no influence.
 pub(super) fn bicubic<T: Sample>(image: &Columns<T>, window: Window, size: usize, flip: bool) -> Planes<T> {
-    let across = Weights::<T::Sum>::new::<T>(window.width, size);
-    let down = Weights::<T::Sum>::new::<T>(window.height, size);
+    let across = Weights::new::<T>(window.width, size, 0..size);
+    let down = Weights::new::<T>(window.height, size, 0..size);
+    resample(image, window, (&across, &down), flip)
+}
+
+/// The square of `size` in the middle of what `image` becomes when its shorter side becomes `short`, as
+/// torchvision's `Resize(short)` and `CenterCrop(size)`; `size` is at most `short`.
+pub(super) fn centre<T: Sample>(image: &Columns<T>, short: usize, size: usize) -> Planes<T> {
+    let (width, height) = (image.width, image.height);
+    let weights = |side: usize| {
+        let to = short * side / width.min(height);
+        let first = ((to - size) as f64 / 2.0).round_ties_even() as usize; // Python's round
+        Weights::new::<T>(side, to, first..first + size)
+    };
+    let window = Window { left: 0, top: 0, width, height };
+    resample(image, window, (&weights(width), &weights(height)), false)
+}
+
+/// A square of the window's pixels: first the columns are combined, then the rows.
+fn resample<T: Sample>(
+    image: &Columns<T>,
+    window: Window,
+    (across, down): (&Weights<T::Sum>, &Weights<T::Sum>),
+    flip: bool,
+) -> Planes<T> {
+    let size = across.first.len();
     let mut narrow = vec![T::default(); size * window.height]; // columns
     let mut rows = narrow.clone();
     let mut out = vec![T::default(); image.channels * size * size];
     for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
         let from = &image.plane(channel)[window.left * image.height..];
-        wide!(combine(from, image.height, window.top, &across, flip, &mut narrow));
+        wide!(combine(from, image.height, window.top, across, flip, &mut narrow));
         transpose(&narrow, window.height, &mut rows);
-        wide!(combine(&rows, size, 0, &down, false, out));
+        wide!(combine(&rows, size, 0, down, false, out));
     }
     Planes::new(size, out)
 }
@@ -128,15 +153,16 @@ struct Weights<S> {
 }
 
 impl<S: Copy> Weights<S> {
-    /// From `from` lines to `to`: the cubic with a = -0.5, stretched when there are fewer lines than
+    /// From `from` lines to `to`, of which `lines` are wanted: the cubic with a = -0.5, stretched when there are fewer lines than
     /// before, cut off at the border and made to add up to 1.
-    fn new<T: Sample<Sum = S>>(from: usize, to: usize) -> Self {
+    fn new<T: Sample<Sum = S>>(from: usize, to: usize, lines: Range<usize>) -> Self {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let reach = 2.0 * stretch;
-        let mut all = Self { first: Vec::with_capacity(to), end: Vec::with_capacity(to), values: Vec::new() };
+        let count = lines.len();
+        let mut all = Self { first: Vec::with_capacity(count), end: Vec::with_capacity(count), values: Vec::new() };
         let mut weights = Vec::new();
-        for line in 0..to {
+        for line in lines {
             let centre = (line as f64 + 0.5) * scale;
             let first = (centre - reach + 0.5).max(0.0) as usize;
             let end = ((centre + reach + 0.5) as usize).min(from);
@@ -213,6 +239,24 @@ mod tests {
             let value: f64 = (first..first + 4).filter(|&k| k >= 4).map(|k| 200.0 * cubic(f64::from(k) - centre)).sum();
             assert!((f64::from(got) - value.clamp(0.0, 255.0)).abs() <= 0.51, "column {x}: {got} {value}");
         }
+    }
+
+    #[test]
+    fn the_centre_is_cut_from_the_whole_resized_image() {
+        // 40 x 20 to 16 x 8 and a square of 8 from column 4 on: what a window resized to 16 x 16 has there, at
+        // least in columns; rows do not vary.
+        let picture = image(40, 20, |x, _| (x * x % 251) as u8);
+        let got = centre(&picture, 8, 8).into_values();
+        let wide = bicubic(&picture, Window { left: 0, top: 0, width: 40, height: 20 }, 16, false).into_values();
+        for (i, &got) in got.iter().enumerate() {
+            let (x, channel) = (i % 8, i / 64);
+            assert_eq!(got, wide[channel * 256 + 4 + x], "value {i}");
+        }
+        // Half of an odd rest is rounded to an even number.
+        let of = |x: usize, y: usize| (x * 9 + y * 20) as u8;
+        let cut = |width: usize, height: usize, size: usize| centre(&image(width, height, of), 5, size).into_values();
+        assert_eq!(cut(6, 5, 5)[..2], [of(0, 0), of(1, 0)]); // 0.5 to 0
+        assert_eq!(cut(8, 5, 5)[..2], [of(2, 0), of(3, 0)]); // 1.5 to 2
     }
 
     #[test]

@@ -10,11 +10,10 @@ use crate::config::NotFinite;
 use crate::diagnose::diagnose;
 use crate::init::init_from;
 use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
-use crate::{Alarms, Config, Error, Memory, Settings, StepReport, Trainer, pixels, replay, views};
+use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
-use selfpatch_vit::Vit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +64,15 @@ pub struct Session<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// How the teacher is measured on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// J&F by label propagation through videos, 0 to 1 (`eval.davis`).
+    Davis,
+    /// Top-1 by nearest neighbours, 0 to 1 (`eval.knn`).
+    Knn,
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -97,13 +105,13 @@ const SHOWN: usize = 4;
 
 /// Trains as `config` says, or continues where an earlier session of the same run stopped.
 ///
-/// Data and settings are checked before anything is written. `judge` measures the teacher's backbone (J&F, 0 to 1)
-/// whenever `eval.davis` says so; if it cannot, the reason becomes a warning and training goes on.
+/// Data and settings are checked before anything is written. `judge` measures the teacher whenever
+/// `eval.davis` or `eval.knn` says so; if it cannot, the reason becomes a warning and training goes on.
 pub fn run(
     config: &Config,
     session: &Session,
     device: &Device,
-    judge: &mut dyn FnMut(&Vit) -> Result<f64, String>,
+    judge: &mut dyn FnMut(Measure, &Network) -> Result<f64, String>,
     mut tell: impl FnMut(Event),
 ) -> Result<Summary, Error> {
     config.check()?;
@@ -206,16 +214,13 @@ pub fn run(
             };
             step += 1;
             let seconds = begun.elapsed().as_secs_f64().max(1e-9);
-            let every = config.eval.davis.every;
-            let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
-            let davis_jf = match is_due.then(|| judge(&trainer.teacher().backbone)) {
-                Some(Ok(jf)) => Some(jf),
-                Some(Err(reason)) => {
-                    tell(Event::Warning(format!("eval.davis: {reason}")));
-                    None
-                }
-                None => None,
+            let mut measured = |what: Measure, name: &str, every: usize| {
+                let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
+                let outcome = is_due.then(|| judge(what, trainer.teacher()))?;
+                outcome.map_err(|reason| tell(Event::Warning(format!("{name}: {reason}")))).ok()
             };
+            let davis_jf = measured(Measure::Davis, "eval.davis", config.eval.davis.every);
+            let knn_top1 = measured(Measure::Knn, "eval.knn", config.eval.knn.every);
             let health = report.health;
             let record = Record {
                 step: step as u64,
@@ -232,7 +237,7 @@ pub fn run(
                 data_wait: Some(wait / seconds),
                 skipped: Some(loader.bad().len() as u64),
                 davis_jf,
-                knn_top1: None,
+                knn_top1,
                 grad_norm: Some(report.grad_norm),
                 teacher_student_kl: Some(report.losses[1] - report.teacher_entropy),
                 prototypes_used: Some(health.prototypes_used),
@@ -242,7 +247,7 @@ pub fn run(
             };
             begun = Instant::now();
             tell(Event::Step(&record));
-            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.is_some() {
+            if step.is_multiple_of(plan.log_every) || step == plan.end || davis_jf.or(knn_top1).is_some() {
                 log.write(&record)?;
                 scalars(&mut board, &record).map_err(Error::io(run.join("tb")))?;
             }

@@ -3,8 +3,7 @@
 
 use selfpatch_train::candle_core::Device;
 use selfpatch_train::config::Config;
-use selfpatch_train::{Error, Event, Preset, Resume, Session, run};
-use selfpatch_vit::Vit;
+use selfpatch_train::{Error, Event, Measure, Network, Preset, Resume, Session, run};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -28,8 +27,8 @@ pub fn tiny(folder: &Path) -> Config {
 }
 
 /// A judge that is not called.
-pub fn unasked(_: &Vit) -> Result<f64, String> {
-    panic!("eval.davis.every is 0")
+pub fn unasked(_: Measure, _: &Network) -> Result<f64, String> {
+    panic!("every is 0")
 }
 
 /// Never set.

@@ -1,0 +1,241 @@
+//! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
+
+use crate::device::Compute;
+use crate::model::{self, WeightFile};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selfpatch_aggregation::Aggregator;
+use selfpatch_datasets::{Access, Decoding, Samples};
+use selfpatch_eval::images::{Centre, Labelled, embed, labelled, renumbered, split};
+use selfpatch_eval::{Error, KnnScores, classify};
+use selfpatch_train::{MEAN, STD, checkpoint, normalized};
+use selfpatch_vit::Vit;
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// DINO's numbers of neighbours.
+const USUAL: [usize; 4] = [10, 20, 100, 200];
+/// DINO's size of image.
+const PIXELS: usize = 224;
+
+/// What is evaluated, on what, and how.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run whose teacher is evaluated [default: the newest in ./runs]
+    #[arg(long, value_name = "DIR", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    #[command(flatten)]
+    file: WeightFile,
+    /// Labelled images that vote: a folder per class, or any other source with classes
+    #[arg(long, value_name = "SOURCE", required_unless_present = "data_path")]
+    train: Option<String>,
+    /// Labelled images to classify [default: every fifth of --train, which then does not vote]
+    #[arg(long, value_name = "SOURCE", conflicts_with = "data_path")]
+    val: Option<String>,
+    /// A folder with a folder train and a folder val, instead of --train and --val
+    #[arg(long, value_name = "DIR", conflicts_with = "train")]
+    data_path: Option<String>,
+    /// Neighbours that vote, one number or several [default: those of 10 20 100 200 for which there are images]
+    #[arg(long, visible_alias = "k", value_name = "K", num_args = 1..)]
+    nb_knn: Option<Vec<usize>>,
+    /// Divisor of the cosine in the exponent of a vote
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    /// Take only so many images of each source, evenly spread [default: all]
+    #[arg(long, value_name = "N")]
+    most: Option<usize>,
+    /// Side of the central square that the model sees [default: model.image_size of the run; of a file 224, or the
+    /// side of its position table if that is less]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// How a model sees images.
+pub struct Sight {
+    /// The part of an image, in pixels.
+    pub centre: Centre,
+    /// Mean per channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel.
+    pub std: Vec<f32>,
+    /// Where the model is.
+    pub device: Device,
+}
+
+/// Scores for each number of neighbours, and the images that could not be read with the reasons.
+type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
+
+/// Evaluates and prints. False if an image could not be read.
+pub fn run(args: &Args) -> Result<bool> {
+    let device = args.compute.device()?;
+    let say = |text: &str| eprintln!("{text}");
+    let access = Access { say: &say, ..Access::usual() };
+    let (train, val) = match &args.data_path {
+        Some(root) => (format!("{root}/train"), format!("{root}/val")),
+        None => (args.train.clone().unwrap_or_default(), args.val.clone().unwrap_or_default()),
+    };
+    let sets = open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
+    let count = sets.0.places.len();
+    let ks = match &args.nb_knn {
+        Some(ks) => ks.clone(),
+        None => USUAL.into_iter().filter(|&k| k <= count).collect(),
+    };
+    if let Some(k) = ks.iter().find(|&&k| k == 0 || k > count) {
+        bail!("--nb-knn: {k} neighbours cannot be chosen from {count} training images");
+    }
+    ensure!(!ks.is_empty(), "--train: has {count} images, fewer than any usual number of neighbours; say --nb-knn");
+
+    let (model, sight) = model(args, device)?;
+    let bar = progress(args.json, (count + sets.1.places.len()) as u64);
+    let features = |images: &Tensor| model.features(images);
+    let tell = &mut |done: usize| bar.set_position(done as u64);
+    let (scores, skipped) = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
+    bar.finish_and_clear();
+    for (name, reason) in &skipped {
+        eprintln!("error: skipped {name}: {reason}");
+    }
+    let classes = sets.0.labels.iter().collect::<BTreeSet<_>>().len();
+    let images = [count, sets.1.places.len()];
+    if args.json {
+        let all = serde_json::json!({
+            "feature": model.feature(),
+            "image_size": sight.centre.size,
+            "temperature": args.temperature,
+            "classes": classes,
+            "train_images": images[0],
+            "val_images": images[1],
+            "skipped": skipped.len(),
+            "scores": scores,
+        });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        println!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
+        println!("{} images to classify by {} of {classes} classes", images[1], images[0]);
+        println!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
+        for s in &scores {
+            println!("{:>5}  {:>6.2}  {:>6.2}", s.k, 100. * s.top1, 100. * s.top5);
+        }
+    }
+    Ok(skipped.is_empty())
+}
+
+/// The images that vote and those to classify, whose classes have the same numbers. Flags or fields are named in
+/// errors; without `val` every fifth image of `train` is classified.
+pub fn open(
+    train_name: &'static str,
+    train: &str,
+    val_name: &'static str,
+    val: &str,
+    most: usize,
+    access: &Access,
+) -> Result<(Labelled, Labelled)> {
+    let read = |spec: &str| anyhow::Ok(labelled(selfpatch_datasets::open(spec, access)?, most)?);
+    let all = read(train).context(train_name)?;
+    if val.is_empty() {
+        let (train, val) = split(all);
+        ensure!(!val.places.is_empty(), "{train_name}: has too few images to classify every fifth of them");
+        return Ok((train, val));
+    }
+    let val = read(val).and_then(|val| Ok(renumbered(&all, val)?)).context(val_name)?;
+    Ok((all, val))
+}
+
+/// Classifies the second set by the first. `features` makes `[B, D]` of images `[B, C, S, S]`; `tell` hears how many
+/// images are done.
+pub fn classified(
+    (train, val): &(Labelled, Labelled),
+    sight: &Sight,
+    ks: &[usize],
+    temperature: f64,
+    features: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
+    tell: &mut dyn FnMut(usize),
+) -> std::result::Result<Outcome, Error> {
+    let mut encode = |squares: &[Samples]| {
+        let shape = (sight.mean.len(), sight.centre.size);
+        let one = |square| normalized(square, shape, (&sight.mean, &sight.std), &sight.device);
+        features(&Tensor::cat(&squares.iter().map(one).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+    };
+    let train = embed(train, &sight.centre, &mut encode, tell)?;
+    let before = train.embedded.labels.len() + train.skipped.len();
+    let val = embed(val, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
+    let scores = classify(&train.embedded, &val.embedded, ks, temperature)?;
+    Ok((scores, [train.skipped, val.skipped].concat()))
+}
+
+/// A backbone, and what makes one feature of its tokens.
+struct Model {
+    vit: Vit,
+    head: Option<Aggregator>,
+}
+
+impl Model {
+    /// What stands for an image, in words.
+    fn feature(&self) -> &'static str {
+        match (&self.head, self.vit.config().cls_and_norm) {
+            (Some(_), _) => "class token after class attention",
+            (None, true) => "class token",
+            (None, false) => "mean of the patch tokens (there is no class token)",
+        }
+    }
+
+    /// One feature per image, `[B, C, S, S] -> [B, D]`.
+    fn features(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        let tokens = self.vit.forward(images)?;
+        match &self.head {
+            Some(head) => head.image(&tokens),
+            None if self.vit.config().cls_and_norm => self.vit.cls(&tokens),
+            None => tokens.mean(1),
+        }
+    }
+}
+
+/// The model asked for and how it sees: as in the run's training, or as DINO's evaluation.
+fn model(args: &Args, device: Device) -> Result<(Model, Sight)> {
+    let (path, (usual, decoding, mean, std)) = match &args.file.weights {
+        Some(path) => {
+            let decoding = Decoding { exif_orientation: false, exact_jpeg: true, ..Decoding::default() };
+            (path.clone(), (PIXELS, decoding, MEAN.to_vec(), STD.to_vec()))
+        }
+        None => {
+            let run = args.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
+            let config = model::config_of(&run)?;
+            let data = &config.data;
+            let found = checkpoint::newest(&run, |warning| eprintln!("warning: {warning}"))?;
+            let found = found.with_context(|| format!("{}: has no checkpoint yet", run.display()))?;
+            let teacher = found.path.join("teacher.safetensors");
+            (teacher, (usize::MAX, data.decoding(), data.mean.clone(), data.std.clone()))
+        }
+    };
+    let vit = model::load(&args.file, &path, &device)?;
+    let head = model::class_attention(&args.file, &path, &vit, &device)?;
+    let of = vit.config();
+    if of.in_channels != decoding.channels {
+        bail!(
+            "{}: takes {} channels; eval-knn shows files RGB, and runs what they saw",
+            path.display(),
+            of.in_channels
+        );
+    }
+    let size = args.image_size.unwrap_or(usual.min(of.image_size));
+    if size == 0 || !size.is_multiple_of(of.patch_size) {
+        bail!("--image-size: {size} pixels cannot be cut into patches of {}", of.patch_size);
+    }
+    Ok((Model { vit, head }, Sight { centre: Centre::new(decoding, size), mean, std, device }))
+}
+
+fn progress(quiet: bool, images: u64) -> ProgressBar {
+    let bar = ProgressBar::new(images);
+    if quiet || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} images | left {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

@@ -1,0 +1,133 @@
+//! `eval-knn` on a folder of two colours: alone, during training, and what it refuses.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn selfpatch(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
+    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The error of a command that must fail.
+fn refused(folder: &Path, args: &[&str]) -> String {
+    let output = selfpatch(folder, args);
+    assert!(!output.status.success(), "{args:?}");
+    err(&output)
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", err(output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// `count` images of each colour, of sizes and shades of their own, a folder per colour.
+fn colours(root: &Path, count: usize, colours: &[&str]) {
+    for name in colours {
+        fs::create_dir_all(root.join(name)).expect("made");
+        for i in 0..count {
+            let picture = image::RgbImage::from_fn(60 + i as u32, 64, |x, y| {
+                let light = 150 + ((x * 3 + y * 5) as usize * (i + 1) % 90) as u8;
+                image::Rgb(if *name == "red" { [light, 20, 20] } else { [20, 20, light] })
+            });
+            picture.save(root.join(name).join(format!("{i}.png"))).expect("written");
+        }
+    }
+}
+
+const TRAIN: [&str; 21] = [
+    "train",
+    "--set",
+    "data.procedural_images=16",
+    "--set",
+    "model.embed_dim=24",
+    "--set",
+    "model.depth=2",
+    "--set",
+    "head.hidden_dim=16",
+    "--out_dim=32",
+    "--out_dim_selfpatch=16",
+    "--batch_size_per_gpu=8",
+    "--max-steps=2",
+    "--set",
+    "eval.knn.every=1",
+    "--set",
+    "eval.knn.train=colours/train",
+    "--set",
+    "eval.knn.val=colours/val",
+    "--set",
+    "eval.knn.k=5",
+];
+
+#[test]
+fn two_colours_are_told_apart_during_training_and_after() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    colours(&root.join("colours/train"), 8, &["blue", "red"]);
+    colours(&root.join("colours/val"), 3, &["red", "blue"]);
+    let output = selfpatch(root, &TRAIN);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN 100.00"), "{}", err(&output));
+    let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
+    let measured: Vec<f64> =
+        log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
+    assert_eq!(measured, [1.]);
+
+    let report = json(&selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]));
+    assert_eq!(report["feature"], "class token after class attention");
+    assert_eq!([&report["classes"], &report["train_images"], &report["val_images"]], [2, 16, 6]);
+    assert_eq!([&report["image_size"], &report["scores"][1]["k"]], [48, 16]);
+    assert_eq!(report["scores"][0]["top1"], 1.);
+    assert_eq!(report["scores"][0]["top5"], 1.);
+
+    // A lone backbone has no class token; every fifth image is left to classify.
+    let args = ["eval-knn", "--train", "colours/train", "--k=3", "--json", "--weights"];
+    let report = json(&selfpatch(root, &[&args[..], &["runs/default/export/backbone.safetensors"]].concat()));
+    assert!(report["feature"].as_str().is_some_and(|f| f.starts_with("mean of the patch tokens")), "{report}");
+    assert_eq!([&report["train_images"], &report["val_images"]], [13, 3]);
+    assert_eq!(report["scores"][0]["top1"], 1.);
+    // A whole network has its class attention with it.
+    let teacher = "runs/default/checkpoints/step-000002/teacher.safetensors";
+    let report = json(&selfpatch(root, &[&args[..], &[teacher]].concat()));
+    assert_eq!(report["feature"], "class token after class attention");
+
+    // Broken images are named, the others classified.
+    fs::write(root.join("colours/val/red/1.png"), "no image").expect("written");
+    let output = selfpatch(root, &["eval-knn", "--data-path=colours"]);
+    assert!(!output.status.success());
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("   10  100.00  100.00"), "{table}");
+    assert!(!table.contains("  20 "), "{table}"); // there are 16 images
+    assert!(err(&output).contains("skipped red/1.png: "), "{}", err(&output));
+}
+
+#[test]
+fn what_cannot_be_classified_is_refused_before_anything_is_done() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    colours(&root.join("train"), 3, &["red"]);
+    colours(&root.join("val"), 1, &["red", "blue"]);
+    let says = refused(root, &["eval-knn", "--train=train", "--val=val"]);
+    assert!(says.contains("--val: no training image is of class \"blue\""), "{says}");
+    let says = refused(root, &["eval-knn", "--train=train", "--val=train", "--k", "9"]);
+    assert!(says.contains("--nb-knn: 9 neighbours cannot be chosen from 3"), "{says}");
+    assert!(refused(root, &["eval-knn", "--train=train", "--val=train"]).contains("say --nb-knn"));
+    let says = refused(root, &["eval-knn", "--train=train/red", "--val=val", "--k=1"]);
+    assert!(says.contains("--train: no image has a class"), "{says}");
+    assert!(refused(root, &["eval-knn"]).contains("--train"));
+
+    let train = |set: &[&str]| {
+        let all: Vec<&str> = set.iter().flat_map(|s| ["--set", s]).collect();
+        refused(root, &[&["train"][..], &all].concat())
+    };
+    assert!(train(&["eval.knn.every=1"]).contains("eval.knn.train: "));
+    assert!(train(&["eval.knn.every=1", "eval.knn.train=nothing"]).contains("eval.knn.train: cannot access nothing"));
+    let says = train(&["eval.knn.every=1", "eval.knn.train=train", "eval.knn.val=train"]);
+    assert!(says.contains("eval.knn.k: 20 neighbours cannot be chosen from 3"), "{says}");
+    assert!(!root.join("runs").exists());
+}
