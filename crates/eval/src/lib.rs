@@ -1,4 +1,4 @@
-//! Downstream evaluation: video label propagation and J&F.
+//! Downstream evaluation: video label propagation and J&F, and classification by nearest neighbours.
 //!
 //! The protocol of DAVIS 2017 (semi-supervised) as the reference runs it: no training, only the
 //! patch tokens of a model. The mask of a video's first frame is shrunk to the token grid and
@@ -12,6 +12,8 @@
 //! ([`frames::FrameSize`]), classes that are the same everywhere ([`labels::decide`]), decay from
 //! 256 frames on ([`metrics::statistics`]), void pixels that become objects
 //! ([`frames::first_mask`]).
+//!
+//! Images with classes become features ([`images`]) and are classified by their neighbours ([`knn`]), as DINO's k-NN does.
 //!
 //! It refuses, with an [`Error`] that names the place: a video without an object in its first
 //! mask or with fewer than three masks, a video whose frames change their size, features that are
