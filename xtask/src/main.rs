@@ -20,6 +20,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
 Chores:
   build         build the selfpatch program [--features F]
   bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
+  mutants       give thousands of broken files to every reader (mutants --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
 
@@ -55,6 +56,12 @@ fn main() -> ExitCode {
         }
         "bench" => {
             let mut all = vec!["run", "--release", "--package", "selfpatch-benches", "--bin", "selfpatch-bench", "--"];
+            all.extend(rest.iter().map(String::as_str));
+            cargo(&all)
+        }
+        "mutants" => {
+            let mut all = vec!["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx"];
+            all.extend(["--bin", "mutants", "--"]);
             all.extend(rest.iter().map(String::as_str));
             cargo(&all)
         }
