@@ -353,7 +353,7 @@ impl Bits<'_> {
         step.ok_or(Fault::Is("bits that are no code"))
     }
 
-    /// Reads until more than 32 bits are there, or a marker comes.
+    /// Reads until at least 32 bits are there, or a marker comes. To be called when there are fewer.
     #[inline(always)]
     fn fill(&mut self) {
         if let Some(&next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<4>())
@@ -377,7 +377,9 @@ impl Bits<'_> {
 
     /// Where the marker behind the last bits is.
     fn end(mut self) -> Result<usize, Fault> {
-        self.fill();
+        if self.count < 32 {
+            self.fill();
+        }
         match self.bytes.get(self.at) {
             None => Err(Fault::Ends),
             Some(0xff) if self.count < 8 => Ok(self.at),
@@ -440,6 +442,17 @@ mod tests {
         let passes = |n: usize| [head, &file[scan..end].repeat(n), &file[end..]].concat();
         assert_eq!(check(&passes(100)), Ok(()));
         assert!(check(&passes(101)).unwrap_err().contains("100 scans"));
+    }
+
+    /// With overflow checks this once was a panic.
+    #[test]
+    fn data_behind_the_last_block_is_found() {
+        let file = photo(33, 17);
+        let end = file.len() - 2;
+        for more in 1..20 {
+            let longer = [&file[..end], &[0x55; 20][..more], &file[end..]].concat();
+            assert!(check(&longer).unwrap_err().contains("more data"), "{more}");
+        }
     }
 
     #[test]
