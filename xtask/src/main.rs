@@ -25,8 +25,12 @@ Chores:
   build         build the selfpatch program [--features F]
   bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
   torture       kill, stop, damage and starve trainings (torture --help tells more)
+  mutants       give thousands of broken files to every reader (mutants --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
+
+/// Builds and runs the program that breaks files.
+const MUTANTS: [&str; 8] = ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -71,6 +75,11 @@ fn main() -> ExitCode {
                 .status();
             status.is_ok_and(|status| status.success())
         }),
+        "mutants" => {
+            let mut all = [&MUTANTS[..], &["--"]].concat();
+            all.extend(rest.iter().map(String::as_str));
+            cargo(&all)
+        }
         "ci" => {
             let chores: [&[&str]; 4] = [
                 &["fmt", "--all", "--check"],

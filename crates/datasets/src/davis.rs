@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::file::contents;
 use crate::mask::decode_binary_mask;
 use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
 use layout::Layout;
@@ -196,7 +197,7 @@ impl VideoSource for DavisFolder {
 
 /// Refuses a mask of another size than its frame, of which the header is read.
 fn same_size(frame: &Path, path: &Path, mask: &Mask) -> Result<(), Error> {
-    let bytes = fs::read(frame).map_err(|e| Error::io(frame, e))?;
+    let bytes = contents(frame)?;
     match Decoding::default().header(&bytes) {
         Ok(header) if (header.width, header.height) != (mask.width, mask.height) => {
             let reason = format!(

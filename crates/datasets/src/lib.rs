@@ -34,6 +34,7 @@ mod batches;
 mod davis;
 mod decode;
 mod error;
+mod file;
 mod frame;
 mod loader;
 mod mask;

@@ -7,10 +7,14 @@ use std::process;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Reader, Transformations};
 
+use crate::file::contents;
 use crate::{Error, Mask};
 
 /// Longest side that is decoded; larger claims come from broken or hostile headers.
 const MAX_SIDE: u32 = 16_384;
+
+/// Most pixels that are decoded: 8192 x 8192.
+const MAX_PIXELS: u64 = 1 << 26;
 
 /// Reads a mask whose values are ids. Accepted PNG files:
 ///
@@ -83,7 +87,7 @@ fn ids_of(colour: ColorType, depth: BitDepth) -> Result<Id, String> {
 }
 
 fn read(path: &Path, id: impl FnOnce(ColorType, BitDepth) -> Result<Id, String>) -> Result<Mask, Error> {
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = contents(path)?;
     from_bytes(&bytes, id).map_err(|reason| Error::decode(path, reason))
 }
 
@@ -99,6 +103,9 @@ fn header<R: BufRead + Seek>(source: R) -> Result<Reader<R>, String> {
     let (width, height) = reader.info().size();
     if width > MAX_SIDE || height > MAX_SIDE {
         return Err(format!("{width} x {height} is larger than {MAX_SIDE} pixels on a side"));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("{width} x {height} is more than {MAX_PIXELS} pixels"));
     }
     Ok(reader)
 }
@@ -270,6 +277,22 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             assert_eq!(decode_binary_mask(&path).unwrap().ids, [0, 1]);
         }
+    }
+
+    #[test]
+    fn claims_of_many_pixels_are_refused_before_they_take_memory() {
+        let mut bytes = file(ColorType::Grayscale, BitDepth::Eight, 2, &[&[3, 4]]);
+        bytes[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+        let crc = png_crc(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+        let error = from_bytes(&bytes, ids_of).unwrap_err();
+        assert!(error.contains("16384 x 16384 is more than"), "{error}");
+    }
+
+    fn png_crc(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        })
     }
 
     #[test]

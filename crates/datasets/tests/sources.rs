@@ -154,6 +154,49 @@ fn tar_files_are_read_in_place() {
 }
 
 #[test]
+fn names_in_tar_files_have_a_limit() {
+    let root = tempfile::tempdir().unwrap();
+    for (length, accepted) in [(300, true), (2 << 20, false)] {
+        let path = root.path().join(format!("{length}.tar"));
+        let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
+        let (image, name) = (png(1), vec![b'n'; length]);
+        for (kind, name, data) in [(b'L', "././@LongLink", &name), (b'0', "short.png", &image)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_path(name).unwrap();
+            header.set_size(data.len() as u64);
+            header.set_cksum();
+            tar.append(&header, &data[..]).unwrap();
+        }
+        write_more(tar, &image);
+        if accepted {
+            assert_eq!(opened(path).len(), 1);
+        } else {
+            assert!(refused(path).contains("more than 1048576 bytes"));
+        }
+    }
+}
+
+/// An image with a short name at the end of a tar file.
+fn write_more(mut tar: tar::Builder<fs::File>, image: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("x.png").unwrap();
+    header.set_size(image.len() as u64);
+    header.set_cksum();
+    tar.append(&header, image).unwrap();
+    tar.finish().unwrap();
+}
+
+#[test]
+fn a_file_beyond_every_limit_is_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("holes.png");
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(); // a hole: takes no space
+    let error = opened(path).read(0).unwrap_err().to_string();
+    assert!(error.contains("holes.png") && error.contains("bytes"), "{error}");
+}
+
+#[test]
 fn what_is_no_source_is_told_so() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);

@@ -30,21 +30,34 @@ impl Neighbours {
     /// Fills the places of missing neighbours.
     pub const NONE: u32 = u32::MAX;
 
+    /// Most pairs of a patch and a place in its window: a 90 x 90 torus seen as a whole.
+    const MOST: usize = 1 << 26;
+
     /// Neighbours within an odd `window x window` square around each patch.
     pub fn new(rows: usize, cols: usize, window: usize, border: Border) -> Result<Self> {
         if window.is_multiple_of(2) || window < 3 {
             bail!("window: {window} is not an odd number of at least 3")
         }
-        if rows == 0 || cols == 0 || rows * cols >= Self::NONE as usize {
+        if rows == 0 || cols == 0 || rows.saturating_mul(cols) >= Self::NONE as usize {
             bail!("a grid of {rows} x {cols} patches has no neighbourhoods")
         }
-        // A window beyond the grid reaches nothing new.
-        let reach = (window / 2).min(rows.max(cols)) as isize;
+        // A window beyond the grid reaches nothing new, on a torus one beyond half of it.
+        let reach = |side: usize| (window / 2).min(if border == Border::Torus { side / 2 } else { side - 1 });
+        let (down, across) = (reach(rows), reach(cols));
+        let places = (2 * down + 1).saturating_mul(2 * across + 1).saturating_mul(rows * cols);
+        if places > Self::MOST {
+            bail!(
+                "a window of {window} x {window} around each of {rows} x {cols} patches has {places} places in all, more \
+                 than {}; take larger patches or a smaller window",
+                Self::MOST
+            )
+        }
         let lists: Vec<Vec<u32>> = (0..rows * cols)
             .map(|cell| {
                 let (y, x) = ((cell / cols) as isize, (cell % cols) as isize);
-                let mut near: Vec<u32> = (-reach..=reach)
-                    .flat_map(|dy| (-reach..=reach).map(move |dx| (y + dy, x + dx)))
+                let (down, across) = (down as isize, across as isize);
+                let mut near: Vec<u32> = (-down..=down)
+                    .flat_map(|dy| (-across..=across).map(move |dx| (y + dy, x + dx)))
                     .filter_map(|(y, x)| at(y, x, rows, cols, border))
                     .filter(|&n| n != cell)
                     .map(|n| n as u32)
@@ -151,6 +164,13 @@ mod tests {
             assert!((0..15).all(|p| whole.of(p).len() == 14));
         }
         Ok(())
+    }
+
+    #[test]
+    fn tables_beyond_memory_are_refused() {
+        for (rows, cols, window) in [(4096, 4096, 4095), (1 << 40, 1 << 40, 3), (200, 200, 201)] {
+            assert!(Neighbours::new(rows, cols, window, Border::Torus).is_err(), "{rows} {cols} {window}");
+        }
     }
 
     #[test]

@@ -25,40 +25,41 @@ impl Memory {
     /// crop, its logits twice. Working memory is the largest of the two backward passes: a block's
     /// `22 T D`, or two hidden layers of the patch head.
     pub fn of(config: &Config, parameters: usize) -> Result<Self, Error> {
-        let vit = config.vit()?;
-        let (dim, p, head) = (vit.embed_dim, vit.patch_size, &config.head);
-        let images = config.optim.batch_size.div_ceil(config.optim.accumulate.max(1));
+        let (vit, optim, head) = (config.vit()?, &config.optim, &config.head);
+        // Exact up to 2^53, and nothing that a file asks for overflows.
+        let number = |n: usize| n as f64;
+        let (dim, patch, hidden_dim) = (number(vit.embed_dim), number(vit.patch_size), number(head.hidden_dim));
+        let images = optim.batch_size.div_ceil(optim.accumulate.max(1));
         let views = [config.crops.globals.len(), config.crops.local_count];
-        let (mut crops, mut tokens, mut squares) = (0, 0, 0);
+        let (mut crops, mut tokens, mut squares) = (0., 0., 0.);
         for (views, size) in views.into_iter().zip(config.crop_sizes()) {
-            let n = (size / p).pow(2);
-            crops += views * images;
-            tokens += views * images * n;
-            squares += views * images * n * n;
+            let n = number(size / vit.patch_size).powi(2);
+            let of_size = number(views) * number(images);
+            crops += of_size;
+            tokens += of_size * n;
+            squares += of_size * n * n;
         }
-        let probabilities = vit.num_heads * squares;
-        let block = (6 + 2 * vit.mlp_ratio) * tokens * dim + probabilities;
-        let blocks = match config.optim.recompute {
-            true => vit.depth * tokens * dim + block,
-            false => vit.depth * block,
-        };
-        let class = config.patch_loss.aggregation_depth * 3 * (tokens + crops) * dim;
-        let hidden = 2 * head.hidden_dim * head.layers.saturating_sub(1) + 2 * head.bottleneck_dim;
+        let depth = number(vit.depth);
+        let probabilities = number(vit.num_heads) * squares;
+        let block = (6. + 2. * number(vit.mlp_ratio)) * tokens * dim + probabilities;
+        let blocks = if optim.recompute { depth * tokens * dim + block } else { depth * block };
+        let class = number(config.patch_loss.aggregation_depth) * 3. * (tokens + crops) * dim;
+        let hidden = 2. * hidden_dim * number(head.layers.saturating_sub(1)) + 2. * number(head.bottleneck_dim);
         let with_patches = config.patch_loss.lambda > 0.;
-        let patch_head = if with_patches { tokens * (hidden + head.out_dim_selfpatch) } else { 0 };
-        let class_head = crops * (hidden + 2 * head.out_dim);
-        let unfolded = tokens * p * p * vit.in_channels;
-        let working = (22 * tokens * dim).max(if with_patches { 2 * tokens * head.hidden_dim } else { 0 });
+        let patch_head = if with_patches { tokens * (hidden + number(head.out_dim_selfpatch)) } else { 0. };
+        let class_head = crops * (hidden + 2. * number(head.out_dim));
+        let unfolded = tokens * patch * patch * number(vit.in_channels);
+        let working = (22. * tokens * dim).max(if with_patches { 2. * tokens * hidden_dim } else { 0. });
         let values = blocks + class + patch_head + class_head + unfolded + working;
-        let copies = if config.optim.accumulate > 1 { 6 } else { 5 };
-        let pixels = unfolded / images.max(1) * config.optim.batch_size;
-        let bytes = |values: usize| 4 * values as u64;
-        Ok(Self { parameters: bytes(copies * parameters), activations: bytes(values), pixels: bytes(pixels) })
+        let copies = if optim.accumulate > 1 { 6. } else { 5. };
+        let pixels = unfolded / number(images.max(1)) * number(optim.batch_size);
+        let bytes = |values: f64| (4. * values) as u64; // the greatest of all for what is beyond
+        Ok(Self { parameters: bytes(copies * number(parameters)), activations: bytes(values), pixels: bytes(pixels) })
     }
 
     /// All together.
     pub fn total(&self) -> u64 {
-        self.parameters + self.activations + self.pixels
+        self.parameters.saturating_add(self.activations).saturating_add(self.pixels)
     }
 }
 
@@ -100,6 +101,14 @@ mod tests {
         let parts = Memory::of(&parts, 7)?;
         assert!(recomputed < all && image_only < all);
         assert_eq!((whole.parameters, parts.parameters, whole.pixels), (140, 168, parts.pixels));
+        Ok(())
+    }
+    #[test]
+    fn what_no_machine_has_does_not_overflow() -> Result<(), Error> {
+        let mut c = config();
+        (c.model.patch_size, c.optim.batch_size) = (1, 1 << 16);
+        (c.crops.locals.size, c.crops.local_count) = (4096, 256);
+        assert_eq!(Memory::of(&c, usize::MAX)?.total(), u64::MAX);
         Ok(())
     }
 }

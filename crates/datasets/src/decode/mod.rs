@@ -10,10 +10,10 @@ mod values;
 pub use header::Header;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
+use crate::file::contents;
 use crate::{Error, Image, Rgb, Samples};
 
 /// What is made of a file, and what is refused.
@@ -123,7 +123,7 @@ impl Format {
 /// Refused: empty, truncated and unknown files, and images beyond the limits of [`Decoding`].
 pub fn decode(path: impl AsRef<Path>) -> Result<Rgb, Error> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = contents(path)?;
     let as_stored = Decoding { exif_orientation: false, exact_jpeg: true, ..Decoding::default() };
     let image = as_stored.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
     match image.samples {

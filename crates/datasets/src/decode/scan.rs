@@ -17,6 +17,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     })
 }
 
+/// Most scans of a file. Progressive ones have about ten; each is a pass over the whole image, whatever
+/// little stands in it.
+const MAX_SCANS: usize = 100;
+
 #[derive(Debug)]
 enum Fault {
     /// The file is cut off.
@@ -60,6 +64,7 @@ struct Component {
 
 impl<'a> Walk<'a> {
     fn run(mut self) -> Result<(), Fault> {
+        let mut scans = 0;
         loop {
             let (marker, next) = marker(self.bytes, self.at)?;
             self.at = next;
@@ -79,7 +84,11 @@ impl<'a> Walk<'a> {
                     let &[high, low] = segment else { return Err(Fault::Is("a restart interval of no length")) };
                     self.interval = usize::from(u16::from_be_bytes([high, low]));
                 }
-                0xda => self.scan(segment)?,
+                0xda if scans == MAX_SCANS => return Err(Fault::Is("it has more than 100 scans")),
+                0xda => {
+                    scans += 1;
+                    self.scan(segment)?;
+                }
                 _ => {}
             }
         }
@@ -344,7 +353,7 @@ impl Bits<'_> {
         step.ok_or(Fault::Is("bits that are no code"))
     }
 
-    /// Reads until more than 32 bits are there, or a marker comes.
+    /// Reads until at least 32 bits are there, or a marker comes. To be called when there are fewer.
     #[inline(always)]
     fn fill(&mut self) {
         if let Some(&next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<4>())
@@ -368,7 +377,9 @@ impl Bits<'_> {
 
     /// Where the marker behind the last bits is.
     fn end(mut self) -> Result<usize, Fault> {
-        self.fill();
+        if self.count < 32 {
+            self.fill();
+        }
         match self.bytes.get(self.at) {
             None => Err(Fault::Ends),
             Some(0xff) if self.count < 8 => Ok(self.at),
@@ -421,6 +432,27 @@ mod tests {
         // The scan's head, with one of its three channels.
         file.splice(scan + 2..scan + 14, [0, 8, 1, 1, 0, 0, 63, 0]);
         assert!(check(&file).unwrap_err().contains("a scan for each channel"));
+    }
+
+    #[test]
+    fn many_passes_are_refused() {
+        let file = photo(16, 16);
+        let scan = file.windows(2).position(|w| w == [0xff, 0xda]).unwrap();
+        let (head, end) = (&file[..scan], file.len() - 2);
+        let passes = |n: usize| [head, &file[scan..end].repeat(n), &file[end..]].concat();
+        assert_eq!(check(&passes(100)), Ok(()));
+        assert!(check(&passes(101)).unwrap_err().contains("100 scans"));
+    }
+
+    /// With overflow checks this once was a panic.
+    #[test]
+    fn data_behind_the_last_block_is_found() {
+        let file = photo(33, 17);
+        let end = file.len() - 2;
+        for more in 1..20 {
+            let longer = [&file[..end], &[0x55; 20][..more], &file[end..]].concat();
+            assert!(check(&longer).unwrap_err().contains("more data"), "{more}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::folder::{ImageFolder, files_below, is_image};
 use super::{Content, ImageSource, no_image};
 use crate::Error;
+use crate::file::contents;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -71,7 +72,7 @@ impl ImageSource for Clips {
 
     fn read(&self, index: usize) -> Result<Content, Error> {
         let (_, path) = self.frames.get(index).ok_or_else(|| no_image(index, self.len()))?;
-        Ok(Content::File(fs::read(path).map_err(|e| Error::io(path, e))?))
+        Ok(Content::File(contents(path)?))
     }
 }
 

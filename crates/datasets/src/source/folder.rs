@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Content, ImageSource, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
+use crate::file::contents;
 
 /// Every image below a folder, at any depth, with or without class folders, sorted by path.
 ///
@@ -81,7 +82,7 @@ impl ImageSource for ImageFolder {
 
     fn read(&self, index: usize) -> Result<Content, Error> {
         let path = self.files.get(index).ok_or_else(|| no_image(index, self.files.len()))?;
-        Ok(Content::File(fs::read(path).map_err(|e| Error::io(path, e))?))
+        Ok(Content::File(contents(path)?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Content, ImageSource, classes_of, no_image};
 use crate::Error;
+use crate::file::contents;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -74,7 +75,7 @@ impl ImageSource for Manifest {
         if !real.starts_with(&self.real_root) {
             return Err(Error::layout(&path, "leads out of the folder of its list"));
         }
-        Ok(Content::File(fs::read(&real).map_err(|e| Error::io(&path, e))?))
+        Ok(Content::File(contents(&real)?))
     }
 }
 

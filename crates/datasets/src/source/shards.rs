@@ -4,6 +4,8 @@ use super::folder::common_folder;
 use super::{Content, ImageSource, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
+use crate::file::admit;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -12,6 +14,9 @@ use tar::{Archive, EntryType};
 
 /// Longest text of a class.
 const MAX_CLASS: u64 = 4096;
+
+/// Most bytes of headers and long names before an entry.
+const MAX_NAMES: usize = 1 << 20;
 
 /// Every image of some tar files, read in place. Files of a sample share what comes before the first
 /// dot of their name: `0001.jpg` is of the class in `0001.cls`.
@@ -85,6 +90,7 @@ impl ImageSource for Shards {
     fn read(&self, index: usize) -> Result<Content, Error> {
         let entry = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
         let path = &self.tars[entry.tar];
+        admit(entry.len).map_err(|reason| Error::decode(Path::new(&self.name(index)), reason))?;
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(entry.start))?;
@@ -115,10 +121,12 @@ fn index(path: &Path, tar: usize, images: &mut Vec<Entry>) -> Result<HashMap<Str
         Error::layout(path, format!("cannot be read as a tar file: {e}{hint}"))
     };
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut archive = Archive::new(BufReader::new(file));
+    let left = Cell::new(MAX_NAMES);
+    let mut archive = Archive::new(Metered { file: BufReader::new(file), left: &left });
     let mut classes = HashMap::new();
     for entry in archive.entries_with_seek().map_err(fail)? {
         let mut entry = entry.map_err(fail)?;
+        left.set(MAX_NAMES);
         if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
             continue;
         }
@@ -135,6 +143,31 @@ fn index(path: &Path, tar: usize, images: &mut Vec<Entry>) -> Result<HashMap<Str
         }
     }
     Ok(classes)
+}
+
+/// A tar file of which little is read at once: the library holds names of any length in memory.
+struct Metered<'a> {
+    file: BufReader<File>,
+    /// Bytes that may still be read.
+    left: &'a Cell<usize>,
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.left.get());
+        if most == 0 && !buffer.is_empty() {
+            return Err(std::io::Error::other(format!("a name or header of more than {MAX_NAMES} bytes")));
+        }
+        let read = self.file.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - read);
+        Ok(read)
+    }
+}
+
+impl Seek for Metered<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 fn compressed(path: &Path) -> bool {
