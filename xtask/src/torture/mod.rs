@@ -57,13 +57,9 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
         ("signals", Box::new(|| signals::part(&bench))),
         (
             "mutants",
-            Box::new(|| {
-                let package =
-                    ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
-                match cargo(&[&package[..], &["--", "--count", &mutants]].concat()) {
-                    true => Ok(format!("{mutants} per format: no panic, no abort, none above 1 s")),
-                    false => Err("see above".into()),
-                }
+            Box::new(|| match cargo(&[&crate::MUTANTS[..], &["--", "--count", &mutants]].concat()) {
+                true => Ok(format!("{mutants} per format: no panic, no abort, none above 1 s")),
+                false => Err("see above".into()),
             }),
         ),
     ];
