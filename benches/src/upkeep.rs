@@ -50,9 +50,9 @@ pub fn run(args: &Args) -> Result<()> {
     let student = trainer.student_logits(&patches, shape.batch, &pass, false)?;
     let health = median(repeats, |_| Health::of(&student, &teacher).map(|_| ()).map_err(Into::into))?;
 
-    let copy = median(repeats, |i| Ok(drop(Snapshot::of(&trainer, i)?)))?;
+    let copy = median(repeats, |i| Snapshot::of(&trainer, i).map(drop).map_err(Into::into))?;
     let snapshot = Snapshot::of(&trainer, 1)?;
-    let written = median(repeats, |_| Ok(drop(write(&folder, &config, &snapshot, None)?)))?;
+    let written = median(repeats, |_| write(&folder, &config, &snapshot, None).map(drop).map_err(Into::into))?;
     std::fs::remove_dir_all(&folder)?;
     let interval = 60. * config.checkpoint.every_minutes;
     let percent = |seconds: f64, of: f64| 100. * seconds / of;
