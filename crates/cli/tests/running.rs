@@ -83,6 +83,26 @@ fn a_run_that_falls_ill_says_where_and_the_step_can_be_repeated() -> Outcome {
 }
 
 #[test]
+fn a_run_begins_with_weights_and_goes_on_from_a_checkpoint_that_flags_name() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let run = |more: &[&'static str]| command(folder.path(), &train(more)).output();
+    let first = run(&["--max-steps", "6"])?;
+    assert!(first.status.success(), "{}", said(&first));
+    let backbone = "runs/default/export/backbone.safetensors";
+    let told = run(&["--name", "b", "--init-from", backbone, "--max-steps", "1"])?;
+    assert!(told.status.success() && said(&told).contains("both backbones begin as"), "{}", said(&told));
+    let told = run(&["--name", "c", "--resume", "runs/default/checkpoints/step-000006"])?;
+    assert!(told.status.success() && said(&told).contains("continuing after step 6"), "{}", said(&told));
+    let told = run(&["--resume", "never"])?;
+    assert!(told.status.code() == Some(1) && said(&told).contains("holds a run"), "{}", said(&told));
+    let told = run(&["--lambda", "0.3"])?;
+    assert!(told.status.code() == Some(1) && said(&told).contains("--override FIELD"), "{}", said(&told));
+    let told = run(&["--lambda", "0.3", "--override", "patch_loss.lambda"])?;
+    assert!(told.status.success() && said(&told).contains("as --override says"), "{}", said(&told));
+    Ok(())
+}
+
+#[test]
 fn a_planted_collapse_is_told_within_twenty_steps() -> Outcome {
     let folder = tempfile::tempdir()?;
     let planted = ["--warmup-teacher-temp", "1", "--teacher-temp", "1", "--lambda", "0"];

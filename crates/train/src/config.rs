@@ -16,6 +16,10 @@ pub struct Config {
     pub output_dir: PathBuf,
     /// Seed of everything random.
     pub seed: u64,
+    /// Weights that a new run begins with (`--init-from`): a backbone, a training checkpoint, or a run; empty for
+    /// none.
+    #[serde(default)]
+    pub init_from: String,
     /// The data.
     pub data: Data,
     /// The backbone.
@@ -32,10 +36,6 @@ pub struct Config {
     pub checkpoint: Checkpointing,
     /// The views; DINO's multi-crop.
     pub crops: MultiCrop,
-    /// Weights that a new run begins with (`--init-from`): a backbone, a training checkpoint, or a run; empty for
-    /// none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub init_from: String,
     /// Alarms, and what happens when a number is not finite.
     #[serde(default)]
     pub health: HealthWatch,
