@@ -63,6 +63,9 @@ fn a_signal_saves_and_ends_with_its_code_and_the_same_command_continues() -> Out
     let output = command(folder.path(), &train(&[])).output()?;
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(curve(&run), want);
+    // Nothing is written outside of the runs.
+    let beside: Vec<_> = fs::read_dir(folder.path())?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+    assert_eq!(beside, ["runs"]);
     Ok(())
 }
 
