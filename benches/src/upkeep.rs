@@ -50,8 +50,8 @@ pub fn run(args: &Args) -> Result<()> {
     let student = trainer.student_logits(&patches, shape.batch, &pass, false)?;
     let health = median(repeats, |_| Health::of(&student, &teacher).map(|_| ()).map_err(Into::into))?;
 
-    let copy = median(repeats, |i| Snapshot::of(&trainer, i).map(drop).map_err(Into::into))?;
-    let snapshot = Snapshot::of(&trainer, 1)?;
+    let copy = median(repeats, |i| Snapshot::of(&trainer, i, 1).map(drop).map_err(Into::into))?;
+    let snapshot = Snapshot::of(&trainer, 1, 1)?;
     let written = median(repeats, |_| write(&folder, &config, &snapshot, None).map(drop).map_err(Into::into))?;
     std::fs::remove_dir_all(&folder)?;
     let interval = 60. * config.checkpoint.every_minutes;

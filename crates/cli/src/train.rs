@@ -215,7 +215,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event))?;
     show.borrow().bar.finish_and_clear();
     if let End::Stopped(step) = summary.end {
-        println!("stopped and saved after step {step}; the same command continues");
+        let without = if args.overwrite { " without --overwrite" } else { "" };
+        println!("stopped and saved after step {step}; the same command{without} continues");
         return Ok(ExitCode::from(signals::STOPPED));
     }
     if summary.end == End::WasComplete {

@@ -171,6 +171,11 @@ impl Loader {
         Batches::start(job, first_step..self.steps_per_epoch(), Arc::clone(&self.faults))
     }
 
+    /// Images of the source.
+    pub fn images(&self) -> usize {
+        self.source.len()
+    }
+
     /// The name of an image of a batch.
     pub fn name(&self, id: usize) -> String {
         self.source.name(id)

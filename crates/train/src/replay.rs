@@ -20,6 +20,9 @@ struct Moment {
     optimizer_steps: BTreeMap<String, u64>,
 }
 
+/// Files kept in `replay/`: each holds all state.
+const KEPT: usize = 3;
+
 /// Writes `replay/step-NNNNNN.safetensors`: all state before step `step`, its crops and its settings.
 /// `names`: of the images.
 pub(crate) fn write(
@@ -30,8 +33,15 @@ pub(crate) fn write(
 ) -> Result<PathBuf, Error> {
     let folder = config.output_dir.join("replay");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    // A run that skips such steps may meet many; the last few tell enough.
+    let mut earlier: Vec<PathBuf> =
+        fs::read_dir(&folder).map_err(Error::io(&folder))?.flatten().map(|e| e.path()).collect();
+    earlier.sort();
+    for old in earlier.iter().rev().skip(KEPT - 1) {
+        fs::remove_file(old).map_err(Error::io(old))?;
+    }
     let path = folder.join(format!("step-{step:06}.safetensors"));
-    let state = Snapshot::of(trainer, step)?;
+    let state = Snapshot::of(trainer, step, names.len())?;
     let under = |prefix: &str, tensors: Vec<(String, Tensor)>| {
         tensors.into_iter().map(|(name, t)| (format!("{prefix}.{name}"), t)).collect::<Vec<_>>()
     };

@@ -115,10 +115,74 @@ fn what_resume_names_is_used_or_refused() -> Outcome {
     (branch.name, branch.output_dir) = ("branch".into(), folder.path().join("branch"));
     let from = Resume::From(checkpoint(&config, 4));
     assert_eq!(go_on(&branch, &Session { resume: from, ..session(false) })?, straight[4..]);
-    // From the run as a whole it has nothing left to do.
+    // The same command again continues the branch itself, which has nothing left to do.
+    let from = Resume::From(checkpoint(&config, 4));
+    assert!(go_on(&branch, &Session { resume: from, ..session(false) })?.is_empty());
+    // From the run as a whole it has nothing left to do, and still gets its backbone.
     branch.output_dir = folder.path().join("branch2");
     let from = Resume::From(config.output_dir.clone());
     assert!(go_on(&branch, &Session { resume: from, ..session(false) })?.is_empty());
+    assert!(branch.output_dir.join("export/backbone.safetensors").exists());
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_session_left_is_cleared_and_a_short_start_is_no_stranger() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    fs::create_dir_all(&config.output_dir)?;
+    fs::write(config.output_dir.join("lock"), "")?;
+    fs::write(config.output_dir.join("config.toml.77.tmp"), "half")?;
+    let straight = go(&config, false)?;
+    let checkpoints = config.output_dir.join("checkpoints");
+    fs::create_dir_all(checkpoints.join(".step-000007.tmp"))?;
+    // Killed between putting the old one aside and putting the new one in its place.
+    fs::rename(checkpoint(&config, 8), checkpoints.join(".step-000008.old"))?;
+    assert!(go(&config, false)?.is_empty());
+    assert!(checkpoint(&config, 8).exists() && !checkpoints.join(".step-000007.tmp").exists());
+    fs::remove_dir_all(checkpoint(&config, 8))?;
+    assert_eq!(go(&config, false)?, straight[4..]);
+    Ok(())
+}
+
+#[test]
+fn data_that_has_changed_is_refused_unless_it_is_named() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let photos = folder.path().join("photos");
+    fs::create_dir(&photos)?;
+    let save = |i: usize| {
+        image::RgbImage::from_pixel(40, 40, image::Rgb([i as u8 * 9; 3])).save(photos.join(format!("{i}.png")))
+    };
+    (0..16).try_for_each(save)?;
+    let mut config = tiny(folder.path());
+    config.data.path = photos.to_string_lossy().into_owned();
+    go_until(&config, 5)?;
+    save(16)?;
+    let error = go(&config, false).expect_err("one more").to_string();
+    assert!(error.contains("data.path: 16 images -> 17 images"), "{error}");
+    let named = ["data.path".to_string()];
+    assert_eq!(go_on(&config, &Session { overrides: &named, ..session(false) })?.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_when_overwrite_cannot_go_on() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    go(&config, false)?;
+    let mut other = config.clone();
+    other.output_dir = folder.path().join("other");
+    go(&other, false)?;
+    config.init_from = "absent.safetensors".into();
+    assert!(go(&config, true).is_err());
+    config.init_from = String::new();
+    config.optim.lr = 1e-3;
+    let from = Resume::From(other.output_dir.clone());
+    assert!(go_on(&config, &Session { resume: from, ..session(true) }).is_err());
+    assert!(checkpoint(&config, 8).exists());
+    // Its own weights may be what it begins anew with.
+    config.init_from = config.output_dir.to_string_lossy().into_owned();
+    assert_eq!(go(&config, true)?.len(), 8);
     Ok(())
 }
 

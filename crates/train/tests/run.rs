@@ -331,6 +331,8 @@ fn a_run_without_a_checkpoint_gives_way_and_overwrite_keeps_what_is_not_its_own(
     assert!(other.exists());
     // As a first session leaves it that failed before its first checkpoint.
     std::fs::remove_dir_all(config.output_dir.join("checkpoints")).expect("removed");
+    assert!(go(&config, false).expect_err("a backbone").to_string().contains("trained backbone"));
+    std::fs::remove_dir_all(config.output_dir.join("export")).expect("removed");
     config.patch_loss.lambda = 0.5;
     assert_eq!(go(&config, false)?.len(), 1);
     Ok(())

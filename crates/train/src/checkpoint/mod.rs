@@ -30,6 +30,8 @@ pub struct State {
     format: u32,
     /// Finished steps.
     pub step: usize,
+    /// Images of the data, which tell where in an epoch the step is.
+    pub images: usize,
     /// Step count of each parameter in the optimiser.
     optimizer_steps: BTreeMap<String, u64>,
     /// File name to BLAKE3 digest.
@@ -39,9 +41,11 @@ pub struct State {
 /// Checkpoints of a run by step, oldest first.
 pub fn list(run: &Path) -> Result<Vec<(usize, PathBuf)>, Error> {
     let folder = run.join("checkpoints");
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
+    // A folder that cannot be reached is no folder without checkpoints.
+    match fs::symlink_metadata(&folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io(&folder))?,
+    };
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let path = entry.map_err(Error::io(&folder))?.path();

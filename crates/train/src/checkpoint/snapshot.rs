@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub struct Snapshot {
     /// Finished steps.
     pub step: usize,
+    /// Images of the data.
+    pub images: usize,
     /// Parameters of the student.
     pub student: Vec<(String, Tensor)>,
     /// Parameters of the teacher.
@@ -21,10 +23,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of `trainer` after `step` finished steps.
-    pub fn of(trainer: &Trainer, step: usize) -> Result<Self> {
+    /// Of `trainer` after `step` finished steps on data of `images` images.
+    pub fn of(trainer: &Trainer, step: usize, images: usize) -> Result<Self> {
         Ok(Self {
             step,
+            images,
             student: copies(trainer.student_params.tensors())?,
             teacher: copies(trainer.teacher_params.tensors())?,
             moments: copies(trainer.optimizer.moments())?,

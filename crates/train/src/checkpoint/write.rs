@@ -29,12 +29,19 @@ pub fn write(run: &Path, config: &Config, snapshot: &Snapshot, milestone: Option
         let _ = fs::remove_dir_all(&temporary);
         return Err(e);
     }
-    // There is one already where a damaged checkpoint was passed over and its steps were made again.
-    remove(&path)?;
+    // There is one already where a damaged checkpoint was passed over and its steps were made again. It goes only
+    // when the new one stands.
+    let aside = folder.join(format!(".{name}.old"));
+    remove(&aside)?;
+    if path.exists() {
+        fs::rename(&path, &aside).map_err(Error::io(&path))?;
+    }
     fs::rename(&temporary, &path).map_err(Error::io(&path))?;
     synced(&folder)?;
+    remove(&aside)?;
     let is_milestone = |step: usize| milestone.is_some_and(|every| step > 0 && step.is_multiple_of(every));
-    let others = list(run)?.into_iter().rev().filter(|(step, _)| !is_milestone(*step));
+    // Later ones are damaged, or this one would not have come after them.
+    let others = list(run)?.into_iter().rev().filter(|(step, _)| *step <= snapshot.step && !is_milestone(*step));
     for (_, old) in others.skip(config.checkpoint.keep) {
         remove(&old)?;
     }
@@ -55,7 +62,13 @@ fn fill(folder: &Path, config: &Config, snapshot: &Snapshot) -> Result<(), Error
     }
     put(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
     files.insert("config.toml".into(), digest(&folder.join("config.toml"))?);
-    let state = State { format: FORMAT, step: snapshot.step, optimizer_steps: snapshot.optimizer_steps.clone(), files };
+    let state = State {
+        format: FORMAT,
+        step: snapshot.step,
+        images: snapshot.images,
+        optimizer_steps: snapshot.optimizer_steps.clone(),
+        files,
+    };
     let text = serde_json::to_string_pretty(&state)
         .map_err(|e| Error::File { path: folder.join("state.json"), reason: e.to_string() })?;
     put(&folder.join("state.json"), text.as_bytes())?;

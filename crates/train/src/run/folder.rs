@@ -46,6 +46,7 @@ pub(super) struct Folder {
 /// is. Settings that differ from those of the checkpoint and matter are refused unless `overrides` names them.
 pub(super) fn open(
     config: &Config,
+    images: usize,
     (overwrite, resume, overrides): (bool, &Resume, &[String]),
     tell: &mut dyn FnMut(String),
 ) -> Result<Folder, Error> {
@@ -57,29 +58,33 @@ pub(super) fn open(
         Resume::From(path) => Some(chosen(path, tell)?),
         _ => None,
     };
-    let is_run = file.exists();
-    if is_run {
-        // A folder of something else may have a file of that name.
-        Config::parse(&file, &fs::read_to_string(&file).map_err(Error::io(&file))?)?;
-    }
-    if !is_run && folder.is_dir() && fs::read_dir(folder).map_err(Error::io(folder))?.next().is_some() {
+    if !file.exists() && holds_something(folder)? {
         return fail("is not empty and holds no run; choose another --output-dir".into());
     }
     let made = !folder.exists();
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let lock = locked(folder)?;
+    let is_run = file.exists();
+    if is_run {
+        // A folder of something else may have a file of that name.
+        Config::parse(&file, &fs::read_to_string(&file).map_err(Error::io(&file))?)?;
+    }
+    sweep(&folder.join("checkpoints"));
+    sweep(&folder.join("export"));
     let own = checkpoint::list(folder)?;
     let is_own = |found: &Found| own.iter().any(|(_, path)| same(path, &found.path));
-    if overwrite {
-        if other.as_ref().is_some_and(&is_own) {
+    let found = match (other, resume) {
+        (Some(found), _) if overwrite && is_own(&found) => {
             return fail("--overwrite would remove the checkpoint that --resume names".into());
         }
-        remove_run(folder)?;
-    }
-    let found = match (other, resume) {
+        (Some(found), _) if overwrite || own.is_empty() => Some(found),
+        (Some(found), _) if !is_own(&found) => {
+            // The same command again, after it was told to stop.
+            tell(format!("goes on from its own newest checkpoint, not from {}", found.path.display()));
+            checkpoint::newest(folder, &mut *tell)?
+        }
         (Some(found), _) => {
-            let later = own.iter().any(|(step, _)| *step > found.state.step);
-            if !overwrite && !own.is_empty() && (!is_own(&found) || later) {
+            if own.iter().any(|(step, _)| *step > found.state.step) {
                 return fail(format!(
                     "has checkpoints beyond {}; continue from that one in another folder (--name, --output-dir)",
                     found.path.display()
@@ -93,21 +98,51 @@ pub(super) fn open(
         (None, _) if overwrite => None,
         (None, _) => checkpoint::newest(folder, &mut *tell)?,
     };
-    match &found {
-        Some(found) => {
-            if let Err(e) = compare(config, found, overrides, tell) {
-                if made {
-                    let _ = fs::remove_dir_all(folder);
-                }
-                return Err(e);
-            }
+    if let Some(found) = &found
+        && let Err(e) = compare(config, images, found, overrides, tell)
+    {
+        if made {
+            let _ = fs::remove_dir_all(folder);
         }
-        // A run that never came to a checkpoint has nothing to lose or to continue.
-        None if is_run => remove_run(folder)?,
-        None => {}
+        return Err(e);
+    }
+    let unfinished = found.is_none() && is_run;
+    // The backbone is written after the first checkpoint: someone has removed the checkpoints.
+    if unfinished && !overwrite && folder.join("export").exists() {
+        let reason = "holds a trained backbone but no checkpoint to go on from; choose another --name, or start over \
+                      with --overwrite";
+        return fail(reason.into());
+    }
+    // A run that never came to a checkpoint has nothing to lose or to continue.
+    if overwrite || unfinished {
+        remove_run(folder)?;
     }
     replace_file(&file, config.to_toml()?.as_bytes()).map_err(Error::io(&file))?;
     Ok(Folder { found, _lock: lock })
+}
+
+/// Whether there is anything in a folder that a start which was cut short does not leave.
+fn holds_something(folder: &Path) -> Result<bool, Error> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(Error::io(folder))?,
+    };
+    let ours = |name: &str| name == "lock" || name.starts_with("config.toml.");
+    Ok(entries.flatten().any(|entry| !ours(&entry.file_name().to_string_lossy())))
+}
+
+/// Removes what a session that was killed left half written, and puts back what it had put aside.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".old")).map(|n| folder.join(n));
+        if let Some(place) = aside.filter(|place| !place.exists()) {
+            let _ = fs::rename(entry.path(), place);
+        } else if name.starts_with('.') {
+            // What cannot be removed is in nobody's way but the disk's.
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// The checkpoint at `path`, or the newest of the run there.
@@ -140,7 +175,13 @@ fn locked(folder: &Path) -> Result<File, Error> {
 
 /// Settings that changed since the checkpoint: those that change neither the result nor the meaning of what is
 /// saved pass, and so does a longer run, whose schedules stretch.
-fn compare(config: &Config, found: &Found, overrides: &[String], tell: &mut dyn FnMut(String)) -> Result<(), Error> {
+fn compare(
+    config: &Config,
+    images: usize,
+    found: &Found,
+    overrides: &[String],
+    tell: &mut dyn FnMut(String),
+) -> Result<(), Error> {
     let mut saved = found.config.clone();
     saved.name = config.name.clone();
     saved.output_dir = config.output_dir.clone();
@@ -158,8 +199,11 @@ fn compare(config: &Config, found: &Found, overrides: &[String], tell: &mut dyn 
         tell(format!("{} epochs instead of {}: all schedules stretch over the longer run", epochs.1, epochs.0));
         saved.optim.epochs = epochs.1;
     }
-    let differences = saved.differences(config)?;
     let place = |difference: &str| difference.split(':').next().unwrap_or_default().to_string();
+    let mut differences = saved.differences(config)?;
+    if found.state.images != images && !differences.iter().any(|d| place(d) == "data.path") {
+        differences.push(format!("data.path: {} images -> {images} images", found.state.images));
+    }
     let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(|d| overrides.contains(&place(d)));
     if !refused.is_empty() {
         return Err(Error::OtherRun { path: found.path.clone(), differences: refused.join(", ") });

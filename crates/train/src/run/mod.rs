@@ -10,7 +10,7 @@ use crate::config::NotFinite;
 use crate::diagnose::diagnose;
 use crate::init::init_from;
 use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
-use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, pixels, replay, views};
+use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
@@ -120,22 +120,26 @@ pub fn run(
     let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
     let run = config.output_dir.clone();
     let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
+    let begins = matches!(session.resume, Resume::Auto | Resume::Never)
+        && (session.overwrite || checkpoint::list(&run)?.is_empty());
+    if begins && !config.init_from.is_empty() {
+        // Before an earlier run gives way: it may be the one that the weights are of.
+        let told = init_from(Path::new(&config.init_from), &trainer)?;
+        tell(Event::Notice(&told));
+    }
     let how = (session.overwrite, &session.resume, session.overrides);
-    let folder = folder::open(config, how, &mut |w| tell(Event::Warning(w)))?;
+    let folder = folder::open(config, loader.images(), how, &mut |w| tell(Event::Warning(w)))?;
     let backbone = run.join("export").join("backbone.safetensors");
     let ended = |end| Ok(Summary { folder: run.clone(), backbone: backbone.clone(), end });
 
     let first = match &folder.found {
         Some(found) => checkpoint::restore(found, &mut trainer)?,
-        None => {
-            if !config.init_from.is_empty() {
-                let told = init_from(Path::new(&config.init_from), &trainer)?;
-                tell(Event::Notice(&told));
-            }
-            0
-        }
+        None => 0,
     };
     if first >= plan.end {
+        // Whatever ended the session that came this far may have come between the checkpoint and these.
+        export::export(&run, config, &trainer.teacher_params.tensors())?;
+        write_report(&run).map_err(Error::io(run.join("report.html")))?;
         return ended(End::WasComplete);
     }
     log::truncate_after(&run, first as u64)?;
@@ -192,6 +196,13 @@ pub fn run(
                     report
                 }
                 Err(error @ (Error::NotFinite { .. } | Error::NotFiniteGradient { .. })) => {
+                    skipped += 1;
+                    let stop = config.health.not_finite == NotFinite::Stop || skipped > config.health.most_skipped;
+                    if stop {
+                        // The state before this step is sound, and comes first: none of it is lost.
+                        saver.save(Snapshot::of(&trainer, step, loader.images())?)?;
+                        saver.finish()?;
+                    }
                     let names: Vec<String> = batch.ids.iter().map(|&id| loader.name(id)).collect();
                     let place = diagnose(&trainer, &crops, &names, &hyper, &error)?;
                     let file = replay::write(config, &trainer, (step, &crops, &names), &hyper)?;
@@ -199,12 +210,7 @@ pub fn run(
                     let alarm = Alarm { step: step as u64, kind: "not-finite".into(), text };
                     tell(Event::Alarm(&alarm));
                     alarm_log.write(&alarm)?;
-                    skipped += 1;
-                    let stop = config.health.not_finite == NotFinite::Stop || skipped > config.health.most_skipped;
                     if stop {
-                        // The state before this step is sound: none of it is lost.
-                        saver.save(Snapshot::of(&trainer, step)?)?;
-                        saver.finish()?;
                         write_report(&run).map_err(Error::io(run.join("report.html")))?;
                         return Err(Error::Sick { what: Box::new(error), place, replay: file });
                     }
@@ -215,7 +221,9 @@ pub fn run(
             step += 1;
             let seconds = begun.elapsed().as_secs_f64().max(1e-9);
             let mut measured = |what: Measure, name: &str, every: usize| {
-                let is_due = every > 0 && (step.is_multiple_of(every * per_epoch) || step == plan.end);
+                // Whoever wants the run to stop does not want to wait for this.
+                let wanted = every > 0 && !session.stop.load(Ordering::Relaxed);
+                let is_due = wanted && (step.is_multiple_of(every * per_epoch) || step == plan.end);
                 let outcome = is_due.then(|| judge(what, trainer.teacher()))?;
                 outcome.map_err(|reason| tell(Event::Warning(format!("{name}: {reason}")))).ok()
             };
@@ -262,7 +270,7 @@ pub fn run(
             let minutes = config.checkpoint.every_minutes;
             let is_time = minutes > 0. && saved.elapsed().as_secs_f64() > 60. * minutes;
             if epoch_end || is_time || stopped || step == plan.end {
-                if let Some(path) = saver.save(Snapshot::of(&trainer, step)?)? {
+                if let Some(path) = saver.save(Snapshot::of(&trainer, step, loader.images())?)? {
                     tell(Event::Saved(&path));
                 }
                 saved = Instant::now();
