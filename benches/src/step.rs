@@ -73,6 +73,22 @@ impl Default for Shape {
     }
 }
 
+/// The published start, without its warm-up, and past the epoch in which prototypes are frozen.
+pub const HYPER: Hyper = Hyper {
+    lr: 1e-4,
+    weight_decay: 0.04,
+    momentum: 0.996,
+    teacher_temp: 0.04,
+    patch_teacher_temp: 0.04,
+    freeze_last_layer: false,
+};
+
+/// Random crops of one batch.
+pub fn crops(config: &Config) -> candle_core::Result<Vec<Tensor>> {
+    let random = |(count, size)| Tensor::randn(0f32, 1f32, (count, 3, size, size), &Device::Cpu);
+    work::crops(config).into_iter().map(random).collect()
+}
+
 impl Shape {
     /// The published recipe with these sizes.
     pub fn config(&self) -> Config {
@@ -177,19 +193,7 @@ fn measure(args: &Args) -> Result<Report> {
     (config.optim.accumulate, config.optim.recompute) = (args.accumulate, args.recompute);
     let settings = Settings::of(&config).context("these sizes make no network")?;
     let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth) as f64;
-    let crops = work::crops(&config)
-        .into_iter()
-        .map(|(count, size)| Tensor::randn(0f32, 1f32, (count, 3, size, size), &Device::Cpu))
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    // The published start, without its warm-up, and past the epoch in which prototypes are frozen.
-    let hyper = Hyper {
-        lr: 1e-4,
-        weight_decay: 0.04,
-        momentum: 0.996,
-        teacher_temp: 0.04,
-        patch_teacher_temp: 0.04,
-        freeze_last_layer: false,
-    };
+    let crops = crops(&config)?;
     let mut trainer = Trainer::new(settings, DType::F32, &Device::Cpu)?;
     let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();
     let estimated_memory_bytes = Some(Memory::of(&config, parameters)?.total());
@@ -197,7 +201,7 @@ fn measure(args: &Args) -> Result<Report> {
     let mut loss = 0.;
     for step in 0..args.warmup + args.steps {
         let start = Instant::now();
-        loss = trainer.step(&crops, shape.batch, step, &hyper)?.losses[0];
+        loss = trainer.step(&crops, shape.batch, step, &HYPER)?.losses[0];
         if step >= args.warmup {
             took.push(start.elapsed().as_secs_f64());
         }

@@ -1,12 +1,12 @@
 //! What looking after a run costs: health metrics, log, report, checkpoints.
 
-use crate::step::Shape;
-use crate::{machine, work};
+use crate::machine;
+use crate::step::{HYPER, Shape, crops};
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use selfpatch_nn::ops::Activations;
 use selfpatch_train::checkpoint::{Snapshot, write};
-use selfpatch_train::{Health, Hyper, Settings, Trainer};
+use selfpatch_train::{Health, Settings, Trainer};
 use selfpatch_vit::Pass;
 use std::time::Instant;
 
@@ -26,23 +26,12 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = shape.config();
     let folder = std::env::temp_dir().join(format!("selfpatch-upkeep-{}", std::process::id()));
     config.output_dir = folder.clone();
-    let crops = work::crops(&config)
-        .into_iter()
-        .map(|(count, size)| Tensor::randn(0f32, 1f32, (count, 3, size, size), &Device::Cpu))
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    let hyper = Hyper {
-        lr: 1e-4,
-        weight_decay: 0.04,
-        momentum: 0.996,
-        teacher_temp: 0.04,
-        patch_teacher_temp: 0.04,
-        freeze_last_layer: false,
-    };
+    let crops = crops(&config)?;
     let mut trainer =
         Trainer::new(Settings::of(&config).context("these sizes make no network")?, DType::F32, &Device::Cpu)?;
-    trainer.step(&crops, shape.batch, 0, &hyper)?;
+    trainer.step(&crops, shape.batch, 0, &HYPER)?;
     let repeats = args.repeats.max(1);
-    let step = median(repeats, |i| trainer.step(&crops, shape.batch, i + 1, &hyper).map(drop).map_err(Into::into))?;
+    let step = median(repeats, |i| trainer.step(&crops, shape.batch, i + 1, &HYPER).map(drop).map_err(Into::into))?;
 
     let patches = trainer.student().backbone.patches(&crops)?;
     let teacher = trainer.teacher_targets(&patches, shape.batch)?;

@@ -5,7 +5,6 @@ mod device;
 mod error;
 mod eval_davis;
 mod eval_knn;
-mod html;
 mod hub;
 mod inspect;
 mod model;

@@ -1,14 +1,8 @@
 //! The program as its user meets it: the main job end to end, and what it says to mistakes.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-fn selfpatch(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    // Tensor errors carry a backtrace where this is set; the user must not see it.
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args);
-    command.output().expect("the program runs")
-}
+use common::selfpatch;
 
 /// A few steps of a small network on the made-up world.
 const SMALL: [&str; 14] = [

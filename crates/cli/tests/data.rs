@@ -1,16 +1,13 @@
 //! Real folders through the program: broken files, other channels than RGB, `inspect-data`.
 
+mod common;
+
+use common::{err, out, selfpatch};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
 use serde_json::Value;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn selfpatch(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
-}
 
 /// A small network on data of one's own.
 const SMALL: [&str; 15] = [
@@ -30,14 +27,6 @@ const SMALL: [&str; 15] = [
     "--batch_size_per_gpu",
     "10",
 ];
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());

@@ -1,23 +1,13 @@
 //! `eval-davis` on folders: what it writes, and what it says to broken sequences.
 
+mod common;
+
+use common::{err, out, selfpatch};
 use selfpatch_datasets::{Mask, ProceduralVideos, VideoSource, decode_mask, write_mask};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn selfpatch(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use std::process::Command;
 
 const SMALL: [&str; 13] = [
     "train",

@@ -1,18 +1,12 @@
 //! `eval-knn` on a folder of two colours: alone, during training, and what it refuses.
 
+mod common;
+
+use common::{err, selfpatch};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn selfpatch(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use std::process::Output;
 
 /// The error of a command that must fail.
 fn refused(folder: &Path, args: &[&str]) -> String {

@@ -1,18 +1,15 @@
 //! A run as its user lives with it: stopped by a signal, continued, ill, repeated; its numbers in TensorBoard.
 #![cfg(unix)]
 
+mod common;
+
+use common::{command, said};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args);
-    command
-}
 
 /// 20 steps of a small network.
 fn train(more: &[&'static str]) -> Vec<&'static str> {
@@ -22,10 +19,6 @@ fn train(more: &[&'static str]) -> Vec<&'static str> {
     }
     args.extend(more);
     args
-}
-
-fn said(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|o| String::from_utf8_lossy(o).into_owned()).concat()
 }
 
 /// Step and loss of each line of a log.

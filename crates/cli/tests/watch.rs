@@ -1,25 +1,15 @@
 //! Seeing a run: `watch` in the terminal, and the report in a browser.
 
+mod common;
+
+use common::{err, out, selfpatch};
 use selfpatch_nn::random::normal;
 use selfpatch_train::candle_core::{DType, Device};
 use selfpatch_train::telemetry::write_report;
 use selfpatch_train::{Config, Settings, Trainer, views};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn selfpatch(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfpatch"));
-    command.current_dir(folder).env("RUST_BACKTRACE", "1").args(args).output().expect("the program runs")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use std::process::Command;
 
 /// Four steps of a small network, in runs/default.
 fn train(root: &Path) {

@@ -69,6 +69,21 @@ fn checkpoints_come_by_time_and_milestones_stay() -> Outcome {
 }
 
 #[test]
+fn a_save_behind_damaged_later_ones_is_kept() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    (config.checkpoint.every_minutes, config.checkpoint.milestone_epochs) = (1e-9, 1);
+    go(&config, false)?;
+    for step in [6, 7, 8] {
+        fs::write(checkpoint(&config, step).join("state.json"), "{")?;
+    }
+    go_until(&config, 5)?;
+    assert!(checkpoint(&config, 5).exists());
+    assert_eq!(go(&config, false)?.len(), 3);
+    Ok(())
+}
+
+#[test]
 fn every_damaged_block_of_a_checkpoint_is_noticed() -> Outcome {
     let folder = tempfile::tempdir()?;
     let config = tiny(folder.path());

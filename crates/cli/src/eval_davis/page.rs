@@ -9,11 +9,11 @@ mod scores;
 mod tests;
 
 use super::results::Saved;
-use crate::html::{document, escape};
 use anyhow::{Result, bail};
 use pictures::Album;
 use selfpatch_datasets::VideoSource;
 use selfpatch_eval::{DavisReport, Scores, SequenceReport};
+use selfpatch_train::telemetry::html::{document, escape};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +102,7 @@ pub fn page(runs: &[Run], videos: &dyn VideoSource) -> Result<String> {
         "<h1>Video label propagation</h1>
 {body}"
     );
-    Ok(document(&format!("{title} · video label propagation"), STYLE, &body))
+    Ok(document(&format!("{title} · video label propagation"), None, STYLE, &body))
 }
 
 const STYLE: &str = include_str!("page/style.css");

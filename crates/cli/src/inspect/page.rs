@@ -2,12 +2,12 @@
 
 use super::sheet::{Example, Stages, colour};
 use super::survey::{Named, Survey};
-use crate::html::{document, escape};
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
 use selfpatch_datasets::{Drawn, Op};
+use selfpatch_train::telemetry::html::{document, escape};
 use std::fmt::Write;
 use std::io::Cursor;
 
@@ -38,6 +38,7 @@ pub fn page(title: &str, s: &Survey, stages: &Stages, examples: &[Example], glob
     body += &table("Named as another format", ["Image", "Note"], &pairs(&s.mislabelled));
     Ok(document(
         &format!("{title} · data"),
+        None,
         STYLE,
         &format!(
             "<h1>{title}</h1>

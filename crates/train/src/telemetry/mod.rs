@@ -16,6 +16,7 @@
 pub mod alarms;
 pub mod faults;
 pub mod health;
+pub mod html;
 pub mod log;
 pub mod outline;
 pub mod progress;

@@ -10,7 +10,6 @@
 mod axis;
 mod chart;
 mod charts;
-mod markup;
 mod pictures;
 mod style;
 mod summary;
@@ -18,11 +17,11 @@ mod summary;
 mod tests;
 
 use super::alarms::{self, Alarm};
+use super::html::{document, escape};
 use super::log::{self, LogError, Record};
 use super::outline::config_text;
 use super::words::utc;
 use super::{Outline, Progress, health};
-use markup::escape;
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,13 +81,8 @@ struct Run {
 fn page(run: &Run) -> String {
     let name = escape(&run.name);
     let is_going_on = run.outline.epochs.is_some() && !run.progress.is_finished();
-    let (refresh, again) = match is_going_on {
-        true => (
-            format!("<meta http-equiv=\"refresh\" content=\"{REFRESH}\">\n"),
-            format!(", loads itself again every {REFRESH} seconds"),
-        ),
-        false => Default::default(),
-    };
+    let refresh = is_going_on.then_some(REFRESH);
+    let again = refresh.map_or(String::new(), |seconds| format!(", loads itself again every {seconds} seconds"));
     let body = if let Some(last) = run.records.last() {
         [
             summary::tiles(&run.progress, &run.outline, &run.records, last),
@@ -107,25 +101,13 @@ fn page(run: &Run) -> String {
         |text| format!("<pre>{}</pre>", escape(text.trim())),
     );
     let written = utc(run.written);
-    format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-{refresh}<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{name} · training report</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{name}</h1>
+    let title = format!("{name} · training report");
+    let body = format!(
+        r#"<h1>{name}</h1>
 <p class="note">Written {written}{again}.</p>
 {body}
 <h2>Settings</h2>
-{settings}
-</body>
-</html>
-"#
-    )
+{settings}"#
+    );
+    document(&title, refresh, STYLE, &body)
 }

@@ -1,8 +1,8 @@
 //! What matters most, above the charts: where the run is, what is wrong, how it feels.
 
-use super::markup::escape;
 use crate::telemetry::alarms::Alarm;
 use crate::telemetry::health::Reading;
+use crate::telemetry::html::escape;
 use crate::telemetry::words::{duration, number};
 use crate::telemetry::{Outline, Progress, Record};
 

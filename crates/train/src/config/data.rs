@@ -1,0 +1,126 @@
+//! Where the images come from and how they are read.
+
+use crate::pixels::{MEAN, STD};
+use selfpatch_datasets::Decoding;
+use serde::{Deserialize, Serialize};
+
+/// Where the images come from and how they are read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// `procedural` for the made-up world; a folder of images at any depth; a list of them (txt, csv,
+    /// tsv); tar or parquet files, several by braces and wildcards; IDX or CIFAR files; videos; or
+    /// `hf://owner/name[@revision][#split]` (`--data`).
+    pub path: String,
+    /// Number of procedural images; unused for other data.
+    pub procedural_images: usize,
+    /// Side of a procedural image in pixels; unused for other data.
+    pub procedural_size: usize,
+    /// Threads that load and augment; 0 for one per core. They do not change the result.
+    pub workers: usize,
+    /// Batches prepared ahead.
+    #[serde(default = "two")]
+    pub prefetch: usize,
+    /// Greatest part of the images that may be broken before the run stops (`--max-bad`).
+    #[serde(default = "one_percent")]
+    pub max_bad: f64,
+    /// Leave out the images that do not fill a last batch; otherwise that batch is smaller.
+    #[serde(default = "yes")]
+    pub drop_last: bool,
+    /// Values per pixel. 3 without a `range`: whatever an image holds becomes RGB.
+    #[serde(default = "three")]
+    pub channels: usize,
+    /// The values that become 0 and 1, for images of more than 8 bits; absent: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
+    /// Mean of each channel, between 0 and 1.
+    #[serde(default = "imagenet_mean")]
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, likewise.
+    #[serde(default = "imagenet_std")]
+    pub std: Vec<f32>,
+    /// Turn images as their EXIF orientation says. The published program does not.
+    #[serde(default)]
+    pub exif_orientation: bool,
+    /// Decode JPEG files to the very bytes of Pillow and OpenCV (libjpeg), which takes about twice as long;
+    /// otherwise they differ by a few levels.
+    #[serde(default)]
+    pub exact_jpeg: bool,
+    /// Most pixels of an image; larger claims are taken for broken or hostile headers.
+    #[serde(default = "max_pixels")]
+    pub max_pixels: u64,
+    /// Most bytes of an image file.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: u64,
+    /// Frames of a video per second of it; 0 for all.
+    #[serde(default)]
+    pub video_fps: f32,
+}
+
+fn two() -> usize {
+    2
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one_percent() -> f64 {
+    0.01
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn imagenet_mean() -> Vec<f32> {
+    MEAN.to_vec()
+}
+
+fn imagenet_std() -> Vec<f32> {
+    STD.to_vec()
+}
+
+fn max_pixels() -> u64 {
+    Decoding::default().max_pixels
+}
+
+fn max_bytes() -> u64 {
+    Decoding::default().max_bytes
+}
+
+impl Data {
+    /// RGB from `path`, everything else as usual.
+    pub(super) fn of(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            procedural_images: 0,
+            procedural_size: 0,
+            workers: 0,
+            prefetch: two(),
+            max_bad: one_percent(),
+            drop_last: yes(),
+            channels: three(),
+            range: None,
+            mean: imagenet_mean(),
+            std: imagenet_std(),
+            exif_orientation: false,
+            exact_jpeg: false,
+            max_pixels: max_pixels(),
+            max_bytes: max_bytes(),
+            video_fps: 0.,
+        }
+    }
+
+    /// How files become pixels.
+    pub fn decoding(&self) -> Decoding {
+        Decoding {
+            channels: self.channels,
+            range: self.range,
+            exif_orientation: self.exif_orientation,
+            exact_jpeg: self.exact_jpeg,
+            max_pixels: self.max_pixels,
+            max_bytes: self.max_bytes,
+        }
+    }
+}

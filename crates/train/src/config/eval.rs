@@ -1,0 +1,76 @@
+//! How the teacher is measured during training.
+
+use serde::{Deserialize, Serialize};
+
+/// How the teacher is measured during training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    /// By label propagation through videos.
+    #[serde(default)]
+    pub davis: DavisEval,
+    /// By classifying labelled images after their nearest neighbours.
+    #[serde(default)]
+    pub knn: KnnEval,
+}
+
+/// Classification by nearest neighbours during training; the fields mean what the flags of `eval-knn` mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KnnEval {
+    /// Epochs between measurements; 0 for none.
+    pub every: usize,
+    /// The images that vote, with classes: a folder per class, or any other source that has them.
+    pub train: String,
+    /// The images that are classified, likewise; empty: every fifth of `train`, which then does not vote.
+    pub val: String,
+    /// Images that vote on each.
+    pub k: usize,
+    /// Divisor of the cosine in the exponent of a vote.
+    pub temperature: f64,
+    /// Most images of each source, evenly spread over it.
+    pub most: usize,
+}
+
+impl Default for KnnEval {
+    fn default() -> Self {
+        Self { every: 0, train: String::new(), val: String::new(), k: 20, temperature: 0.07, most: 10_000 }
+    }
+}
+
+/// Label propagation during training; the fields mean what the flags of `eval-davis` mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DavisEval {
+    /// Epochs between measurements; 0 for none.
+    pub every: usize,
+    /// `procedural` for the made-up videos, or a folder in DAVIS's or a similar layout.
+    pub data_path: String,
+    /// `ImageSets/YEAR`.
+    pub year: String,
+    /// `ImageSets/YEAR/SPLIT.txt`.
+    pub split: String,
+    /// `JPEGImages/RESOLUTION`.
+    pub resolution: String,
+    /// Frames before the current one that vote, besides the first.
+    pub n_last_frames: usize,
+    /// Radius of the window in patches; 0 for none.
+    pub size_mask_neighborhood: usize,
+    /// Patches that vote.
+    pub topk: usize,
+}
+
+impl Default for DavisEval {
+    fn default() -> Self {
+        Self {
+            every: 0,
+            data_path: "procedural".into(),
+            year: "2017".into(),
+            split: "val".into(),
+            resolution: "480p".into(),
+            n_last_frames: 7,
+            size_mask_neighborhood: 12,
+            topk: 5,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a run is: one TOML file, every field of it, and the published recipes.
+
+mod data;
+mod eval;
+mod preset;
+
+pub use data::Data;
+pub use eval::{DavisEval, Eval, KnnEval};
+pub use preset::Preset;
+
+use selfpatch_datasets::MultiCrop;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A whole run. A recipe ([`Preset`]) fills every field; a TOML file and flags overwrite some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the run; its folder is `runs/<name>` unless `output_dir` says otherwise.
+    pub name: String,
+    /// Folder of the run; empty in a recipe: `runs/<name>`.
+    pub output_dir: PathBuf,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Weights that a new run begins with (`--init-from`): a backbone, a training checkpoint, or a run; empty for
+    /// none.
+    #[serde(default)]
+    pub init_from: String,
+    /// The data.
+    pub data: Data,
+    /// The backbone.
+    pub model: Model,
+    /// The projection heads.
+    pub head: Head,
+    /// The image objective (DINO).
+    pub image_loss: ImageLoss,
+    /// The patch objective (SelfPatch).
+    pub patch_loss: PatchObjective,
+    /// The optimiser and its schedules.
+    pub optim: Optim,
+    /// Saving.
+    pub checkpoint: Checkpointing,
+    /// The views; DINO's multi-crop.
+    pub crops: MultiCrop,
+    /// Alarms, and what happens when a number is not finite.
+    #[serde(default)]
+    pub health: HealthWatch,
+    /// How the teacher is measured on the way.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// What watches over a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthWatch {
+    /// Say in plain words when the numbers look like collapse, divergence or standstill.
+    pub alarms: bool,
+    /// What follows a loss or gradient that is not finite, which never reaches the weights.
+    pub not_finite: NotFinite,
+    /// Steps in a row that may be skipped for it before the run stops all the same.
+    pub most_skipped: usize,
+}
+
+impl Default for HealthWatch {
+    fn default() -> Self {
+        Self { alarms: true, not_finite: NotFinite::Stop, most_skipped: 10 }
+    }
+}
+
+/// What follows a number that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotFinite {
+    /// Save and stop.
+    Stop,
+    /// Leave the step out and go on.
+    Skip,
+}
+
+/// The backbone: a named architecture, or `custom` with its own numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// `vit_tiny`, `vit_small`, `vit_base`, or `custom`.
+    pub arch: String,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Side of the images that the position table is made for; must be a multiple of the patch.
+    pub image_size: usize,
+    /// Stochastic depth of the student's last block.
+    pub drop_path_rate: f64,
+    /// Width, for `custom`.
+    pub embed_dim: usize,
+    /// Blocks, for `custom`.
+    pub depth: usize,
+    /// Heads, for `custom`.
+    pub num_heads: usize,
+}
+
+/// Both projection heads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Class prototypes (`--out-dim`).
+    pub out_dim: usize,
+    /// Patch prototypes (`--out-dim-selfpatch`).
+    pub out_dim_selfpatch: usize,
+    /// Width of the hidden layers.
+    pub hidden_dim: usize,
+    /// Width of the bottleneck.
+    pub bottleneck_dim: usize,
+    /// Linear layers before the prototypes.
+    pub layers: usize,
+    /// Batch norm in the heads.
+    pub use_bn_in_head: bool,
+    /// Freeze the gain of the prototypes at 1.
+    pub norm_last_layer: bool,
+}
+
+/// DINO's loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageLoss {
+    /// Temperature of the student.
+    pub student_temp: f64,
+    /// Temperature of the teacher at the start.
+    pub warmup_teacher_temp: f64,
+    /// Temperature of the teacher after its warm-up.
+    pub teacher_temp: f64,
+    /// Epochs of that warm-up.
+    pub warmup_teacher_temp_epochs: usize,
+    /// Momentum of the centres.
+    pub center_momentum: f64,
+}
+
+/// What becomes of a patch's positives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// Class attention over the positives: SelfPatch.
+    ClassAttention,
+    /// Their mean: no aggregation module.
+    Mean,
+    /// No neighbours at all: the target is the teacher's own patch.
+    None,
+}
+
+/// How windows end at the border of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Border {
+    /// They wrap around, as in the reference.
+    Torus,
+    /// They are cut off.
+    Clipped,
+}
+
+/// SelfPatch's loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchObjective {
+    /// Weight of the patch loss; 0 trains the image objective alone.
+    pub lambda: f64,
+    /// Positives per patch (`--k-num`).
+    pub k_num: usize,
+    /// Side of the neighbourhood in patches, odd.
+    pub window: usize,
+    /// The border of the grid.
+    pub border: Border,
+    /// Choose the most similar neighbours; if false, all of the window are positives.
+    pub matching: bool,
+    /// What becomes of the positives.
+    pub aggregation: Aggregation,
+    /// Class-attention blocks, which also make the class token.
+    pub aggregation_depth: usize,
+    /// Temperature of the patch teacher; absent: that of the image teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_temp: Option<f64>,
+}
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// AdamW.
+    AdamW,
+    /// SGD with momentum 0.9.
+    Sgd,
+    /// LARS.
+    Lars,
+}
+
+/// The optimiser and the values that change over the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optim {
+    /// `adamw`, `sgd` or `lars`.
+    pub optimizer: Algorithm,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Learning rate for 256 images per step; scaled with `batch_size / 256`.
+    pub lr: f64,
+    /// Learning rate at the end.
+    pub min_lr: f64,
+    /// Epochs of linear warm-up; may be a fraction.
+    pub warmup_epochs: f64,
+    /// Weight decay at the start.
+    pub weight_decay: f64,
+    /// Weight decay at the end.
+    pub weight_decay_end: f64,
+    /// Largest norm of one gradient tensor; 0 for no clipping.
+    pub clip_grad: f64,
+    /// Epochs during which the prototypes stay as they are.
+    pub freeze_last_layer: usize,
+    /// Momentum of the teacher at the start; it ends at 1.
+    pub momentum_teacher: f64,
+    /// Parts in which the images of a step are taken, to save memory (`--accumulate`); the result is
+    /// that of all at once, up to rounding.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Compute activations a second time for the backward pass instead of keeping them: less memory,
+    /// about a tenth more time; the result is the same.
+    #[serde(default)]
+    pub recompute: bool,
+    /// Stop after this many steps, the schedules unchanged; absent: all epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// When to save and how much to keep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpointing {
+    /// Save after every this many epochs, and always at the end.
+    pub every_epochs: usize,
+    /// And after this many minutes; 0 for epochs alone. It changes no result.
+    #[serde(default = "ten_minutes")]
+    pub every_minutes: f64,
+    /// Newest checkpoints kept.
+    pub keep: usize,
+    /// Checkpoints at the end of every this many epochs are kept for good; 0 for none.
+    #[serde(default)]
+    pub milestone_epochs: usize,
+}
+
+fn ten_minutes() -> f64 {
+    10.
+}
