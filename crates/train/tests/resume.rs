@@ -72,7 +72,7 @@ fn checkpoints_come_by_time_and_milestones_stay() -> Outcome {
 fn a_save_behind_damaged_later_ones_is_kept() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut config = tiny(folder.path());
-    (config.checkpoint.every_minutes, config.checkpoint.milestone_epochs) = (1e-9, 1);
+    (config.checkpoint.every_minutes, config.checkpoint.milestone_epochs, config.checkpoint.keep) = (1e-9, 1, 2);
     go(&config, false)?;
     for step in [6, 7, 8] {
         fs::write(checkpoint(&config, step).join("state.json"), "{")?;
