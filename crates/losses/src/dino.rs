@@ -45,9 +45,9 @@ pub struct DinoTerm {
     pub loss: Tensor,
     /// Mean of the teacher's rows, `[1, K]`: what moves the centre.
     pub teacher_mean: Tensor,
-    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views. `ln K` means that
-    /// it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
-    pub teacher_entropy: f64,
+    /// Mean entropy (nats) of the teacher's sharpened outputs on the global views, a scalar. `ln K` means
+    /// that it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
+    pub teacher_entropy: Tensor,
 }
 
 /// Cross-entropy between each global teacher view and every other student view.

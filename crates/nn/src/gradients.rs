@@ -20,7 +20,49 @@ pub struct Gradients {
 }
 
 /// By parameter.
-type Deposits = HashMap<TensorId, (Tensor, Buffer)>;
+type Deposits = HashMap<TensorId, (Tensor, Sum)>;
+
+/// A gradient that fused ops have added up.
+enum Sum {
+    /// In kept memory of the host.
+    Host(Buffer),
+    /// On the parameter's device.
+    Device(Tensor),
+}
+
+impl Sum {
+    fn len(&self) -> usize {
+        match self {
+            Self::Host(values) => values.len(),
+            Self::Device(values) => values.elem_count(),
+        }
+    }
+
+    /// As a tensor like `parameter`: a copy if it lies on the host.
+    fn tensor(&self, parameter: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Host(values) => Tensor::from_slice(values, parameter.shape(), parameter.device()),
+            Self::Device(values) => values.reshape(parameter.shape()),
+        }
+    }
+
+    fn add(&mut self, more: &Sum) -> Result<()> {
+        match (self, more) {
+            (Self::Host(sum), Self::Host(more)) => add(sum, more),
+            (Self::Device(sum), Self::Device(more)) => *sum = (&*sum + more.reshape(sum.shape())?)?,
+            _ => bail!("gradients of one parameter on two devices"),
+        }
+        Ok(())
+    }
+
+    fn add_tensor(&mut self, more: &Tensor) -> Result<()> {
+        match self {
+            Self::Host(sum) => add(sum, &View::of(&more.contiguous()?)?),
+            Self::Device(sum) => *sum = (&*sum + more.reshape(sum.shape())?)?,
+        }
+        Ok(())
+    }
+}
 
 thread_local! {
     /// What the ops of the running backward pass have deposited; `None` while there is none.
@@ -36,7 +78,7 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
     drop(outer);
     for (parameter, sum) in deposits.values_mut() {
         if let Some(more) = store.remove(parameter) {
-            add(sum, &View::of(&more.contiguous()?)?);
+            sum.add_tensor(&more)?;
         }
     }
     Ok(Gradients { store, deposits })
@@ -55,8 +97,8 @@ impl Gradients {
     /// The gradient of a parameter, as a tensor of its own.
     pub fn get(&self, parameter: &Tensor) -> Option<Tensor> {
         match self.deposits.get(&parameter.id()) {
-            // A copy of as many elements as the parameter has cannot fail.
-            Some((_, values)) => Tensor::from_slice(values, parameter.shape(), parameter.device()).ok(),
+            // As many elements as the parameter has: this cannot fail.
+            Some((_, values)) => values.tensor(parameter).ok(),
             None => self.store.get(parameter).cloned(),
         }
     }
@@ -69,8 +111,10 @@ impl Gradients {
     /// Runs `f` on the values of a gradient, without a copy if they lie in memory as f32; `None` if
     /// there are no such values.
     pub fn with<R>(&self, parameter: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Option<Result<R>> {
-        if let Some((_, values)) = self.deposits.get(&parameter.id()) {
-            return Some(f(values));
+        match self.deposits.get(&parameter.id()) {
+            Some((_, Sum::Host(values))) => return Some(f(values)),
+            Some((_, Sum::Device(_))) => return None,
+            None => {}
         }
         let gradient = self.store.get(parameter)?;
         let view = View::of(gradient).ok()?;
@@ -95,7 +139,7 @@ impl Gradients {
             let id = parameter.id();
             let more = other.deposits.remove(&id);
             if let (Some((_, sum)), Some((_, more))) = (self.deposits.get_mut(&id), &more) {
-                add(sum, more);
+                sum.add(more)?;
                 continue;
             }
             let more = match more {
@@ -103,7 +147,7 @@ impl Gradients {
                     self.deposits.insert(id, more);
                     continue;
                 }
-                Some((_, more)) => Some(Tensor::from_slice(&more, parameter.shape(), parameter.device())?),
+                Some((_, more)) => Some(more.tensor(parameter)?),
                 None => other.store.remove(parameter),
             };
             let Some(more) = more else { continue };
@@ -120,6 +164,15 @@ impl Gradients {
 /// Adds `gradient()` to what `parameter` gets from the running backward pass; nothing is computed for
 /// a frozen parameter.
 pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> Result<()> {
+    deposit_sum(parameter, || Ok(Sum::Host(gradient())))
+}
+
+/// [`deposit`] of a gradient that lies on the parameter's device, in f32 and any shape of as many elements.
+pub fn deposit_tensor(parameter: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+    deposit_sum(parameter, || Ok(Sum::Device(gradient()?)))
+}
+
+fn deposit_sum(parameter: &Tensor, gradient: impl FnOnce() -> Result<Sum>) -> Result<()> {
     if !parameter.track_op() {
         return Ok(());
     }
@@ -129,7 +182,7 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> 
     if DEPOSITS.with_borrow(Option::is_none) {
         bail!("the backward pass of a fused op must be started by selfpatch_nn::backward, not by Tensor::backward")
     }
-    let gradient = gradient();
+    let gradient = gradient()?;
     if gradient.len() != parameter.elem_count() {
         bail!("a gradient of {} elements for a parameter {:?}", gradient.len(), parameter.dims())
     }
@@ -137,7 +190,7 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> 
     // Added outside of the borrow: this thread may run another task meanwhile.
     let entry = match before {
         Some((parameter, mut sum)) => {
-            add(&mut sum, &gradient);
+            sum.add(&gradient)?;
             (parameter, sum)
         }
         None => (parameter.clone(), gradient),

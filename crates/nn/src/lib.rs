@@ -29,18 +29,22 @@
 pub use candle_core;
 pub use candle_nn;
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod gradients;
 mod kernel;
 mod layers;
 pub mod ops;
 mod params;
+mod precision;
 pub mod random;
 mod sequences;
 #[cfg(test)]
 mod testing;
 pub mod weights;
 
-pub use gradients::{Gradients, backward};
+pub use gradients::{Gradients, backward, deposit_tensor};
 pub use layers::{Block, ClassBlock, LayerNorm, Linear, Mlp, Survival, WEIGHT_INIT, drop_path_rates, torch_default};
 pub use params::{Params, is_buffer};
+pub use precision::{Precision, autocast};
 pub use sequences::Sequences;

@@ -117,8 +117,8 @@ pub struct Loss {
     pub patch: Option<Tensor>,
     /// What the centres are moved by.
     pub means: Means,
-    /// Mean entropy of the teacher's class outputs, in nats.
-    pub teacher_entropy: f64,
+    /// Mean entropy of the teacher's class outputs, in nats, a scalar.
+    pub teacher_entropy: Tensor,
 }
 
 /// Means of the teacher's rows, which move the centres.
@@ -202,7 +202,8 @@ impl Trainer {
                 return Err(Error::NotFinite { step, class: losses[1], patch: losses[2] });
             }
             let total = if share == 1. { loss.total.clone() } else { (&loss.total * share)? };
-            let report = StepReport { losses, teacher_entropy: loss.teacher_entropy, grad_norm: 0., health };
+            let teacher_entropy = loss.teacher_entropy.to_dtype(DType::F64)?.to_scalar()?;
+            let report = StepReport { losses, teacher_entropy, grad_norm: 0., health };
             let grads = backward(&total)?;
             match &mut all {
                 None => all = Some(grads),

@@ -1,11 +1,12 @@
 //! From tensors to slices.
 
+use crate::Precision;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use std::ops::{Deref, Range};
 
-/// Whether the fused kernels apply to `x`.
+/// Whether the fused CPU kernels apply to `x`.
 pub(crate) fn fusible(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
+    x.device().is_cpu() && x.dtype() == DType::F32 && Precision::current() == Precision::F32
 }
 
 /// The elements of a contiguous f32 CPU storage.

@@ -4,6 +4,7 @@
 use super::class_attention_block::{Saved, Weights, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
 use crate::kernel::{self, View, fusible};
+use crate::precision::to_full;
 use crate::{ClassBlock, LayerNorm, Linear, Sequences};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use candle_nn::ops::softmax;
@@ -52,8 +53,8 @@ pub fn reference_with_attention(
             let split = |t: Tensor, n: usize| t.reshape((b, n, block.heads, head))?.transpose(1, 2)?.contiguous();
             let q = split(linear(&u.narrow(1, 0, 1)?, &block.q)?, 1)?;
             let (k, v) = (split(linear(&u, &block.k)?, 1 + n)?, split(linear(&u, &block.v)?, 1 + n)?);
-            let probs = softmax(&(q * (head as f64).powf(-0.5))?.matmul(&k.t()?)?, D::Minus1)?;
-            let read = probs.matmul(&v)?.transpose(1, 2)?.reshape((b, 1, d))?;
+            let probs = softmax(&to_full(&(q * (head as f64).powf(-0.5))?.matmul(&k.t()?)?)?, D::Minus1)?;
+            let read = probs.to_dtype(v.dtype())?.matmul(&v)?.transpose(1, 2)?.reshape((b, 1, d))?;
             c = update(&c, &read, block)?;
             maps.push(probs);
         }
@@ -73,9 +74,10 @@ pub(super) fn norm(x: &Tensor, layer: &LayerNorm) -> Result<Tensor> {
 
 /// The query after the attention has read `read`, and after the feed-forward half.
 pub(super) fn update(c: &Tensor, read: &Tensor, block: &ClassBlock) -> Result<Tensor> {
-    let c = (c + linear(read, &block.proj)?)?;
+    let add = |c: &Tensor, branch: Tensor| c + branch.to_dtype(c.dtype())?;
+    let c = add(c, linear(read, &block.proj)?)?;
     let hidden = gelu_reference(&linear(&norm(&c, &block.norm2)?, &block.mlp.fc1)?)?;
-    &c + linear(&hidden, &block.mlp.fc2)?
+    add(&c, linear(&hidden, &block.mlp.fc2)?)
 }
 
 /// An error unless all shapes fit tokens of width `dim`.

@@ -4,7 +4,7 @@
 //! and `mass_r` is its sum (a sum of several distributions gives the sum of their losses).
 
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
 use std::sync::Mutex;
@@ -131,8 +131,8 @@ fn weighted_sum(losses: &Tensor, weights: &[f64]) -> Result<Tensor> {
 }
 
 /// `softmax((t_r - c) / T)` of every row: `x [R, K]`, `center [1, K]` -> probabilities `[R, K]` and the
-/// mean entropy of the rows in nats. No gradient.
-pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, f64)> {
+/// mean entropy of the rows in nats, a scalar. No gradient.
+pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
     let (rows, k) = x.dims2()?;
     if center.dims() != [1, k] {
         bail!("rows of {k} logits need a centre [1, {k}], not {:?}", center.dims())
@@ -154,15 +154,14 @@ pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tenso
         })
         .collect();
     let entropy = entropies.iter().sum::<f64>() / rows as f64;
-    Ok((Tensor::from_vec(p, (rows, k), x.device())?, entropy))
+    Ok((Tensor::from_vec(p, (rows, k), x.device())?, Tensor::new(entropy, x.device())?))
 }
 
 /// The same from candle's own ops.
-pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, f64)> {
+pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
     let p = candle_nn::ops::softmax(&(x.broadcast_sub(center)? / temperature)?, D::Minus1)?;
     let plogp = (&p * (&p + 1e-12)?.log()?)?;
-    let entropy = plogp.sum(1)?.mean_all()?.neg()?.to_dtype(DType::F64)?.to_scalar()?;
-    Ok((p, entropy))
+    Ok((p, plogp.sum(1)?.mean_all()?.neg()?))
 }
 
 /// `x = softmax(x * inverse)` in place; returns its entropy.
@@ -292,7 +291,7 @@ mod tests {
     use super::*;
     use crate::random::normal;
     use crate::testing::{agrees, finite_differences};
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     const TEMPERATURES: Temperatures = Temperatures { student: 0.1, teacher: 0.04 };
 
@@ -324,6 +323,7 @@ mod tests {
         for k in [300, 9000] {
             let (p, entropy) =
                 sharpened(&(normal(5, (3, k))? * 0.3)?, &Tensor::zeros((1, k), DType::F32, &Device::Cpu)?, 0.04)?;
+            let entropy = entropy.to_scalar::<f64>()?;
             assert!(entropy > 0. && entropy < (k as f64).ln());
             let p64 = p.to_dtype(DType::F64)?;
             agrees(
@@ -363,6 +363,7 @@ mod tests {
         let (p, entropy) = sharpened(&x, &c, 0.04)?;
         let (want, want_entropy) = sharpened_reference(&x.to_dtype(DType::F64)?, &c.to_dtype(DType::F64)?, 0.04)?;
         let error = (p.to_dtype(DType::F64)? - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        let (entropy, want_entropy) = (entropy.to_scalar::<f64>()?, want_entropy.to_scalar::<f64>()?);
         assert!(error < 1e-5 && (entropy - want_entropy).abs() < 1e-5, "{error} {entropy} {want_entropy}");
         assert!(sharpened(&x, &x, 0.04).is_err());
         Ok(())

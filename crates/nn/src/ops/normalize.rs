@@ -1,6 +1,7 @@
 //! Rows of unit length: `y = x / max(|x|, 1e-12)` (torch's `normalize`).
 
 use crate::kernel::{self, ROWS_PER_TASK, View};
+use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -18,6 +19,7 @@ pub fn normalize(x: &Tensor) -> Result<Tensor> {
 
 /// The same from candle's own ops.
 pub fn reference(x: &Tensor) -> Result<Tensor> {
+    let x = to_full(x)?;
     let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
     x.broadcast_div(&length.maximum(f64::from(SHORTEST))?)
 }

@@ -7,6 +7,7 @@ use super::class_attention_block::Weights;
 use super::gelu;
 use crate::ClassBlock;
 use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block};
+use crate::precision::to_full;
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::ops::softmax;
 use rayon::prelude::*;
@@ -64,14 +65,15 @@ pub fn reference(
             Tensor::cat(&[&own(linear(&u_c, layer)?)?, &near], 1)?.reshape((count, 1 + k, block.heads, head))
         };
         let q = own((linear(&u_c, &block.q)? * (head as f64).powf(-0.5))?)?.reshape((count, 1, block.heads, head))?;
-        let mut scores = with_own(&block.k)?.broadcast_mul(&q)?.sum(D::Minus1)?; // [T, 1 + k, heads]
+        let q = to_full(&q)?;
+        let mut scores = to_full(&with_own(&block.k)?)?.broadcast_mul(&q)?.sum(D::Minus1)?; // [T, 1 + k, heads]
         if let Some(valid) = valid {
             let ones = Tensor::ones((count, 1), valid.dtype(), valid.device())?;
             let penalty = ((Tensor::cat(&[&ones, valid], 1)? - 1.0)? * 1e30)?; // probability 0
             scores = scores.broadcast_add(&penalty.unsqueeze(2)?)?;
         }
         let probs = softmax(&scores, 1)?.unsqueeze(D::Minus1)?;
-        let read = with_own(&block.v)?.broadcast_mul(&probs)?.sum(1)?.reshape((count, 1, d))?;
+        let read = to_full(&with_own(&block.v)?)?.broadcast_mul(&probs)?.sum(1)?.reshape((count, 1, d))?;
         c = update(&own(c)?.contiguous()?, &read, block)?;
     }
     c.reshape((count, d))

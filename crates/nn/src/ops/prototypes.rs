@@ -9,6 +9,7 @@ use super::linear::reference as linear_reference;
 use super::weight_norm::reference as weight_norm_reference;
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View, gemm, gemm_parallel};
+use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -35,7 +36,7 @@ pub fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// The same from candle's own ops.
 pub fn reference(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
-    linear_reference(x, &weight_norm_reference(v, g)?, None)
+    to_full(&linear_reference(x, &weight_norm_reference(v, g)?, None)?)
 }
 
 struct Prototypes {

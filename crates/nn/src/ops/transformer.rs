@@ -73,8 +73,8 @@ pub fn reference(x: &Tensor, sequences: &Sequences, blocks: &[Block], survivals:
     let mut x = x.clone();
     for (i, block) in blocks.iter().enumerate() {
         let add = |x: &Tensor, branch: Tensor, which: usize| match survivals.and_then(|s| s[i][which].as_ref()) {
-            None => x + branch,
-            Some(survival) => x + dropped(&branch, sequences, survival)?,
+            None => x + branch.to_dtype(x.dtype())?,
+            Some(survival) => x + dropped(&branch, sequences, survival)?.to_dtype(x.dtype())?,
         };
         let qkv = linear(&norm(&x, &block.norm1)?, &block.qkv)?;
         x = add(&x, linear(&attention_reference(&qkv, sequences, block.heads)?, &block.proj)?, 0)?;

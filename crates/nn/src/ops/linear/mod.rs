@@ -2,6 +2,7 @@
 
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View};
+use crate::precision::compute_dtype;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -45,9 +46,10 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
-    let y = x.contiguous()?.reshape(((), inp))?.matmul(&weight.t()?)?;
+    let dtype = compute_dtype(x);
+    let y = x.to_dtype(dtype)?.contiguous()?.reshape(((), inp))?.matmul(&weight.to_dtype(dtype)?.t()?)?;
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => y.broadcast_add(&bias.to_dtype(dtype)?)?,
         None => y,
     };
     y.reshape(shape)

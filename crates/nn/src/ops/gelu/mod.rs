@@ -1,6 +1,7 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
 use crate::kernel::{self, normal_cdf};
+use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -18,7 +19,8 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 
 /// The same from candle's own ops. (`Tensor::gelu_erf` has a gradient of 8 digits only, in f64 too.)
 pub fn reference(x: &Tensor) -> Result<Tensor> {
-    (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?
+    let full = to_full(x)?;
+    ((&full * 0.5)? * ((&full * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?)?.to_dtype(x.dtype())
 }
 
 /// `y = gelu(x)`.

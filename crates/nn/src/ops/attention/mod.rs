@@ -2,6 +2,7 @@
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
 use crate::kernel::{self, Buffer, Mat, View, gemm};
+use crate::precision::to_full;
 use crate::sequences::{Sequences, cut_mut};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -32,7 +33,7 @@ pub fn reference(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Te
         .map(|qkv| {
             let (b, n, width) = qkv.dims3()?;
             let v = third(qkv, heads, 2)?;
-            attention_probs(qkv, heads)?.matmul(&v)?.transpose(1, 2)?.reshape((b, n, width / 3))
+            attention_probs(qkv, heads)?.to_dtype(v.dtype())?.matmul(&v)?.transpose(1, 2)?.reshape((b, n, width / 3))
         })
         .collect::<Result<_>>()?;
     Sequences::join(&groups)
@@ -44,7 +45,7 @@ pub fn attention_probs(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     check(width, heads)?;
     let scale = ((width / 3 / heads) as f64).powf(-0.5);
     let (q, k) = (third(qkv, heads, 0)?, third(qkv, heads, 1)?);
-    candle_nn::ops::softmax(&(q.matmul(&k.t()?)? * scale)?, D::Minus1)
+    candle_nn::ops::softmax(&(to_full(&q.matmul(&k.t()?)?)? * scale)?, D::Minus1)
 }
 
 /// One third of the packed projections, `[B, heads, N, d]`.

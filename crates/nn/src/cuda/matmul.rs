@@ -1,0 +1,81 @@
+//! Products of matrices by cuBLAS.
+
+use super::{address, uninitialised};
+use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::cuda_backend::gemm_reduced_precision_f32;
+use candle_core::{DType, Result, Tensor, bail};
+
+/// A matrix, `[R, C]`, or what its transpose is.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor<'a>(&'a Tensor, bool);
+
+impl<'a> From<&'a Tensor> for Factor<'a> {
+    fn from(t: &'a Tensor) -> Self {
+        Self(t, false)
+    }
+}
+
+/// The transpose of a matrix, which is not made.
+pub(crate) fn t(x: &Tensor) -> Factor<'_> {
+    Factor(x, true)
+}
+
+/// `a b`, summed in f32, as `dtype`: f32, or the type of the factors, which is the same for both.
+pub(crate) fn matmul<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, dtype: DType) -> Result<Tensor> {
+    let (Factor(a, ta), Factor(b, tb)) = (a.into(), b.into());
+    let size = |x: &Tensor, transposed: bool| x.dims2().map(|(r, c)| if transposed { (c, r) } else { (r, c) });
+    let ((m, k), (k2, n)) = (size(a, ta)?, size(b, tb)?);
+    if k != k2 || a.dtype() != b.dtype() {
+        bail!("no product of {:?} {:?} and {:?} {:?}", a.dims(), a.dtype(), b.dims(), b.dtype())
+    }
+    if m * n == 0 || k == 0 {
+        return Tensor::zeros((m, n), dtype, a.device());
+    }
+    let out = uninitialised((m, n), dtype, a.device())?;
+    let int = |n: usize| i32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("a matrix of {n} rows")));
+    let kind = |dtype: DType| {
+        Ok(match dtype {
+            DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+            DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
+            other => bail!("no product of matrices of {other:?}"),
+        })
+    };
+    let op = |transposed: bool| match transposed {
+        true => sys::cublasOperation_t::CUBLAS_OP_T,
+        false => sys::cublasOperation_t::CUBLAS_OP_N,
+    };
+    let compute = match a.dtype() == DType::F32 && gemm_reduced_precision_f32() {
+        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+    };
+    let (one, zero) = (1f32, 0f32);
+    let blas = a.device().as_cuda_device()?.cublas_handle();
+    // SAFETY: sizes and types are those of the tensors, which outlive the call. cuBLAS counts columns
+    // first: it is asked for the transpose, b^T a^T.
+    unsafe {
+        result::gemm_ex(
+            *blas.handle(),
+            op(tb),
+            op(ta),
+            int(n)?,
+            int(m)?,
+            int(k)?,
+            (&raw const one).cast(),
+            address(b)? as *const _,
+            kind(b.dtype())?,
+            int(b.dim(1)?)?,
+            address(a)? as *const _,
+            kind(a.dtype())?,
+            int(a.dim(1)?)?,
+            (&raw const zero).cast(),
+            address(&out)? as *mut _,
+            kind(dtype)?,
+            int(n)?,
+            compute,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+        )
+    }
+    .map_err(candle_core::Error::wrap)?;
+    Ok(out)
+}
