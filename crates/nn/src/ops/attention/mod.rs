@@ -1,6 +1,9 @@
 //! Multi-head self-attention within each sequence of a packed batch, from packed projections:
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::kernel::{self, Buffer, Mat, View, gemm};
 use crate::precision::to_full;
 use crate::sequences::{Sequences, cut_mut};
@@ -14,6 +17,10 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Te
     let (rows, width) = qkv.dims2()?;
     check(width, heads)?;
     sequences.check(rows)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(qkv) && cuda::fits(width / 3 / heads) {
+        return cuda::attention(qkv, sequences, heads);
+    }
     if !kernel::fusible(qkv) {
         return reference(qkv, sequences, heads);
     }

@@ -1,5 +1,8 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::kernel::{self, normal_cdf};
 use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -11,6 +14,10 @@ const CHUNK: usize = 16 * 1024;
 
 /// GELU of every element; any shape, any float dtype.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && x.rank() > 0 {
+        return cuda::gelu(x);
+    }
     if !kernel::fusible(x) {
         return reference(x);
     }

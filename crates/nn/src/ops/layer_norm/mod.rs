@@ -1,5 +1,8 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::gradients::deposit;
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use crate::precision::to_full;
@@ -16,6 +19,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             weight.dims(),
             bias.dims()
         )
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && crate::cuda::holds([weight, bias]) && cuda::fits(dim) {
+        return cuda::layer_norm(x, weight, bias, eps);
     }
     if !kernel::fusible(x) {
         return reference(x, weight, bias, eps);

@@ -2,6 +2,9 @@
 //! the last `u` being the output. Rows are independent: each thread takes a block of them through all
 //! layers.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::anchor::anchor;
 use super::gelu;
 use super::linear::{Affine, add_bias, reference as linear_reference};
@@ -22,6 +25,10 @@ pub fn mlp(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
         width = out;
     }
     let Some(anchor) = anchor(layers.iter().flat_map(Linear::parameters)) else { return Ok(x.clone()) };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && crate::cuda::holds(layers.iter().flat_map(Linear::parameters)) {
+        return cuda::mlp(x, anchor, layers);
+    }
     if !kernel::fusible(x) {
         return reference(x, layers);
     }

@@ -5,6 +5,9 @@
 //! does as much as it can, and the backward pass writes straight into the gradients of the
 //! parameters. With stochastic depth a branch is computed only for the sequences that keep it.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
 use super::{attention, linear_reference};
@@ -45,10 +48,17 @@ pub fn transformer(
     }) {
         bail!("stochastic depth must be drawn for {} blocks and {} sequences", blocks.len(), sequences.count())
     }
+    let Some(anchor) = anchor(blocks.iter().flat_map(Block::parameters)) else { return Ok(x.clone()) };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x)
+        && crate::cuda::holds(blocks.iter().flat_map(Block::parameters))
+        && cuda::fits(dim, blocks)
+    {
+        return cuda::transformer(x, anchor, sequences, blocks, survivals, activations);
+    }
     if !kernel::fusible(x) {
         return reference(x, sequences, blocks, survivals);
     }
-    let Some(anchor) = anchor(blocks.iter().flat_map(Block::parameters)) else { return Ok(x.clone()) };
     let x = x.contiguous()?;
     let mut op = Transformer {
         blocks: blocks.to_vec(),
