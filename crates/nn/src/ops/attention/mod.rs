@@ -297,4 +297,24 @@ mod tests {
         assert!(super::attention(&x, &Sequences::new(&[(1, 3)]), 2).is_err());
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        // Tensor cores (32, 64, 128) and the other kernels; whole tiles and parts of them.
+        for (d, groups) in [(32, &[(2, 70)][..]), (64, &[(2, 5), (1, 97)]), (128, &[(1, 33)]), (6, &[(2, 40), (1, 1)])]
+        {
+            let s = Sequences::new(groups);
+            equal_on_cuda(Case {
+                inputs: &[&[s.tokens(), 3 * 2 * d]],
+                build: |_: candle_nn::VarBuilder| Ok(()),
+                fused: |x: &[Tensor], _: &()| {
+                    super::attention(&x[0].to_dtype(crate::Precision::current().dtype())?, &s, 2)
+                },
+                reference: |x: &[Tensor], _: &()| super::reference(&x[0], &s, 2),
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -113,4 +113,19 @@ mod tests {
             assert!((got - want).abs() < 2e-7, "{got} {want}");
         }
     }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for shape in [&[3, 70][..], &[5, 24], &[1, 1], &[40, 7]] {
+            equal_on_cuda(Case {
+                inputs: &[shape],
+                build: |_: candle_nn::VarBuilder| Ok(()),
+                fused: |x: &[Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
+                reference: |x: &[Tensor], _: &()| super::reference(&x[0]),
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -243,4 +243,19 @@ mod tests {
         assert!(super::layer_norm(&x, &w, &w, 1e-6).is_err());
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for (rows, dim) in [(1, 4), (70, 17), (9, 384), (2100, 36)] {
+            equal_on_cuda(Case {
+                inputs: &[&[rows, dim]],
+                build: |vb: candle_nn::VarBuilder| crate::LayerNorm::new(dim, 1e-6, vb),
+                fused: |x: &[Tensor], n: &crate::LayerNorm| n.forward(&x[0]),
+                reference: |x: &[Tensor], n: &crate::LayerNorm| super::reference(&x[0], &n.weight, &n.bias, n.eps),
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -195,4 +195,21 @@ mod tests {
         }
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for widths in [&[24, 40, 16][..], &[17, 9, 30, 5], &[8, 8]] {
+            equal_on_cuda(Case {
+                inputs: &[&[300, widths[0]]],
+                build: |vb: candle_nn::VarBuilder| {
+                    widths.windows(2).enumerate().map(|(i, w)| Linear::new(w[0], w[1], vb.pp(i))).collect()
+                },
+                fused: |x: &[Tensor], layers: &Vec<Linear>| mlp(&x[0], layers),
+                reference: |x: &[Tensor], layers: &Vec<Linear>| reference(&x[0], layers),
+            })?;
+        }
+        Ok(())
+    }
 }
