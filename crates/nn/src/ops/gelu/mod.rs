@@ -122,8 +122,8 @@ mod tests {
             equal_on_cuda(Case {
                 inputs: &[shape],
                 build: |_: candle_nn::VarBuilder| Ok(()),
-                fused: |x: &[Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
-                reference: |x: &[Tensor], _: &()| super::reference(&x[0]),
+                fused: |x: &[super::Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
+                reference: |x: &[super::Tensor], _: &()| super::reference(&x[0]),
             })?;
         }
         Ok(())
