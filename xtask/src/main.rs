@@ -1,6 +1,7 @@
 //! `cargo xtask COMMAND`: builds the `selfpatch` program with the features that the arguments ask
 //! for and runs it, or runs one of the repository's own chores. Links no candle.
 
+mod cuda_emulator;
 mod features;
 mod torture;
 
@@ -26,6 +27,7 @@ Chores:
   bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
   torture       kill, stop, damage and starve trainings (torture --help tells more)
   mutants       give thousands of broken files to every reader (mutants --help tells more)
+  cuda-emulate  run cargo with the CUDA build on a machine without a GPU (cuda-emulate --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
 
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
                 .status();
             status.is_ok_and(|status| status.success())
         }),
+        "cuda-emulate" => cuda_emulator::cuda_emulate(rest, Path::new(&manifest).parent().unwrap_or(Path::new("."))),
         "mutants" => {
             let mut all = [&MUTANTS[..], &["--"]].concat();
             all.extend(rest.iter().map(String::as_str));
