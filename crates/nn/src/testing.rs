@@ -130,7 +130,8 @@ pub(crate) fn cuda() -> Option<Device> {
 }
 
 /// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 1e-5 of the largest
-/// element, bf16 within 3e-2, f16 within 5e-3 // 8 and 11 bits, through a few products.
+/// element, bf16 within 2e-2, f16 within 3e-3 // 8 and 11 bits; in these beyond twice what the reference itself is
+/// off when it computes in the same type.
 #[cfg(feature = "cuda")]
 pub(crate) fn equal_on_cuda<P>(
     case: Case<
@@ -168,14 +169,19 @@ pub(crate) fn equal_on_cuda<P>(
         Ok(all)
     };
     let want = run(DType::F64, &Device::Cpu, &case.reference)?;
-    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2), (Precision::F16, 5e-3)] {
+    let largest = |t: &Tensor| t.abs()?.max_all()?.to_scalar::<f64>();
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
         let got = autocast(precision, || run(DType::F32, &cuda, &case.fused))?;
-        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        let plain = autocast(precision, || run(DType::F32, &Device::Cpu, &case.reference))?;
+        for (i, ((got, want), plain)) in got.iter().zip(&want).zip(&plain).enumerate() {
             assert_eq!(got.dims(), want.dims());
-            let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
-            let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+            let (error, size) = (largest(&(got - want)?)?, largest(want)?.max(1.0));
+            let allowed = match precision {
+                Precision::F32 => tolerance * size,
+                _ => tolerance * size + 2. * largest(&(plain - want)?)?,
+            };
             let what = format!("{precision:?} {:?}, tensor {i}", case.inputs);
-            assert!(error <= tolerance * size, "{what}: error {error:e} of {size:e}");
+            assert!(error <= allowed, "{what}: error {error:e} of {size:e}, {allowed:e} allowed");
         }
     }
     Ok(())

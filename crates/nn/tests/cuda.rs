@@ -141,8 +141,24 @@ fn indices() -> Result<()> {
 fn casts() -> Result<()> {
     // Ties between two neighbours of each format, the largest and the smallest numbers, and what is none.
     let special = [
-        1.0f32, 1.001_953_1, 1.005_859_4, 1.000_488_3, 1.001_464_8, 65504.0, 65519.0, 65520.0, 1e-8, 5.960_464_5e-8, 3e38,
-        3.4e38, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, -2.5,
+        1.0f32,
+        1.001_953_1,
+        1.005_859_4,
+        1.000_488_3,
+        1.001_464_8,
+        65504.0,
+        65519.0,
+        65520.0,
+        1e-8,
+        5.960_464_5e-8,
+        3e38,
+        3.4e38,
+        -0.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        1e-40,
+        -2.5,
     ];
     let x = Tensor::cat(&[Tensor::new(&special, &Device::Cpu)?, numbers(&[100], 13)?], 0)?;
     for dtype in [DType::BF16, DType::F16, DType::F64] {
