@@ -6,10 +6,14 @@
 mod device;
 mod matmul;
 mod recorded;
+mod run;
+mod scale;
 
 pub use device::new as new_device;
-pub(crate) use matmul::{matmul, t};
+pub(crate) use matmul::{add_matmul, matmul, matmul_into, t};
 pub use recorded::record;
+pub(crate) use run::run;
+pub(crate) use scale::scale;
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
