@@ -118,6 +118,7 @@ mod tests {
     #[test]
     fn cuda_equals_reference() -> Result<()> {
         use crate::testing::{Case, equal_on_cuda};
+        use candle_core::Tensor;
         for shape in [&[3, 70][..], &[5, 24], &[1, 1], &[40, 7]] {
             equal_on_cuda(Case {
                 inputs: &[shape],
