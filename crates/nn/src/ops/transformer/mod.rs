@@ -6,7 +6,7 @@
 //! parameters. With stochastic depth a branch is computed only for the sequences that keep it.
 
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(super) mod cuda;
 
 use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
