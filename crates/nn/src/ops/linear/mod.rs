@@ -1,5 +1,8 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View};
 use crate::precision::{compute_dtype, to_full};
