@@ -221,12 +221,12 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn equals_reference_on_cuda() -> Result<()> {
-        use crate::testing::equal_on_cuda;
+        use crate::testing::equal_in_every_precision;
         let shapes =
             [(&[(2, 5)][..], 1, 24, 3), (&[(4, 37), (3, 9)], 2, 128, 2), (&[(3, 1)], 2, 36, 1), (&[(2, 7)], 1, 192, 2)];
         for (groups, depth, dim, heads) in shapes {
             let sequences = Sequences::new(groups);
-            equal_on_cuda(Case {
+            equal_in_every_precision(Case {
                 inputs: &[&[sequences.tokens(), dim]],
                 build: |vb: VarBuilder| {
                     let cls = vb.get_with_hints((1, 1, dim), "cls", Init::Randn { mean: 0., stdev: 1. })?;
