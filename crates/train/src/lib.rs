@@ -42,6 +42,7 @@ mod run;
 mod step;
 pub mod telemetry;
 pub mod views;
+pub mod work;
 
 pub use alarms::Alarms;
 pub use config::{Config, Preset};
