@@ -26,7 +26,7 @@ impl BatchNorm {
     /// the running statistics by a tenth (their variance unbiased).
     pub(crate) fn forward_train(&self, x: &Tensor) -> Result<Tensor> {
         let dim = x.dim(D::Minus1)?;
-        let rows = x.reshape(((), dim))?;
+        let rows = x.to_dtype(self.weight.dtype())?.reshape(((), dim))?;
         let mean = rows.mean_keepdim(0)?;
         let centred = rows.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim(0)?;

@@ -25,7 +25,8 @@ impl Center {
         if value.elem_count() != self.value.elem_count() {
             bail!("the centre has shape {:?}, the value {:?}", self.value.dims(), value.dims())
         }
-        self.value = value.reshape(self.value.shape())?.to_dtype(self.value.dtype())?.detach();
+        let value = value.to_device(self.value.device())?.to_dtype(self.value.dtype())?;
+        self.value = value.reshape(self.value.shape())?.detach();
         Ok(())
     }
 

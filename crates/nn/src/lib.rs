@@ -41,6 +41,7 @@ pub mod random;
 mod sequences;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod weights;
 
 pub use gradients::{Gradients, backward, deposit_tensor};

@@ -9,7 +9,7 @@
 //! ```
 //! use selfpatch_nn::{Params, backward, candle_nn};
 //! use selfpatch_optim::candle_core::{DType, Device};
-//! use selfpatch_optim::{Algorithm, Cosine, Optimizer, Step, clip_factor, norm};
+//! use selfpatch_optim::{Algorithm, Cosine, Optimizer, Step};
 //!
 //! # fn main() -> selfpatch_optim::candle_core::Result<()> {
 //! let (student, teacher) = (Params::trainable(0), Params::frozen(0));
@@ -21,8 +21,7 @@
 //! let mut optimizer = Optimizer::new(Algorithm::AdamW);
 //! for step in 0..3 {
 //!     let grads = backward(&weight.sqr()?.sum_all()?)?;
-//!     let factors = vec![clip_factor(norm(&grads, &weight)?.unwrap_or(0.), 3.0)];
-//!     let step = Step { lr: rate.at(step), weight_decay: 0.04, factors, momentum: 0.996 };
+//!     let step = Step { lr: rate.at(step), weight_decay: 0.04, clip: 3.0, momentum: 0.996, ..Step::default() };
 //!     optimizer.step(&student, Some(&teacher), &grads, &step)?;
 //! }
 //! # Ok(())
@@ -39,5 +38,5 @@ mod update;
 
 pub use ema::ema;
 pub use groups::{clip_factor, is_decayed, norm};
-pub use optimizer::{Algorithm, Optimizer, Step};
+pub use optimizer::{Algorithm, Norms, Optimizer, Step};
 pub use schedule::Cosine;

@@ -1,7 +1,7 @@
 //! The optimisers the reference offers.
 
 use crate::ema::check_alike;
-use crate::groups::is_decayed;
+use crate::groups::{clip_factor, is_decayed, norm};
 use crate::update;
 use candle_core::{DType, Result, Tensor, Var, bail};
 use selfpatch_nn::{Gradients, Params, is_buffer};
@@ -24,16 +24,32 @@ const MOMENTUM: f64 = 0.9;
 const LARS_ETA: f64 = 0.001;
 
 /// What one step is done with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Learning rate.
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// What each gradient is multiplied with, in the order of the parameters; empty for 1 throughout.
-    pub factors: Vec<f64>,
+    /// Largest norm of each gradient tensor; 0 for no clipping.
+    pub clip: f64,
+    /// What the loss was multiplied with; gradients are divided by it first. 1 for none.
+    pub scale: f64,
     /// Momentum of the teacher.
     pub momentum: f64,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self { lr: 0., weight_decay: 0., clip: 0., scale: 1., momentum: 0. }
+    }
+}
+
+/// Norms of the gradients of a step, divided by its scale, before clipping.
+pub struct Norms {
+    /// Parameters that have a gradient, in the order of the parameters.
+    pub names: Vec<String>,
+    /// Their norms.
+    pub values: Tensor,
 }
 
 /// State of an optimiser: per parameter its moments and its own step count.
@@ -61,11 +77,24 @@ impl Optimizer {
     /// One step over all parameters that have a gradient, each gradient multiplied by its factor;
     /// weight decay only where [`is_decayed`]. `teacher` then follows (see [`ema`](crate::ema)): on the
     /// CPU in f32, AdamW and the average are one pass over memory.
-    pub fn step(&mut self, student: &Params, teacher: Option<&Params>, grads: &Gradients, step: &Step) -> Result<()> {
+    pub fn step(&mut self, student: &Params, teacher: Option<&Params>, grads: &Gradients, step: &Step) -> Result<Norms> {
         if let Some(teacher) = teacher {
             check_alike(teacher, student)?;
         }
-        for (i, (name, param)) in student.iter().enumerate() {
+        let (mut names, mut norms) = (Vec::new(), Vec::new());
+        for (name, param) in student.iter() {
+            if let Some(norm) = norm(grads, &param)? {
+                names.push(name);
+                norms.push(norm / step.scale);
+            }
+        }
+        let (n, infinite) = (norms.len(), norms.iter().any(|n| !n.is_finite()));
+        let mut each = norms.clone().into_iter();
+        let norms = Norms { names, values: Tensor::from_vec(norms, n, &candle_core::Device::Cpu)? };
+        if infinite {
+            return Ok(norms);
+        }
+        for (name, param) in student.iter() {
             let follower = match teacher.filter(|_| !is_buffer(&name)) {
                 Some(teacher) => teacher.get(&name),
                 None => None,
@@ -78,7 +107,7 @@ impl Optimizer {
                 follow(&follower)?;
                 continue;
             }
-            let factor = step.factors.get(i).copied().unwrap_or(1.);
+            let factor = clip_factor(each.next().unwrap_or(0.), step.clip) / step.scale;
             let decay = if is_decayed(&name, param.rank()) { step.weight_decay } else { 0. };
             if !self.states.contains_key(&name) {
                 let rows = if self.algorithm == Algorithm::AdamW { 2 } else { 1 };
@@ -107,7 +136,7 @@ impl Optimizer {
             }
             follow(&follower)?;
         }
-        Ok(())
+        Ok(norms)
     }
 
     /// Moments by parameter name, for saving.
@@ -116,8 +145,8 @@ impl Optimizer {
     }
 
     /// Step counts by parameter name, for saving.
-    pub fn steps(&self) -> BTreeMap<String, u64> {
-        self.states.iter().map(|(name, s)| (name.clone(), s.steps)).collect()
+    pub fn steps(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.states.iter().map(|(name, s)| (name.clone(), s.steps)).collect())
     }
 
     /// Restores what [`Optimizer::moments`] and [`Optimizer::steps`] gave.
@@ -222,7 +251,7 @@ mod tests {
         let used = ["w", "w.bias"].map(|name| student.get(name).expect("the parameter"));
         for _ in 0..n {
             let loss = (used[0].sqr()?.sum_all()? + used[1].sqr()?.sum_all()?)?;
-            let step = Step { lr: 0.01, weight_decay: 0.1, factors: vec![0.3, 1., 1.], momentum: 0.9 };
+            let step = Step { lr: 0.01, weight_decay: 0.1, momentum: 0.9, ..Step::default() };
             optimizer.step(student, teacher, &backward(&loss)?, &step)?;
         }
         Ok(())
@@ -234,7 +263,7 @@ mod tests {
         for (student, teacher) in [(&s32, &t32), (&s64, &t64)] {
             let mut optimizer = Optimizer::new(Algorithm::AdamW);
             steps(&mut optimizer, student, Some(teacher), 3)?;
-            assert!(!optimizer.steps().contains_key("frozen"));
+            assert!(!optimizer.steps()?.contains_key("frozen"));
         }
         assert_eq!(s32.get("frozen").expect("the parameter").to_vec1::<f32>()?, [1.; 3]);
         for (fast, plain) in [(&s32, &s64), (&t32, &t64)] {
@@ -254,7 +283,7 @@ mod tests {
         let mut first = Optimizer::new(Algorithm::AdamW);
         steps(&mut first, &b, None, 2)?;
         let mut second = Optimizer::new(Algorithm::AdamW);
-        second.restore(&first.moments().into_iter().collect(), &first.steps())?;
+        second.restore(&first.moments().into_iter().collect(), &first.steps()?)?;
         steps(&mut second, &b, None, 3)?;
         for (name, var) in a.iter() {
             let other = b.get(&name).expect("the parameter");

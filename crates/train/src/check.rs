@@ -1,7 +1,7 @@
 //! The rules that join several fields of a configuration.
 
 use crate::Error;
-use crate::config::{Aggregation, Algorithm, Border, Config};
+use crate::config::{Aggregation, Algorithm, Border, Config, Precision};
 use selfpatch_aggregation::AggregatorConfig;
 use selfpatch_losses::HeadConfig;
 use selfpatch_matching::Neighbours;
@@ -93,6 +93,15 @@ impl Config {
             Algorithm::AdamW => selfpatch_optim::Algorithm::AdamW,
             Algorithm::Sgd => selfpatch_optim::Algorithm::Sgd,
             Algorithm::Lars => selfpatch_optim::Algorithm::Lars,
+        }
+    }
+
+    /// What layers and heads compute in.
+    pub fn precision(&self) -> selfpatch_nn::Precision {
+        match self.optim.precision {
+            Precision::F32 => selfpatch_nn::Precision::F32,
+            Precision::Bf16 => selfpatch_nn::Precision::Bf16,
+            Precision::Fp16 => selfpatch_nn::Precision::F16,
         }
     }
 

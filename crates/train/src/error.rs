@@ -51,6 +51,15 @@ pub enum Error {
         /// The first parameter it was seen in.
         parameter: String,
     },
+    /// Gradients overflow in fp16 whatever the loss is multiplied with.
+    #[error(
+        "the gradient of {parameter} overflows in fp16 even with a loss scale of 1; the weights were left as they were \
+         before this step: use optim.precision = \"bf16\", or \"f32\""
+    )]
+    Overflow {
+        /// The first parameter it was seen in.
+        parameter: String,
+    },
     /// A run that stopped for a number that is not finite.
     #[error(
         "{what}; {place}. Start again with a lower optim.lr or a higher image_loss.teacher_temp, under another --name \
@@ -79,6 +88,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a step met a number that is not finite, and left all as it was.
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, Error::NotFinite { .. } | Error::NotFiniteGradient { .. } | Error::Overflow { .. })
+    }
+
     /// A file-system error with the path it happened at.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();

@@ -1,7 +1,11 @@
-//! Numbers of one step that tell whether a run is well; they cost no product of matrices.
+//! Numbers of one step that tell whether a run is well; they cost next to nothing.
 
 use crate::network::{Logits, Targets};
 use candle_core::{D, DType, Result, Tensor};
+use selfpatch_nn::ops;
+use selfpatch_nn::transfer::Parcel;
+use std::collections::HashSet;
+use std::ops::Range;
 
 /// How teacher and student are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,22 +25,9 @@ pub struct Health {
 impl Health {
     /// Of one part of a batch.
     pub fn of(student: &Logits, teacher: &Targets) -> Result<Self> {
-        let (g, b, k) = teacher.class.globals.dims3()?;
-        let winners = teacher.class.globals.argmax(D::Minus1)?.flatten_all()?.to_vec1::<u32>()?;
-        let mut distinct = winners;
-        distinct.sort_unstable();
-        distinct.dedup();
-        let (feature_std, feature_rank) = spread(&teacher.embedded.narrow(0, 0, g * b)?)?;
-        let patch_agreement = match (&student.patch, &teacher.patch) {
-            (Some(s), Some(t)) => cosine(&s.rows, &t.rows)?,
-            _ => f64::NAN,
-        };
-        Ok(Self {
-            prototypes_used: distinct.len() as f64 / (g * b).min(k) as f64,
-            feature_std,
-            feature_rank,
-            patch_agreement,
-        })
+        let mut parcel = Parcel::default();
+        let signs = Signs::of(student, teacher, &mut parcel)?;
+        Ok(signs.read(&parcel.read()?))
     }
 
     /// `self` and `other`, weighted.
@@ -50,50 +41,66 @@ impl Health {
     }
 }
 
+/// What [`Health`] is made of, and where it is in a parcel.
+pub(crate) struct Signs {
+    /// The prototype that wins each global view, of so many.
+    winners: Range<usize>,
+    prototypes: usize,
+    /// See [`spread`].
+    spread: Range<usize>,
+    agreement: Option<Range<usize>>,
+}
+
+impl Signs {
+    /// Of one part of a batch; what must be read goes into `parcel`.
+    pub fn of(student: &Logits, teacher: &Targets, parcel: &mut Parcel) -> Result<Self> {
+        let (g, b, k) = teacher.class.globals.dims3()?;
+        let agreement = match (&student.patch, &teacher.patch) {
+            (Some(s), Some(t)) => Some(parcel.add(&cosine(&s.rows, &t.rows)?)?),
+            _ => None,
+        };
+        Ok(Self {
+            winners: parcel.add(&teacher.class.globals.argmax(D::Minus1)?)?,
+            prototypes: k,
+            spread: parcel.add(&spread(&teacher.embedded.narrow(0, 0, g * b)?)?)?,
+            agreement,
+        })
+    }
+
+    /// Them, from what was read.
+    pub fn read(&self, values: &[f64]) -> Health {
+        let views = self.winners.len();
+        let winners: HashSet<u64> = values[self.winners.clone()].iter().map(|v| *v as u64).collect();
+        let [feature_std, total, squared] = [0, 1, 2].map(|i| values[self.spread.start + i]);
+        Health {
+            prototypes_used: winners.len() as f64 / views.min(self.prototypes) as f64,
+            feature_std,
+            feature_rank: if squared > 0. { total * total / squared } else { 0. },
+            patch_agreement: self.agreement.as_ref().map_or(f64::NAN, |place| values[place.start]),
+        }
+    }
+}
+
 /// Rows whose spread is looked at; more tell little more.
 const ROWS: usize = 64;
 
-/// Spread and effective rank of `rows [R, D]`, of which up to [`ROWS`] are used.
-fn spread(rows: &Tensor) -> Result<(f64, f64)> {
+/// Of `rows [R, D]`, up to [`ROWS`] of which are used: their spread, the sum of the eigenvalues of their
+/// covariance, and the sum of the squares of these.
+fn spread(rows: &Tensor) -> Result<Tensor> {
     let (count, dim) = rows.dims2()?;
-    let rows = rows.narrow(0, 0, count.min(ROWS))?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-    let n = rows.len() as f64;
-    let unit = |row: &Vec<f32>| {
-        let length = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-        row.iter().map(|v| v / length).collect::<Vec<f32>>()
-    };
-    let mut rows: Vec<Vec<f32>> = rows.iter().map(unit).collect();
-    let (mut deviation, mut total) = (0., 0.);
-    for column in 0..dim {
-        let mean = rows.iter().map(|row| row[column]).sum::<f32>() / n as f32;
-        let mut squares = 0.;
-        for row in &mut rows {
-            row[column] -= mean;
-            squares += f64::from(row[column]).powi(2);
-        }
-        deviation += (squares / n).sqrt();
-        total += squares;
-    }
+    let rows = rows.detach().narrow(0, 0, count.min(ROWS))?.to_dtype(DType::F32)?;
+    let unit = ops::normalize_reference(&rows)?;
+    let centred = unit.broadcast_sub(&unit.mean_keepdim(0)?)?;
+    let variances = centred.sqr()?.mean(0)?;
+    let deviation = (variances.sqrt()?.mean_all()? * (dim as f64).sqrt())?;
     // The inner products of the rows have the eigenvalues of the covariance.
-    let mut squared = 0.;
-    for (i, a) in rows.iter().enumerate() {
-        for b in &rows[..i] {
-            squared += 2. * dot(a, b).powi(2);
-        }
-        squared += dot(a, a).powi(2);
-    }
-    let rank = if squared > 0. { total * total / squared } else { 0. };
-    Ok((deviation / dim as f64 * (dim as f64).sqrt(), rank))
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    f64::from(a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>())
+    let squares = (centred.matmul(&centred.t()?)? / rows.dim(0)? as f64)?.sqr()?;
+    Tensor::stack(&[deviation, variances.sum_all()?, squares.sum_all()?], 0)
 }
 
 /// Mean cosine of the rows of two `[R, D]`, of unit length both.
-fn cosine(a: &Tensor, b: &Tensor) -> Result<f64> {
-    let sum = (a.detach() * b.detach())?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    Ok(sum / a.dim(0)? as f64)
+fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    (a.detach() * b.detach())?.sum(D::Minus1)?.mean_all()
 }
 
 #[cfg(test)]
@@ -103,13 +110,17 @@ mod tests {
 
     #[test]
     fn spread_tells_one_direction_from_many() -> Result<()> {
-        let alike = Tensor::new(&[[1f32, 2., 2.], [2., 4., 4.], [0.5, 1., 1.]], &Device::Cpu)?;
-        let (std, rank) = spread(&alike)?;
-        assert!(std < 1e-3 && rank < 4., "{std} {rank}");
+        let of = |rows: &Tensor| -> Result<(f64, f64)> {
+            let values = spread(rows)?.to_vec1::<f32>()?;
+            let [std, total, squared] = [0, 1, 2].map(|i| f64::from(values[i]));
+            Ok((std, total * total / squared))
+        };
+        let (std, rank) = of(&Tensor::new(&[[1f32, 2., 2.], [2., 4., 4.], [0.5, 1., 1.]], &Device::Cpu)?)?;
+        assert!(std < 1e-3 && !(rank > 4.), "{std} {rank}");
         // Both ends of two axes: two directions of the same size.
         let two =
             Tensor::new(&[[1f32, 0., 0., 0.], [-1., 0., 0., 0.], [0., 1., 0., 0.], [0., -1., 0., 0.]], &Device::Cpu)?;
-        let (std, rank) = spread(&two)?;
+        let (std, rank) = of(&two)?;
         assert!((rank - 2.).abs() < 1e-6 && (std - 2. * 0.5f64.sqrt() / 4. * 2.).abs() < 1e-6, "{std} {rank}");
         Ok(())
     }

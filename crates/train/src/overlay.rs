@@ -203,6 +203,7 @@ mod tests {
             ("[optim]\nepochs = \"many\"", "optim.epochs must be an integer"),
             ("[optim", "TOML"),
             ("[optim]\noptimizer = \"adam\"", "adamw"),
+            ("[optim]\nprecision = \"half\"", "`f32`, `bf16`, `fp16`"),
         ] {
             let error = resolve(Preset::Default, Some((Path::new("my.toml"), text)), &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -3,7 +3,7 @@
 use crate::checkpoint::Snapshot;
 use crate::diagnose::diagnose;
 use crate::export::shapes;
-use crate::{Config, Error, Hyper, Settings, StepReport, Trainer};
+use crate::{Config, Error, Hyper, Scaler, Settings, StepReport, Trainer};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_nn::weights::{read, write_safetensors};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ struct Moment {
     hyper: Hyper,
     names: Vec<String>,
     optimizer_steps: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scaler: Option<Scaler>,
 }
 
 /// Files kept in `replay/`: each holds all state.
@@ -53,7 +55,13 @@ pub(crate) fn write(
         under("center", state.centers),
         under("crops", crops),
     ];
-    let moment = Moment { step, hyper: *hyper, names: names.to_vec(), optimizer_steps: state.optimizer_steps };
+    let moment = Moment {
+        step,
+        hyper: *hyper,
+        names: names.to_vec(),
+        optimizer_steps: state.optimizer_steps,
+        scaler: state.scaler,
+    };
     let mut metadata = shapes(config)?;
     metadata.push(("config".into(), config.to_toml()?));
     let text = serde_json::to_string(&moment).map_err(|e| Error::File { path: path.clone(), reason: e.to_string() })?;
@@ -96,6 +104,7 @@ pub fn replay(path: &Path, device: &Device) -> Result<Replay, Error> {
         params.assign(tensors.iter().map(|(name, t)| (name.as_str(), t)))?;
     }
     trainer.optimizer.restore(&part("optimizer")?, &moment.optimizer_steps)?;
+    trainer.scaler = moment.scaler;
     let centers = part("center")?;
     let center = |name: &str| centers.get(name).ok_or_else(|| fail(format!("has no {name} centre")));
     trainer.image.center_mut().set(center("class")?)?;
@@ -106,7 +115,7 @@ pub fn replay(path: &Path, device: &Device) -> Result<Replay, Error> {
     }
     let outcome = match trainer.step(&crops, moment.names.len(), moment.step, &moment.hyper) {
         Ok(report) => Ok(report),
-        Err(e @ (Error::NotFinite { .. } | Error::NotFiniteGradient { .. })) => {
+        Err(e) if e.is_not_finite() => {
             let place = diagnose(&trainer, &crops, &moment.names, &moment.hyper, &e)?;
             Err((e, place))
         }

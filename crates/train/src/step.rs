@@ -1,14 +1,15 @@
 //! One training step: teacher, student, loss, gradients, optimiser, average.
 
-use crate::health::Health;
 use crate::network::{Logits, Network, NetworkConfig, Target, Targets};
-use crate::{Config, Error};
-use candle_core::{DType, Device, Result, Tensor, Var};
+use crate::report::{Numbers, StepReport};
+use crate::{Config, Error, Scaler};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use selfpatch_losses::{CropGroup, Dino, PatchLoss};
 use selfpatch_nn::ops::{Activations, Survivals};
 use selfpatch_nn::random::{Purpose, stream};
-use selfpatch_nn::{Gradients, Params, Survival, backward};
-use selfpatch_optim::{Algorithm, Optimizer, Step, clip_factor, norm};
+use selfpatch_nn::transfer::{self, Parcel};
+use selfpatch_nn::{Gradients, Params, Precision, Survival, autocast, backward};
+use selfpatch_optim::{Algorithm, Norms, Optimizer, Step, ema};
 use selfpatch_vit::{Group, Pass, Patches};
 use std::ops::Range;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub accumulate: usize,
     /// What is kept for the backward pass.
     pub activations: Activations,
+    /// What layers and heads compute in; weights, losses and the optimiser stay in f32.
+    pub precision: Precision,
     /// Seed of initial weights and stochastic depth.
     pub seed: u64,
 }
@@ -85,6 +88,7 @@ impl Settings {
                 true => Activations::Recompute,
                 false => Activations::Keep,
             },
+            precision: config.precision(),
             seed: config.seed,
         })
     }
@@ -105,6 +109,8 @@ pub struct Trainer {
     pub patch: PatchLoss,
     /// Moments and step counts.
     pub optimizer: Optimizer,
+    /// Scale of the loss, in fp16.
+    pub scaler: Option<Scaler>,
 }
 
 /// Losses of one batch, still in the graph.
@@ -129,19 +135,6 @@ pub struct Means {
     pub patch: Option<Tensor>,
 }
 
-/// Numbers of one step.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StepReport {
-    /// Total, class and patch loss (0 without a patch head).
-    pub losses: [f64; 3],
-    /// Mean entropy of the teacher's class outputs, in nats.
-    pub teacher_entropy: f64,
-    /// Norm of all gradients together, before clipping.
-    pub grad_norm: f64,
-    /// How teacher and student are doing.
-    pub health: Health,
-}
-
 impl Trainer {
     /// Student and teacher with the same initial weights.
     pub fn new(settings: Settings, dtype: DType, device: &Device) -> Result<Self> {
@@ -154,7 +147,8 @@ impl Trainer {
         let mut patch = PatchLoss::new(prototypes, settings.center_momentum, dtype, device)?;
         patch.student_temp = settings.student_temp;
         let optimizer = Optimizer::new(settings.algorithm);
-        Ok(Self { settings, student_params, teacher_params, student, teacher, image, patch, optimizer })
+        let scaler = (settings.precision == Precision::F16).then(Scaler::default);
+        Ok(Self { settings, student_params, teacher_params, student, teacher, image, patch, optimizer, scaler })
     }
 
     /// The whole step. `crops`: one `[V_g * B, 3, S, S]` per crop size, views first; `step` counts
@@ -164,7 +158,11 @@ impl Trainer {
     /// other; gradients, losses and centres come out as those of the whole batch, up to rounding.
     ///
     /// A loss or gradient that is not finite is an error and changes nothing but the running statistics
-    /// of batch norm, if the heads have it.
+    /// of batch norm, if the heads have it. In fp16 a gradient that is not finite has most likely overflowed: the
+    /// student is left as it is, the loss is scaled down, and teacher and centres move on, as in the published
+    /// program.
+    ///
+    /// The device is read once, at the end.
     pub fn step(
         &mut self,
         crops: &[Tensor],
@@ -172,8 +170,11 @@ impl Trainer {
         step: usize,
         hyper: &Hyper,
     ) -> std::result::Result<StepReport, Error> {
+        let before = transfer::count();
         // On a thread of the pool, so that its parallel loops need no hand-over.
-        rayon::scope(|_| self.step_on_pool(crops, images, step, hyper))
+        let mut report = rayon::scope(|_| self.step_on_pool(crops, images, step, hyper))?;
+        report.transfers = transfer::count() - before;
+        Ok(report)
     }
 
     fn step_on_pool(
@@ -183,8 +184,69 @@ impl Trainer {
         step: usize,
         hyper: &Hyper,
     ) -> std::result::Result<StepReport, Error> {
+        let mut parcel = Parcel::default();
+        let run = || self.gradients(crops, images, step, hyper, &mut parcel);
+        let Outcome { mut grads, loss, means, numbers } = autocast(self.settings.precision, run)?;
+        self.mark(&mut grads, &loss)?;
+        let norms = self.optimise(&mut grads, hyper)?;
+        drop(grads);
+        let place = parcel.add(&norms.values)?;
+        let values = parcel.read()?;
+        let mut report = StepReport::default();
+        for (part, share) in &numbers {
+            let part = part.read(&values);
+            if part.losses.iter().any(|loss| !loss.is_finite()) {
+                return Err(Error::NotFinite { step, class: part.losses[1], patch: part.losses[2] });
+            }
+            report = report.plus(part, *share);
+        }
+        report.loss_scale = self.scaler.map(|scaler| scaler.scale);
+        report.overflow = self.judge(&norms.names, &values[place.clone()], hyper)?;
+        report.grad_norm = values[place].iter().map(|n| n * n).sum::<f64>().sqrt();
+        self.commit(&means)?;
+        Ok(report)
+    }
+
+    /// Makes a loss that is not finite show in a gradient. The optimiser, which is to change nothing then, looks at
+    /// gradients alone, and they may be finite where the loss is not.
+    fn mark(&self, grads: &mut Gradients, loss: &Tensor) -> Result<()> {
+        let vars = self.student_params.iter().map(|(_, var)| var).filter(|var| grads.contains(var));
+        let Some(smallest) = vars.min_by_key(|var| var.elem_count()) else { return Ok(()) };
+        if let Some(gradient) = grads.get(&smallest) {
+            grads.set(&smallest, gradient.broadcast_add(&(loss * 0.)?)?);
+        }
+        Ok(())
+    }
+
+    /// Decides what gradients of such norms mean. The optimiser has done its step if all are finite, and nothing
+    /// otherwise. True for an overflow in fp16.
+    fn judge(&mut self, names: &[String], norms: &[f64], hyper: &Hyper) -> std::result::Result<bool, Error> {
+        let Some(first) = norms.iter().position(|norm| !norm.is_finite()) else {
+            self.scaler.iter_mut().for_each(Scaler::advance);
+            return Ok(false);
+        };
+        let parameter = names[first].clone();
+        match self.scaler.as_mut().map(Scaler::back_off) {
+            None => Err(Error::NotFiniteGradient { parameter }),
+            Some(false) => Err(Error::Overflow { parameter }),
+            Some(true) => {
+                ema(&self.teacher_params, &self.student_params, hyper.momentum)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What a step computes before it changes anything; its numbers go into `parcel`.
+    fn gradients(
+        &self,
+        crops: &[Tensor],
+        images: usize,
+        step: usize,
+        hyper: &Hyper,
+        parcel: &mut Parcel,
+    ) -> Result<Outcome> {
         let depth = self.survivals(crops, step)?;
-        let (mut all, mut sum): (Option<Gradients>, Option<(Means, StepReport)>) = (None, None);
+        let mut sum: Option<Outcome> = None;
         for part in parts(images, self.settings.accumulate) {
             let share = part.len() as f64 / images as f64;
             let n = part.len();
@@ -195,32 +257,20 @@ impl Trainer {
             let pass = Pass { survivals, activations: self.settings.activations };
             let student = self.student_logits(&patches, n, &pass, hyper.freeze_last_layer)?;
             let loss = self.loss(&student, &teacher, &patches, n, hyper)?;
-            let health = Health::of(&student, &teacher)?;
+            let numbers = vec![(Numbers::of(&loss, &student, &teacher, parcel)?, share)];
             drop((student, teacher, patches));
-            let losses = loss.values()?;
-            if losses.iter().any(|l| !l.is_finite()) {
-                return Err(Error::NotFinite { step, class: losses[1], patch: losses[2] });
-            }
-            let total = if share == 1. { loss.total.clone() } else { (&loss.total * share)? };
-            let teacher_entropy = loss.teacher_entropy.to_dtype(DType::F64)?.to_scalar()?;
-            let report = StepReport { losses, teacher_entropy, grad_norm: 0., health };
-            let grads = backward(&total)?;
-            match &mut all {
-                None => all = Some(grads),
-                Some(all) => {
-                    let vars: Vec<Var> = self.student_params.iter().map(|(_, var)| var).collect();
-                    all.add(grads, vars.iter().map(|var| var.as_tensor()))?;
-                }
-            }
-            sum = Some(added_share(sum, loss.means, report, share)?);
+            let grads = backward(&scaled(&loss.total, share * self.scaler.map_or(1., |s| s.scale))?)?;
+            let Loss { total, means, .. } = loss;
+            let part = Outcome { grads, loss: scaled(&total.detach(), share)?, means: means.scaled(share)?, numbers };
+            sum = Some(match sum {
+                Some(sum) => sum.plus(part, &self.student_params)?,
+                None => part,
+            });
         }
-        let (Some(mut grads), Some((means, mut report))) = (all, sum) else {
-            return Err(candle_core::Error::Msg("a training step needs at least one image".into()).into());
-        };
-        let norms = self.update(&mut grads, hyper)?;
-        report.grad_norm = norms.iter().map(|n| n * n).sum::<f64>().sqrt();
-        self.commit(&means)?;
-        Ok(report)
+        match sum {
+            Some(sum) => Ok(sum),
+            None => bail!("a training step needs at least one image"),
+        }
     }
 
     /// Which crops of this step keep which residual branch.
@@ -232,6 +282,16 @@ impl Trainer {
         let mut rng = stream(self.settings.seed, Purpose::DropPath, step as u64, 0);
         let groups = crops.iter().map(|x| x.dim(0)).collect::<Result<Vec<_>>>()?;
         Ok(Some(self.student.backbone.stochastic_depth(rate, &groups, &mut rng)))
+    }
+
+    /// Where both networks are.
+    pub fn device(&self) -> &Device {
+        self.image.center().value().device()
+    }
+
+    /// What layers and heads compute in.
+    pub fn precision(&self) -> Precision {
+        self.settings.precision
     }
 
     /// The teacher's logits: all crops, patch branch on.
@@ -294,26 +354,70 @@ impl Trainer {
     /// teacher (QUIRKS 12, 13, 17). Returns the gradient norms before clipping, in the order of the
     /// parameters that have one. A gradient that is not finite is an error and changes nothing.
     pub fn update(&mut self, grads: &mut Gradients, hyper: &Hyper) -> std::result::Result<Vec<f64>, Error> {
-        let params: Vec<(String, Var)> = self.student_params.iter().collect();
-        let norms = params.iter().map(|(_, var)| norm(grads, var)).collect::<Result<Vec<_>>>()?;
-        let infinite = |norm: &Option<f64>| norm.is_some_and(|n| !n.is_finite());
-        if let Some(((name, _), _)) = params.iter().zip(&norms).find(|(_, norm)| infinite(norm)) {
-            return Err(Error::NotFiniteGradient { parameter: name.clone() });
-        }
+        let norms = self.optimise(grads, hyper)?;
+        let values = transfer::to_host(&norms.values)?;
+        self.judge(&norms.names, &values, hyper)?;
+        Ok(values)
+    }
+
+    /// The same; whether all was well remains to be seen in the norms.
+    fn optimise(&mut self, grads: &mut Gradients, hyper: &Hyper) -> Result<Norms> {
         if hyper.freeze_last_layer {
-            for (_, var) in params.iter().filter(|(name, _)| name.contains("last_layer")) {
-                grads.remove(var);
+            for (_, var) in self.student_params.iter().filter(|(name, _)| name.contains("last_layer")) {
+                grads.remove(&var);
             }
         }
         let step = Step {
             lr: hyper.lr,
             weight_decay: hyper.weight_decay,
-            factors: norms.iter().map(|norm| clip_factor(norm.unwrap_or(0.), self.settings.clip)).collect(),
+            clip: self.settings.clip,
+            scale: self.scaler.map_or(1., |scaler| scaler.scale),
             momentum: hyper.momentum,
         };
-        self.optimizer.step(&self.student_params, Some(&self.teacher_params), grads, &step)?;
-        Ok(norms.into_iter().flatten().collect())
+        self.optimizer.step(&self.student_params, Some(&self.teacher_params), grads, &step)
     }
+}
+
+/// What a step has computed before it changes anything.
+struct Outcome {
+    /// Of the scaled loss, the sum over all parts.
+    grads: Gradients,
+    /// The loss, likewise.
+    loss: Tensor,
+    means: Means,
+    /// Of each part, with its share of the images.
+    numbers: Vec<(Numbers, f64)>,
+}
+
+impl Outcome {
+    /// `self` and what came of another part.
+    fn plus(mut self, part: Self, params: &Params) -> Result<Self> {
+        let vars: Vec<Var> = params.iter().map(|(_, var)| var).collect();
+        self.grads.add(part.grads, vars.iter().map(|var| var.as_tensor()))?;
+        self.loss = (self.loss + part.loss)?;
+        self.means = self.means.plus(part.means)?;
+        self.numbers.extend(part.numbers);
+        Ok(self)
+    }
+}
+
+impl Means {
+    fn scaled(self, factor: f64) -> Result<Self> {
+        let patch = self.patch.map(|patch| scaled(&patch, factor)).transpose()?;
+        Ok(Self { class: scaled(&self.class, factor)?, patch })
+    }
+
+    fn plus(self, other: Self) -> Result<Self> {
+        let patch = match (self.patch, other.patch) {
+            (Some(a), Some(b)) => Some((a + b)?),
+            _ => None,
+        };
+        Ok(Self { class: (self.class + other.class)?, patch })
+    }
+}
+
+fn scaled(t: &Tensor, factor: f64) -> Result<Tensor> {
+    if factor == 1. { Ok(t.clone()) } else { t * factor }
 }
 
 /// `images` in `count` runs of nearly equal length.
@@ -343,42 +447,10 @@ fn survivals_of(all: &Survivals, images: usize, part: &Range<usize>) -> Survival
     all.iter().map(|branches| branches.each_ref().map(|b| b.as_ref().map(pick))).collect()
 }
 
-/// Adds one part's means and numbers, weighted by its share of the images.
-fn added_share(
-    sum: Option<(Means, StepReport)>,
-    means: Means,
-    report: StepReport,
-    share: f64,
-) -> Result<(Means, StepReport)> {
-    if share == 1. {
-        return Ok((means, report));
-    }
-    let scaled = |t: Tensor| t * share;
-    let means = Means { class: scaled(means.class)?, patch: means.patch.map(scaled).transpose()? };
-    let Some((before, numbers)) = sum else { return Ok((means, StepReport::default().plus(report, share))) };
-    let patch = match (before.patch, means.patch) {
-        (Some(a), Some(b)) => Some((a + b)?),
-        _ => None,
-    };
-    Ok((Means { class: (before.class + means.class)?, patch }, numbers.plus(report, share)))
-}
-
-impl StepReport {
-    /// `self` and a part of the batch with its share of the images.
-    fn plus(self, part: StepReport, share: f64) -> Self {
-        Self {
-            losses: std::array::from_fn(|i| self.losses[i] + share * part.losses[i]),
-            teacher_entropy: self.teacher_entropy + share * part.teacher_entropy,
-            grad_norm: 0.,
-            health: self.health.plus(part.health, share),
-        }
-    }
-}
-
 impl Loss {
     /// Total, class and patch loss as numbers.
     pub fn values(&self) -> Result<[f64; 3]> {
-        let number = |t: &Tensor| t.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let number = |t: &Tensor| Ok::<_, candle_core::Error>(transfer::to_host(t)?[0]);
         Ok([number(&self.total)?, number(&self.class)?, self.patch.as_ref().map_or(Ok(0.), number)?])
     }
 }

@@ -179,7 +179,7 @@ impl Vit {
         let dim = self.config.embed_dim;
         // Rows, columns, channels: the order in which torch's convolution sums.
         let weight = self.patch_weight.permute([0, 2, 3, 1])?.reshape((dim, ()))?;
-        let rows = ops::linear_in_order(patches.rows(), &weight, &self.patch_bias)?;
+        let rows = ops::linear_in_order(patches.rows(), &weight, &self.patch_bias)?.to_dtype(self.pos_embed.dtype())?;
         let p = self.config.patch_size;
         let mut first = 0;
         patches

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device, Tensor, Var};
 use selfpatch_losses::teacher_temperature;
 use selfpatch_matching::{Border, Neighbours};
-use selfpatch_nn::backward;
+use selfpatch_nn::{Precision, backward};
 use selfpatch_optim::{Algorithm, Cosine, clip_factor, norm};
 use selfpatch_train::{Hyper, Logits, NetworkConfig, Settings, Target, Trainer};
 use selfpatch_vit::{Activations, Pass, VitConfig};
@@ -62,6 +62,7 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
         algorithm: Algorithm::AdamW,
         accumulate: 1,
         activations: Activations::Keep,
+        precision: Precision::F32,
         seed: 0,
     };
     let mut trainer = Trainer::new(settings, dtype, f.device())?;
@@ -107,7 +108,9 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
             let want = f.get(&format!("{p}/step{i}/grad_clipped/{name}"))?;
             report.close(&format!("clipped gradients {p}"), &got, want, tolerance)?;
         }
-        let norms = trainer.update(&mut grads, &hyper)?;
+        let norms = params.iter().filter_map(|(_, var)| norm(&grads, var).transpose());
+        let norms = norms.collect::<Result<Vec<f64>, _>>()?;
+        trainer.update(&mut grads, &hyper)?;
         compare_norms(f, report, &format!("{p}/step{i}"), p, &norms, &params, frozen_gain, tolerance)?;
         for (name, center) in [("center", trainer.image.center()), ("patch_center", trainer.patch.center())] {
             if let Some(want) = f.tensors.get(&format!("{p}/step{i}/{name}")) {

@@ -15,7 +15,7 @@ pub use saver::Saver;
 pub use snapshot::Snapshot;
 pub use write::write;
 
-use crate::Error;
+use crate::{Error, Scaler};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,6 +34,9 @@ pub struct State {
     pub images: usize,
     /// Step count of each parameter in the optimiser.
     optimizer_steps: BTreeMap<String, u64>,
+    /// Scale of the loss, in fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scaler: Option<Scaler>,
     /// File name to BLAKE3 digest.
     files: BTreeMap<String, String>,
 }

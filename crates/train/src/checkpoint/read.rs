@@ -2,7 +2,6 @@
 
 use super::{FORMAT, State, digest, list};
 use crate::{Config, Error, Trainer};
-use candle_core::Device;
 use selfpatch_nn::Params;
 use selfpatch_nn::weights::{Weights, check_strict, read};
 use std::fs;
@@ -67,7 +66,8 @@ pub fn usable(path: &Path) -> Result<Found, Error> {
 
 /// Puts a checkpoint's state into `trainer`; returns the number of finished steps.
 pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<usize, Error> {
-    let load = |name: &str| read(&found.path.join(name), &Device::Cpu);
+    let device = trainer.device().clone();
+    let load = |name: &str| read(&found.path.join(name), &device);
     let (student, teacher) = (load("student.safetensors")?, load("teacher.safetensors")?);
     let (moments, centers) = (load("optimizer.safetensors")?, load("centers.safetensors")?);
     assign(&trainer.student_params, &student)?;
@@ -79,6 +79,8 @@ pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<usize, Error> {
     };
     trainer.image.center_mut().set(center("class")?)?;
     trainer.patch.center_mut().set(center("patch")?)?;
+    // A run that goes on in fp16 after another precision begins with the usual scale.
+    trainer.scaler = trainer.scaler.map(|usual| found.state.scaler.unwrap_or(usual));
     Ok(found.state.step)
 }
 

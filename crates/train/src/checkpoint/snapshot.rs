@@ -1,10 +1,10 @@
 //! All state of a training at one moment, apart from the training itself.
 
-use crate::Trainer;
-use candle_core::{Result, Tensor};
+use crate::{Scaler, Trainer};
+use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 
-/// Copies of all tensors, so that training can go on while they are written.
+/// Copies of all tensors in the memory of the host, so that training can go on while they are written.
 pub struct Snapshot {
     /// Finished steps.
     pub step: usize,
@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub centers: Vec<(String, Tensor)>,
     /// The optimiser's step counts.
     pub optimizer_steps: BTreeMap<String, u64>,
+    /// Scale of the loss, in fp16.
+    pub scaler: Option<Scaler>,
 }
 
 impl Snapshot {
@@ -35,7 +37,8 @@ impl Snapshot {
                 ("class".to_string(), trainer.image.center().value().clone()),
                 ("patch".to_string(), trainer.patch.center().value().clone()),
             ])?,
-            optimizer_steps: trainer.optimizer.steps(),
+            optimizer_steps: trainer.optimizer.steps()?,
+            scaler: trainer.scaler,
         })
     }
 
@@ -47,5 +50,5 @@ impl Snapshot {
 }
 
 fn copies(tensors: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
-    tensors.into_iter().map(|(name, t)| Ok((name, t.copy()?))).collect()
+    tensors.into_iter().map(|(name, t)| Ok((name, t.force_contiguous()?.to_device(&Device::Cpu)?))).collect()
 }

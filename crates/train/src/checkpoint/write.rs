@@ -67,6 +67,7 @@ fn fill(folder: &Path, config: &Config, snapshot: &Snapshot) -> Result<(), Error
         step: snapshot.step,
         images: snapshot.images,
         optimizer_steps: snapshot.optimizer_steps.clone(),
+        scaler: snapshot.scaler,
         files,
     };
     let text = serde_json::to_string_pretty(&state)

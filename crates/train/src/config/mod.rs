@@ -191,6 +191,19 @@ pub enum Algorithm {
     Lars,
 }
 
+/// In which type of numbers products of matrices are computed; see `docs/pretraining.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    F32,
+    /// bfloat16, for GPUs: half the memory and several times the speed of f32.
+    Bf16,
+    /// IEEE half precision with a scaled loss, as the published program trains.
+    Fp16,
+}
+
 /// The optimiser and the values that change over the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,6 +238,10 @@ pub struct Optim {
     /// about a tenth more time; the result is the same.
     #[serde(default)]
     pub recompute: bool,
+    /// `f32`, `bf16` or `fp16`: what layers and heads compute in (`--precision`). Weights, losses, norms and the
+    /// optimiser stay in f32.
+    #[serde(default)]
+    pub precision: Precision,
     /// Stop after this many steps, the schedules unchanged; absent: all epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,

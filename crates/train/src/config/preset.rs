@@ -2,7 +2,7 @@
 
 use super::{
     Aggregation, Algorithm, Border, Checkpointing, Config, Data, Eval, Head, HealthWatch, ImageLoss, Model, Optim,
-    PatchObjective, ten_minutes,
+    PatchObjective, Precision, ten_minutes,
 };
 use crate::Error;
 use selfpatch_datasets::MultiCrop;
@@ -128,6 +128,7 @@ fn paper() -> Config {
             momentum_teacher: 0.996,
             accumulate: 1,
             recompute: false,
+            precision: Precision::F32,
             max_steps: None,
         },
         checkpoint: Checkpointing { every_epochs: 1, every_minutes: ten_minutes(), keep: 3, milestone_epochs: 0 },

@@ -188,14 +188,14 @@ pub fn run(
             waited = batches.waited();
             let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
             if shown.is_none() {
-                shown = Some(crops[0].narrow(0, 0, batch.batch.min(SHOWN))?);
+                shown = Some(crops[0].narrow(0, 0, batch.batch.min(SHOWN))?.force_contiguous()?);
             }
             let report = match trainer.step(&crops, batch.batch, step, &hyper) {
                 Ok(report) => {
                     skipped = 0;
                     report
                 }
-                Err(error @ (Error::NotFinite { .. } | Error::NotFiniteGradient { .. })) => {
+                Err(error) if error.is_not_finite() => {
                     skipped += 1;
                     let stop = config.health.not_finite == NotFinite::Stop || skipped > config.health.most_skipped;
                     if stop {
@@ -246,7 +246,9 @@ pub fn run(
                 skipped: Some(loader.bad().len() as u64),
                 davis_jf,
                 knn_top1,
-                grad_norm: Some(report.grad_norm),
+                grad_norm: Some(report.grad_norm).filter(|_| !report.overflow),
+                loss_scale: report.loss_scale,
+                overflow: report.overflow.then_some(true),
                 teacher_student_kl: Some(report.losses[1] - report.teacher_entropy),
                 prototypes_used: Some(health.prototypes_used),
                 feature_std: Some(health.feature_std),
@@ -305,7 +307,7 @@ fn left_out(error: &Error) -> StepReport {
     };
     let nan = f64::NAN;
     let health = crate::Health { prototypes_used: nan, feature_std: nan, feature_rank: nan, patch_agreement: nan };
-    StepReport { losses, teacher_entropy: nan, grad_norm: nan, health }
+    StepReport { losses, teacher_entropy: nan, grad_norm: nan, health, ..StepReport::default() }
 }
 
 /// The images that a run reads. `say` is told what takes long.
@@ -352,6 +354,7 @@ fn scalars(board: &mut EventWriter, r: &Record) -> std::io::Result<()> {
         ("davis_jf", r.davis_jf),
         ("knn_top1", r.knn_top1),
         ("grad_norm", r.grad_norm),
+        ("loss_scale", r.loss_scale),
         ("teacher_student_kl", r.teacher_student_kl),
         ("prototypes_used", r.prototypes_used),
         ("feature_std", r.feature_std),

@@ -68,6 +68,12 @@ pub struct Record {
     /// Norm of all gradients of the student together, before clipping.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
     pub grad_norm: Option<f64>,
+    /// What the loss was multiplied with, in fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// True where the gradients overflowed in fp16, so that the student was left as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<bool>,
     /// Mean divergence (KL, nats) of the student's class outputs from the teacher's.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_is_some_nan")]
     pub teacher_student_kl: Option<f64>,
