@@ -1,6 +1,6 @@
 //! Reading one fixture.
 
-use super::arithmetic::Arithmetic;
+use super::computing::Computing;
 use anyhow::{Context, Result, anyhow};
 
 use candle_core::{DType, Device, Tensor};
@@ -76,17 +76,17 @@ pub struct Fixture {
     /// Where other files of the fixture would lie.
     pub folder: PathBuf,
     /// How the numbers to compare are computed.
-    pub arithmetic: Arithmetic,
+    pub computing: Computing,
 }
 
 impl Fixture {
-    /// Reads tensors, to the device of `arithmetic`, and description.
-    pub fn read(place: &Place, arithmetic: &Arithmetic) -> Result<Self> {
+    /// Reads tensors, to the device of `computing`, and description.
+    pub fn read(place: &Place, computing: &Computing) -> Result<Self> {
         let path = place.folder.join(format!("{}.safetensors", place.name));
         let mut tensors = selfpatch_nn::weights::read(&path, &Device::Cpu)?.tensors;
         // Tables of integers are compared on the CPU.
         for t in tensors.values_mut().filter(|t| matches!(t.dtype(), DType::F32 | DType::F64 | DType::U8)) {
-            *t = t.to_device(&arithmetic.device)?;
+            *t = t.to_device(&computing.device)?;
         }
         let description = match place.format {
             Format::Manifest => {
@@ -96,7 +96,7 @@ impl Fixture {
             _ => json(&path.with_extension("json"))?,
         };
         let (config, values) = (description["config"].clone(), description["values"].clone());
-        Ok(Self { tensors, config, values, folder: place.folder.clone(), arithmetic: arithmetic.clone() })
+        Ok(Self { tensors, config, values, folder: place.folder.clone(), computing: computing.clone() })
     }
 
     /// The tensor called `name`.
@@ -133,14 +133,14 @@ impl Fixture {
     pub fn precisions(&self) -> Vec<(DType, &'static str)> {
         [(DType::F32, "f32"), (DType::F64, "f64")]
             .into_iter()
-            .filter(|(dtype, _)| self.arithmetic.has(*dtype))
+            .filter(|(dtype, _)| self.computing.has(*dtype))
             .filter(|(_, p)| self.tensors.keys().any(|k| k.starts_with(&format!("{p}/"))))
             .collect()
     }
 
     /// Where the fixture is computed.
     pub fn device(&self) -> &Device {
-        &self.arithmetic.device
+        &self.computing.device
     }
 
     /// A builder over weights in one dtype.

@@ -5,8 +5,8 @@
 //! sizes and settings are read from the files.
 
 mod aggregation;
-mod arithmetic;
 mod augment;
+mod computing;
 mod davis;
 mod fixture;
 mod heads;
@@ -25,7 +25,7 @@ use report::Report;
 use selfpatch_nn::autocast;
 use std::path::{Path, PathBuf};
 
-pub use arithmetic::Arithmetic;
+pub use computing::Computing;
 pub use report::Outcome;
 
 /// A check of one fixture.
@@ -73,7 +73,7 @@ pub struct Args {
 
 /// Runs the checks, prints the result, and says whether everything passed.
 pub fn run(args: &Args) -> Result<bool> {
-    let outcome = checked(&args.fixtures, &args.only, &Arithmetic::reference())?;
+    let outcome = checked(&args.fixtures, &args.only, &Computing::reference())?;
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&outcome)?),
         false => outcome.print(),
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<bool> {
 }
 
 /// Compares with all fixtures below `folders`, or with those that `only` names.
-pub fn checked(folders: &[PathBuf], only: &[String], arithmetic: &Arithmetic) -> Result<Outcome> {
+pub fn checked(folders: &[PathBuf], only: &[String], computing: &Computing) -> Result<Outcome> {
     let mut found = Vec::new();
     for folder in folders {
         if !folder.is_dir() {
@@ -105,7 +105,7 @@ pub fn checked(folders: &[PathBuf], only: &[String], arithmetic: &Arithmetic) ->
     }
     let check_of =
         |place: &fixture::Place| CHECKS.iter().find(|(format, name, _)| *format == place.format && *name == place.name);
-    let mut report = Report::new(arithmetic);
+    let mut report = Report::new(computing);
     for place in &found {
         report.begin(&place.label());
         match check_of(place) {
@@ -115,8 +115,8 @@ pub fn checked(folders: &[PathBuf], only: &[String], arithmetic: &Arithmetic) ->
             }
             None => report.no_check(),
             Some((_, _, check)) => {
-                let compute = || check(&Fixture::read(place, arithmetic)?, &mut report);
-                let outcome = autocast(arithmetic.precision, compute);
+                let compute = || check(&Fixture::read(place, computing)?, &mut report);
+                let outcome = autocast(computing.precision, compute);
                 match outcome {
                     Err(e) => report.failed(&crate::error::plain(&e)),
                     Ok(()) if report.is_silent() => report.failed("the fixture holds nothing to compare"),

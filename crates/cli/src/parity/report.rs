@@ -1,6 +1,6 @@
 //! The table of checks.
 
-use super::arithmetic::Arithmetic;
+use super::computing::Computing;
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -51,15 +51,15 @@ pub struct Outcome {
 
 /// Results so far.
 pub struct Report {
-    arithmetic: Arithmetic,
+    computing: Computing,
     fixture: String,
     rows: Vec<Row>,
 }
 
 impl Report {
-    /// Nothing yet; `arithmetic` may widen tolerances.
-    pub fn new(arithmetic: &Arithmetic) -> Self {
-        Self { arithmetic: arithmetic.clone(), fixture: String::new(), rows: Vec::new() }
+    /// Nothing yet; `computing` may widen tolerances.
+    pub fn new(computing: &Computing) -> Self {
+        Self { computing: computing.clone(), fixture: String::new(), rows: Vec::new() }
     }
 
     /// Names the fixture that the next checks belong to.
@@ -91,7 +91,7 @@ impl Report {
 
     /// Records an error measured elsewhere.
     pub fn error(&mut self, check: &str, error: f64, limit: f64) {
-        self.record(check, error, limit.max(self.arithmetic.least(check)));
+        self.record(check, error, limit.max(self.computing.least(check)));
     }
 
     fn record(&mut self, check: &str, error: f64, limit: f64) {

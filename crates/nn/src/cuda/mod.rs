@@ -4,10 +4,13 @@
 //! the device's one stream, in the order in which it is launched.
 
 mod device;
+mod facts;
 mod matmul;
+pub mod memory;
 mod recorded;
 
 pub use device::new as new_device;
+pub use facts::{Facts, facts};
 pub(crate) use matmul::{matmul, t};
 pub use recorded::record;
 

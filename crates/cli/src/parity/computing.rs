@@ -6,7 +6,7 @@ use selfpatch_nn::Precision;
 /// How numbers are computed, and how close they can come to those of the original program, which were computed in
 /// f32 and f64 on a CPU.
 #[derive(Clone)]
-pub struct Arithmetic {
+pub struct Computing {
     /// Where.
     pub device: Device,
     /// What products of matrices are computed in.
@@ -19,7 +19,7 @@ const F32: (f64, f64) = (2e-5, 2e-5);
 const BF16: (f64, f64) = (2e-2, 5e-2);
 const F16: (f64, f64) = (3e-3, 1e-2);
 
-impl Arithmetic {
+impl Computing {
     /// The fixtures' own: f32 and f64 on the CPU, with their tolerances.
     pub fn reference() -> Self {
         Self { device: Device::Cpu, precision: Precision::F32 }
