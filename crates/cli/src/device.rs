@@ -1,13 +1,15 @@
-//! Where to compute, and with how many threads.
+//! Where to compute, in which precision, and with how many threads.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use candle_core::Device;
+use selfpatch_nn::Precision;
 use std::ffi::OsString;
 
 /// Flags that every computing command has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Compute {
-    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`
+    /// `auto` (the first GPU that this program was built for and that answers, else the CPU), `cpu`, `cuda`, `cuda:N`
+    /// or `metal`
     #[arg(long, default_value = "auto")]
     device: String,
     /// Threads to compute with [default: one per core]
@@ -16,30 +18,85 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// The device asked for; `auto` is the first GPU this build supports, else the CPU.
+    /// The device asked for.
     pub fn device(&self) -> Result<Device> {
         if self.threads == Some(0) {
             bail!("--threads: must be at least 1");
         }
-        let number = |text: &str| -> Result<usize> {
-            text.parse().with_context(|| format!("--device: {:?} does not name a GPU by its number", self.device))
-        };
-        match self.device.as_str() {
-            "cpu" => Ok(Device::Cpu),
-            "auto" if candle_core::utils::cuda_is_available() => Ok(Device::new_cuda(0)?),
-            "auto" if candle_core::utils::metal_is_available() => Ok(Device::new_metal(0)?),
-            "auto" => Ok(Device::Cpu),
-            "metal" => Device::new_metal(0).context("--device metal: this build or machine has no Metal"),
-            "cuda" => Device::new_cuda(0).context("--device cuda: this build or machine has no CUDA GPU"),
-            other => match other.strip_prefix("cuda:") {
-                Some(n) => {
-                    let n = number(n)?;
-                    Device::new_cuda(n).with_context(|| format!("--device cuda:{n}: there is no such GPU"))
-                }
-                None => bail!("--device: there is no {other:?}; valid are auto, cpu, cuda, cuda:N, metal"),
-            },
+        named(&self.device)
+    }
+}
+
+/// What evaluations compute in.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Single precision
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half precision
+    Fp16,
+}
+
+impl From<Arithmetic> for Precision {
+    fn from(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::F32 => Self::F32,
+            Arithmetic::Bf16 => Self::Bf16,
+            Arithmetic::Fp16 => Self::F16,
         }
     }
+}
+
+/// The device called `name`, a value of `--device`. A program that was built for CUDA says which one `auto` is.
+pub fn named(name: &str) -> Result<Device> {
+    let gpu = |n: usize| cuda(n).map_err(|reason| anyhow!("--device {name}: {reason}; --device cpu does without"));
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" if cfg!(feature = "cuda") => Ok(cuda(0).map_or_else(
+            |reason| {
+                eprintln!("device: CPU ({reason})");
+                Device::Cpu
+            },
+            |device| {
+                eprintln!("device: GPU 0");
+                device
+            },
+        )),
+        "auto" if cfg!(feature = "metal") => Ok(Device::new_metal(0)?),
+        "auto" => Ok(Device::Cpu),
+        "metal" => Device::new_metal(0).context("--device metal: this build or machine has no Metal"),
+        "cuda" => gpu(0),
+        _ => match name.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(n)) => gpu(n),
+            Some(Err(_)) => bail!("--device: {name:?} does not name a GPU by its number, as cuda:0 does"),
+            None => bail!("--device: there is no {name:?}; valid are auto, cpu, cuda, cuda:N, metal"),
+        },
+    }
+}
+
+/// GPU number `n`, or why there is none.
+#[cfg(feature = "cuda")]
+fn cuda(n: usize) -> std::result::Result<Device, String> {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys::CUresult};
+    let count = match result::init().and_then(|()| result::device::get_count()) {
+        Ok(count) => count as usize,
+        Err(e) if e.0 == CUresult::CUDA_ERROR_NO_DEVICE => 0,
+        Err(e) if e.0 == CUresult::CUDA_ERROR_STUB_LIBRARY => return Err("this machine has no NVIDIA driver".into()),
+        Err(e) => return Err(format!("the NVIDIA driver does not start ({:?})", e.0)),
+    };
+    match count {
+        0 => Err("the NVIDIA driver finds no GPU".into()),
+        1 if n > 0 => Err("there is one GPU, cuda:0".into()),
+        _ if n >= count => Err(format!("there are {count} GPUs, cuda:0 to cuda:{}", count - 1)),
+        _ => selfpatch_nn::cuda::new_device(n)
+            .map_err(|e| format!("GPU {n} cannot be used: {}", crate::error::plain(&e.into()))),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> std::result::Result<Device, String> {
+    Err("this program was built without CUDA; build it by `cargo xtask build --features cuda`".into())
 }
 
 /// Passes `--threads` on to the thread pool of rayon, which reads its size from the environment when it
@@ -61,5 +118,27 @@ pub fn limit_threads(arguments: &[OsString]) {
     }
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         set("CANDLE_NUM_THREADS", "1");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_found_or_refused_in_one_sentence() {
+        assert!(named("cpu").is_ok_and(|d| d.is_cpu()) && named("auto").is_ok());
+        for (name, expected) in [
+            ("cuda:x", "does not name a GPU by its number"),
+            ("cuda:-1", "does not name a GPU by its number"),
+            ("gpu", "valid are auto, cpu, cuda, cuda:N, metal"),
+        ] {
+            let text = crate::error::plain(&named(name).unwrap_err());
+            assert!(text.contains(expected) && text.contains(name) && !text.contains('\n'), "{text}");
+        }
+        // No machine has so many.
+        let text = crate::error::plain(&named("cuda:4095").unwrap_err());
+        let expected = ["built without CUDA", "no NVIDIA driver", "finds no GPU", "there is one GPU", "there are"];
+        assert!(text.contains("--device cuda:4095") && expected.iter().any(|e| text.contains(e)), "{text}");
     }
 }

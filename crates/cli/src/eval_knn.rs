@@ -1,6 +1,6 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
-use crate::device::Compute;
+use crate::device::{Arithmetic, Compute};
 use crate::model::{self, WeightFile};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -9,6 +9,7 @@ use selfpatch_aggregation::Aggregator;
 use selfpatch_datasets::{Access, Decoding, Samples};
 use selfpatch_eval::images::{Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
+use selfpatch_nn::autocast;
 use selfpatch_train::{MEAN, STD, checkpoint, normalized};
 use selfpatch_vit::Vit;
 use std::collections::BTreeSet;
@@ -53,6 +54,9 @@ pub struct Args {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+    /// What the model computes in
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Arithmetic,
     #[command(flatten)]
     compute: Compute,
 }
@@ -94,7 +98,7 @@ pub fn run(args: &Args) -> Result<bool> {
 
     let (model, sight) = model(args, device)?;
     let bar = progress(args.json, (count + sets.1.places.len()) as u64);
-    let features = |images: &Tensor| model.features(images);
+    let features = |images: &Tensor| autocast(args.precision.into(), || model.features(images));
     let tell = &mut |done: usize| bar.set_position(done as u64);
     let (scores, skipped) = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
     bar.finish_and_clear();

@@ -110,6 +110,12 @@ pub struct Args {
     /// Compute activations twice instead of keeping them: less memory, more time, the same result
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     recompute: Option<bool>,
+    /// What layers and heads compute in: f32, bf16, or fp16 with a scaled loss
+    #[arg(long)]
+    precision: Option<String>,
+    /// The published program's flag: fp16, or f32
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, conflicts_with = "precision")]
+    use_fp16: Option<bool>,
     /// Passes over the data
     #[arg(long)]
     epochs: Option<u32>,
@@ -307,6 +313,7 @@ impl Args {
         let int = |v: u32| Value::Integer(v.into());
         let text = |v: &String| Value::String(v.clone());
         let path = |v: &PathBuf| Value::String(v.to_string_lossy().into_owned());
+        let half = self.use_fp16.map(|half| if half { "fp16" } else { "f32" }.to_string());
         let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
         [
             ("name", self.name.as_ref().map(text)),
@@ -339,6 +346,7 @@ impl Args {
             ("optim.batch_size", self.batch_size.map(int)),
             ("optim.accumulate", self.accumulate.map(int)),
             ("optim.recompute", self.recompute.map(Value::Boolean)),
+            ("optim.precision", self.precision.clone().or(half).map(Value::String)),
             ("optim.epochs", self.epochs.map(int)),
             ("optim.max_steps", self.max_steps.map(int)),
             ("optim.optimizer", self.optimizer.as_ref().map(text)),

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::davis::{DenseFeatures, Features};
 use candle_core::{Device, Result, Tensor};
+use selfpatch_nn::{Precision, autocast};
 use selfpatch_vit::Vit;
 
 /// Patch tokens of a block of a backbone, by default of the last one and through its final norm if it has
@@ -12,13 +13,14 @@ pub struct VitFeatures {
     device: Device,
     layer: usize,
     norm: bool,
+    precision: Precision,
 }
 
 impl VitFeatures {
     /// Features of `vit`, whose weights lie on `device`.
     pub fn new(vit: Vit, device: Device) -> Self {
         let (layer, norm) = (vit.config().depth, vit.has_norm());
-        Self { vit, device, layer, norm }
+        Self { vit, device, layer, norm, precision: Precision::F32 }
     }
 
     /// Features of block `layer`, from 1 to the depth; by default the last.
@@ -49,6 +51,12 @@ impl VitFeatures {
         Ok(self)
     }
 
+    /// Features computed in `precision`; by default f32.
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
     fn run(&self, pixels: &[f32], height: usize, width: usize) -> Result<Features> {
         let p = self.vit.config().patch_size;
         let (grid_h, grid_w) = (height / p, width / p);
@@ -57,7 +65,8 @@ impl VitFeatures {
             .narrow(2, 0, grid_h * p)?
             .narrow(3, 0, grid_w * p)?
             .contiguous()?;
-        let tokens = self.vit.block_features(&image, self.layer, self.norm)?.flatten_all()?.to_vec1::<f32>()?;
+        let tokens = autocast(self.precision, || self.vit.block_features(&image, self.layer, self.norm))?;
+        let tokens = tokens.flatten_all()?.to_vec1::<f32>()?;
         Ok(Features { tokens, grid_h, grid_w })
     }
 }

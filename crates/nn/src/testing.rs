@@ -116,3 +116,67 @@ pub(crate) fn equal_with_parameters<P>(
     }
     Ok(())
 }
+
+/// The first CUDA device, or a line that says that there is none.
+#[cfg(feature = "cuda")]
+pub(crate) fn cuda() -> Option<Device> {
+    match crate::cuda::new_device(0) {
+        Ok(device) => Some(device),
+        Err(_) => {
+            println!("no CUDA device: skipped");
+            None
+        }
+    }
+}
+
+/// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 1e-5 of the largest
+/// element, bf16 within 3e-2, f16 within 5e-3 // 8 and 11 bits, through a few products.
+#[cfg(feature = "cuda")]
+pub(crate) fn equal_on_cuda<P>(
+    case: Case<
+        impl Fn(candle_nn::VarBuilder) -> Result<P>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+    >,
+) -> Result<()> {
+    use crate::{Precision, autocast};
+    let Some(cuda) = cuda() else { return Ok(()) };
+    let run = |dtype: DType, device: &Device, f: &dyn Fn(&[Tensor], &P) -> Result<Tensor>| -> Result<Vec<Tensor>> {
+        let params = crate::Params::trainable(1);
+        let built = (case.build)(params.builder(dtype, device))?;
+        for (i, (_, var)) in params.iter().enumerate() {
+            let noise = (normal(100 + i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?.to_device(device)?;
+            var.set(&(var.as_tensor() + noise)?.detach())?;
+        }
+        let inputs = case
+            .inputs
+            .iter()
+            .zip(1..)
+            .map(|(&shape, seed)| Var::from_tensor(&normal(seed, shape)?.to_dtype(dtype)?.to_device(device)?));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
+        let y = f(&tensors, &built)?;
+        let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?.to_device(device)?;
+        let grads = crate::backward(&(&y * weights)?.sum_all()?)?;
+        let host = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+        let mut all = vec![host(&y)?];
+        for var in inputs.into_iter().chain(params.iter().map(|(_, var)| var)) {
+            let Some(gradient) = grads.get(&var) else { candle_core::bail!("{:?} got no gradient", var.dims()) };
+            all.push(host(&gradient)?);
+        }
+        Ok(all)
+    };
+    let want = run(DType::F64, &Device::Cpu, &case.reference)?;
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2), (Precision::F16, 5e-3)] {
+        let got = autocast(precision, || run(DType::F32, &cuda, &case.fused))?;
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert_eq!(got.dims(), want.dims());
+            let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+            let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+            let what = format!("{precision:?} {:?}, tensor {i}", case.inputs);
+            assert!(error <= tolerance * size, "{what}: error {error:e} of {size:e}");
+        }
+    }
+    Ok(())
+}

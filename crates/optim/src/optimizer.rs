@@ -77,7 +77,13 @@ impl Optimizer {
     /// One step over all parameters that have a gradient, each gradient multiplied by its factor;
     /// weight decay only where [`is_decayed`]. `teacher` then follows (see [`ema`](crate::ema)): on the
     /// CPU in f32, AdamW and the average are one pass over memory.
-    pub fn step(&mut self, student: &Params, teacher: Option<&Params>, grads: &Gradients, step: &Step) -> Result<Norms> {
+    pub fn step(
+        &mut self,
+        student: &Params,
+        teacher: Option<&Params>,
+        grads: &Gradients,
+        step: &Step,
+    ) -> Result<Norms> {
         if let Some(teacher) = teacher {
             check_alike(teacher, student)?;
         }

@@ -2,7 +2,7 @@
 
 use crate::{Error, Hyper, Network, Trainer};
 use candle_core::{DType, Result, Tensor};
-use selfpatch_nn::Params;
+use selfpatch_nn::{Params, autocast};
 use selfpatch_vit::Pass;
 
 /// The first place, in the order of the computation, with a number that is not finite, in words: pixels,
@@ -11,6 +11,16 @@ use selfpatch_vit::Pass;
 ///
 /// Each layer is computed anew, without stochastic depth: slow, for a moment when speed no longer matters.
 pub fn diagnose(
+    trainer: &Trainer,
+    crops: &[Tensor],
+    names: &[String],
+    hyper: &Hyper,
+    error: &Error,
+) -> std::result::Result<String, Error> {
+    autocast(trainer.precision(), || place(trainer, crops, names, hyper, error))
+}
+
+fn place(
     trainer: &Trainer,
     crops: &[Tensor],
     names: &[String],
@@ -58,7 +68,7 @@ pub fn diagnose(
         }
     }
     Ok(match error {
-        Error::NotFiniteGradient { parameter } => {
+        Error::NotFiniteGradient { parameter } | Error::Overflow { parameter } => {
             format!("the forward pass is finite, first seen in the gradient of {parameter}")
         }
         _ => "all layers are finite, first seen in the loss".into(),

@@ -116,7 +116,8 @@ mod tests {
             Ok((std, total * total / squared))
         };
         let (std, rank) = of(&Tensor::new(&[[1f32, 2., 2.], [2., 4., 4.], [0.5, 1., 1.]], &Device::Cpu)?)?;
-        assert!(std < 1e-3 && !(rank > 4.), "{std} {rank}");
+        // All alike: rounding alone is left, if anything.
+        assert!(std < 1e-3 && (rank.is_nan() || rank < 4.), "{std} {rank}");
         // Both ends of two axes: two directions of the same size.
         let two =
             Tensor::new(&[[1f32, 0., 0., 0.], [-1., 0., 0., 0.], [0., 1., 0., 0.], [0., -1., 0., 0.]], &Device::Cpu)?;

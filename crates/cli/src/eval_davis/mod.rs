@@ -4,7 +4,7 @@ mod overlay;
 mod page;
 pub mod results;
 
-use crate::device::Compute;
+use crate::device::{Arithmetic, Compute};
 use crate::model::{self, WeightFile};
 use anyhow::{Result, bail};
 use candle_core::Device;
@@ -75,6 +75,9 @@ pub struct Args {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+    /// What the backbone computes in
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Arithmetic,
     #[command(flatten)]
     compute: Compute,
 }
@@ -153,7 +156,7 @@ impl Judge<'_> {
     /// Carries the masks through all videos, with a progress bar, and writes the results if there is a place
     /// for them.
     fn evaluate(&self, label: &str, vit: Vit, results: Option<&Results>) -> Result<Evaluation> {
-        let mut model = VitFeatures::new(vit, self.device.clone());
+        let mut model = VitFeatures::new(vit, self.device.clone()).in_precision(self.args.precision.into());
         if let Some(layer) = self.args.layer {
             model = model.of_layer(layer)?;
         }

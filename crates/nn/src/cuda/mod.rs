@@ -188,6 +188,12 @@ pub fn fusible(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16)
 }
 
+/// Whether fused CUDA ops can hold these parameters: f32, and where they are trained, the variables themselves.
+pub fn holds<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> bool {
+    let fits = |p: &Tensor| p.dtype() == DType::F32 && p.is_contiguous() && (!p.track_op() || p.is_variable());
+    parameters.into_iter().all(fits)
+}
+
 /// Where the elements of a contiguous tensor begin on the device.
 pub fn address(t: &Tensor) -> Result<u64> {
     let (storage, layout) = t.storage_and_layout();

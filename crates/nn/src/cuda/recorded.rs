@@ -1,6 +1,6 @@
 //! Results of kernels as nodes of candle's graph.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, InplaceOp1, Layout, Result, Shape, Tensor, bail};
 use std::sync::Mutex;
 
 /// What leads from the gradient of a result to that of its input, and deposits those of parameters.

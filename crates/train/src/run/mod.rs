@@ -6,7 +6,7 @@ mod plan;
 pub use folder::Resume;
 
 use crate::checkpoint::{self, Saver, Snapshot};
-use crate::config::NotFinite;
+use crate::config::{NotFinite, Precision};
 use crate::diagnose::diagnose;
 use crate::init::init_from;
 use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
@@ -115,6 +115,10 @@ pub fn run(
     mut tell: impl FnMut(Event),
 ) -> Result<Summary, Error> {
     config.check()?;
+    if device.is_cpu() && config.optim.precision != Precision::F32 {
+        let text = "optim.precision: half precisions are for GPUs; on the CPU they are much slower than f32";
+        tell(Event::Warning(text.into()));
+    }
     let loader = loader(config, &mut tell)?;
     let per_epoch = loader.steps_per_epoch();
     let plan = Plan::new(config, per_epoch, loader.images_per_epoch());

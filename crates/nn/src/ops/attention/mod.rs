@@ -1,6 +1,9 @@
 //! Multi-head self-attention within each sequence of a packed batch, from packed projections:
 //! `P = softmax(Q K^T / sqrt(d))`, `out = P V`, head by head.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::kernel::{self, Buffer, Mat, View, gemm};
 use crate::precision::to_full;
 use crate::sequences::{Sequences, cut_mut};
@@ -14,6 +17,10 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Te
     let (rows, width) = qkv.dims2()?;
     check(width, heads)?;
     sequences.check(rows)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(qkv) && cuda::fits(width / 3 / heads) {
+        return cuda::attention(qkv, sequences, heads);
+    }
     if !kernel::fusible(qkv) {
         return reference(qkv, sequences, heads);
     }
@@ -288,6 +295,26 @@ mod tests {
         let (x, s) = (Tensor::zeros((2, 12), DType::F32, &Device::Cpu)?, Sequences::new(&[(1, 2)]));
         assert!(super::attention(&x, &s, 3).is_err() && super::attention(&x, &s, 0).is_err());
         assert!(super::attention(&x, &Sequences::new(&[(1, 3)]), 2).is_err());
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        // Tensor cores (32, 64, 128) and the other kernels; whole tiles and parts of them.
+        for (d, groups) in [(32, &[(2, 70)][..]), (64, &[(2, 5), (1, 97)]), (128, &[(1, 33)]), (6, &[(2, 40), (1, 1)])]
+        {
+            let s = Sequences::new(groups);
+            equal_on_cuda(Case {
+                inputs: &[&[s.tokens(), 3 * 2 * d]],
+                build: |_: candle_nn::VarBuilder| Ok(()),
+                fused: |x: &[Tensor], _: &()| {
+                    super::attention(&x[0].to_dtype(crate::Precision::current().dtype())?, &s, 2)
+                },
+                reference: |x: &[Tensor], _: &()| super::reference(&x[0], &s, 2),
+            })?;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! Exact (erf) GELU: `y = x Phi(x)`, `dy/dx = Phi(x) + x phi(x)`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::kernel::{self, normal_cdf};
 use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -11,6 +14,10 @@ const CHUNK: usize = 16 * 1024;
 
 /// GELU of every element; any shape, any float dtype.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && x.rank() > 0 {
+        return cuda::gelu(x);
+    }
     if !kernel::fusible(x) {
         return reference(x);
     }
@@ -105,5 +112,20 @@ mod tests {
         for (got, want) in d.into_iter().zip([0.5, 0.5, 0.5, 0.5, 1., -3.6e-8, 0.]) {
             assert!((got - want).abs() < 2e-7, "{got} {want}");
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for shape in [&[3, 70][..], &[5, 24], &[1, 1], &[40, 7]] {
+            equal_on_cuda(Case {
+                inputs: &[shape],
+                build: |_: candle_nn::VarBuilder| Ok(()),
+                fused: |x: &[Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
+                reference: |x: &[Tensor], _: &()| super::reference(&x[0]),
+            })?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::gradients::deposit;
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use crate::precision::to_full;
@@ -16,6 +19,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             weight.dims(),
             bias.dims()
         )
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && crate::cuda::holds([weight, bias]) && cuda::fits(dim) {
+        return cuda::layer_norm(x, weight, bias, eps);
     }
     if !kernel::fusible(x) {
         return reference(x, weight, bias, eps);
@@ -234,6 +241,21 @@ mod tests {
         let x = Tensor::zeros((2, 4), candle_core::DType::F32, &Device::Cpu)?;
         let w = Tensor::zeros(5, candle_core::DType::F32, &Device::Cpu)?;
         assert!(super::layer_norm(&x, &w, &w, 1e-6).is_err());
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for (rows, dim) in [(1, 4), (70, 17), (9, 384), (2100, 36)] {
+            equal_on_cuda(Case {
+                inputs: &[&[rows, dim]],
+                build: |vb: candle_nn::VarBuilder| crate::LayerNorm::new(dim, 1e-6, vb),
+                fused: |x: &[Tensor], n: &crate::LayerNorm| n.forward(&x[0]),
+                reference: |x: &[Tensor], n: &crate::LayerNorm| super::reference(&x[0], &n.weight, &n.bias, n.eps),
+            })?;
+        }
         Ok(())
     }
 }

@@ -1,8 +1,11 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
+#[cfg(feature = "cuda")]
+pub(in crate::ops) mod cuda;
+
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, View};
-use crate::precision::compute_dtype;
+use crate::precision::{compute_dtype, to_full};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -49,7 +52,8 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
     let dtype = compute_dtype(x);
     let y = x.to_dtype(dtype)?.contiguous()?.reshape(((), inp))?.matmul(&weight.to_dtype(dtype)?.t()?)?;
     let y = match bias {
-        Some(bias) => y.broadcast_add(&bias.to_dtype(dtype)?)?,
+        // Added in full precision: so is the sum of the rows that is its gradient.
+        Some(bias) => to_full(&y)?.broadcast_add(bias)?.to_dtype(dtype)?,
         None => y,
     };
     y.reshape(shape)

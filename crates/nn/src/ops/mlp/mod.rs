@@ -2,6 +2,9 @@
 //! the last `u` being the output. Rows are independent: each thread takes a block of them through all
 //! layers.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::anchor::anchor;
 use super::gelu;
 use super::linear::{Affine, add_bias, reference as linear_reference};
@@ -22,6 +25,10 @@ pub fn mlp(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
         width = out;
     }
     let Some(anchor) = anchor(layers.iter().flat_map(Linear::parameters)) else { return Ok(x.clone()) };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && crate::cuda::holds(layers.iter().flat_map(Linear::parameters)) {
+        return cuda::mlp(x, anchor, layers);
+    }
     if !kernel::fusible(x) {
         return reference(x, layers);
     }
@@ -182,6 +189,23 @@ mod tests {
             equal_with_parameters(Case {
                 inputs: &[&[rows, widths[0]]],
                 build,
+                fused: |x: &[Tensor], layers: &Vec<Linear>| mlp(&x[0], layers),
+                reference: |x: &[Tensor], layers: &Vec<Linear>| reference(&x[0], layers),
+            })?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for widths in [&[24, 40, 16][..], &[17, 9, 30, 5], &[8, 8]] {
+            equal_on_cuda(Case {
+                inputs: &[&[300, widths[0]]],
+                build: |vb: candle_nn::VarBuilder| {
+                    widths.windows(2).enumerate().map(|(i, w)| Linear::new(w[0], w[1], vb.pp(i))).collect()
+                },
                 fused: |x: &[Tensor], layers: &Vec<Linear>| mlp(&x[0], layers),
                 reference: |x: &[Tensor], layers: &Vec<Linear>| reference(&x[0], layers),
             })?;

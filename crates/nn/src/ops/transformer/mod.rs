@@ -5,6 +5,9 @@
 //! does as much as it can, and the backward pass writes straight into the gradients of the
 //! parameters. With stochastic depth a branch is computed only for the sequences that keep it.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
 use super::{attention, linear_reference};
@@ -45,10 +48,17 @@ pub fn transformer(
     }) {
         bail!("stochastic depth must be drawn for {} blocks and {} sequences", blocks.len(), sequences.count())
     }
+    let Some(anchor) = anchor(blocks.iter().flat_map(Block::parameters)) else { return Ok(x.clone()) };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x)
+        && crate::cuda::holds(blocks.iter().flat_map(Block::parameters))
+        && cuda::fits(dim, blocks)
+    {
+        return cuda::transformer(x, anchor, sequences, blocks, survivals, activations);
+    }
     if !kernel::fusible(x) {
         return reference(x, sequences, blocks, survivals);
     }
-    let Some(anchor) = anchor(blocks.iter().flat_map(Block::parameters)) else { return Ok(x.clone()) };
     let x = x.contiguous()?;
     let mut op = Transformer {
         blocks: blocks.to_vec(),
@@ -353,6 +363,33 @@ mod tests {
         let y = transformer(&x, &Sequences::new(&[(1, 4)]), &blocks, None, Activations::Keep)?;
         let error = y.sum_all()?.backward().unwrap_err().to_string();
         assert!(error.contains("selfpatch_nn::backward"), "{error}");
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_equals_reference() -> Result<()> {
+        use crate::testing::{Case, equal_on_cuda};
+        for (dim, heads, groups, dropping) in
+            [(24, 3, &[(2, 5)][..], false), (64, 2, &[(3, 37), (2, 9)], true), (64, 1, &[(1, 66)], false)]
+        {
+            let sequences = Sequences::new(groups);
+            let survivals = dropping.then(|| survivals(&sequences, 2));
+            for activations in [Activations::Keep, Activations::Recompute] {
+                equal_on_cuda(Case {
+                    inputs: &[&[sequences.tokens(), dim]],
+                    build: |vb: candle_nn::VarBuilder| {
+                        (0..2).map(|i| Block::new(dim, heads, 40, true, 1e-6, vb.pp(i))).collect()
+                    },
+                    fused: |x: &[Tensor], blocks: &Vec<Block>| {
+                        transformer(&x[0], &sequences, blocks, survivals.as_ref(), activations)
+                    },
+                    reference: |x: &[Tensor], blocks: &Vec<Block>| {
+                        reference(&x[0], &sequences, blocks, survivals.as_ref())
+                    },
+                })?;
+            }
+        }
         Ok(())
     }
 }

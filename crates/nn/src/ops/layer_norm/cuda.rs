@@ -1,0 +1,99 @@
+//! Layer norm on CUDA; see `layer_norm.cu`.
+
+use crate::cuda::{Grid, Module, launch, record, suffix, uninitialised};
+use crate::ops::linear::cuda::column_sums;
+use crate::{cuda_args, cuda_module, deposit_tensor};
+use candle_core::{DType, Result, Tensor};
+
+const MODULE: Module = cuda_module!("layer_norm");
+/// Rows of a block: one per warp.
+const WARPS: usize = 4;
+/// Shared memory that every device has.
+const SHARED: usize = 64 * 1024;
+
+/// A branch that is still to be added to the residual stream: `scale (values + bias)`.
+pub(in crate::ops) struct Branch {
+    /// `[T, D]`, in the type of computation.
+    pub values: Tensor,
+    /// `[D]`.
+    pub bias: Option<Tensor>,
+    /// Of each row, `[T]`; `None` for 1.
+    pub scale: Option<Tensor>,
+}
+
+/// A norm's output.
+pub(in crate::ops) struct Normed {
+    /// What was normalised, `[T, D]` f32.
+    pub x: Tensor,
+    /// `[T, D]`, in the type asked for.
+    pub out: Tensor,
+    /// Means, then inverse standard deviations, `[2, T]`.
+    pub stats: Tensor,
+}
+
+/// Whether rows of `dim` elements fit into shared memory.
+pub(in crate::ops) fn fits(dim: usize) -> bool {
+    2 * WARPS * dim * 4 <= SHARED && dim > 0
+}
+
+/// Adds `branch` to `x [T, D]` (f32) and normalises the sum.
+pub(in crate::ops) fn forward(
+    x: &Tensor,
+    branch: Option<&Branch>,
+    (weight, shift): (&Tensor, &Tensor),
+    eps: f64,
+    dtype: DType,
+) -> Result<Normed> {
+    let (rows, dim) = x.dims2()?;
+    let out = uninitialised((rows, dim), dtype, x.device())?;
+    let stats = uninitialised((2, rows), DType::F32, x.device())?;
+    let y = branch.map(|_| uninitialised((rows, dim), DType::F32, x.device())).transpose()?;
+    let (values, bias, scale) = match branch {
+        Some(b) => (Some(&b.values), b.bias.as_ref(), b.scale.as_ref()),
+        None => (None, None, None),
+    };
+    let grid = Grid::new(rows.div_ceil(WARPS), 32 * WARPS).shared(WARPS * dim * 4);
+    let args = cuda_args![x, values, bias, scale, weight, shift, y.as_ref(), &out, &stats, rows, dim, eps as f32];
+    // SAFETY: the arguments of sp_norm_forward; all tensors have the sizes that it is told.
+    unsafe { launch(x.device(), MODULE, &name("forward", dtype, dim)?, grid, args)? };
+    Ok(Normed { x: y.unwrap_or_else(|| x.clone()), out, stats })
+}
+
+/// Adds what the norm hands back to `dx [T, D]` (f32, in place); the gradients of weight and shift, `[D]` each.
+pub(in crate::ops) fn backward(
+    dout: &Tensor,
+    (x, stats): (&Tensor, &Tensor),
+    weight: &Tensor,
+    dx: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let (rows, dim) = x.dims2()?;
+    let blocks = rows.div_ceil(WARPS).min(512);
+    let partial = uninitialised((blocks, 2 * dim), DType::F32, x.device())?;
+    let grid = Grid::new(blocks, 32 * WARPS).shared(2 * WARPS * dim * 4);
+    let args = cuda_args![dout, x, stats, weight, dx, &partial, rows, dim];
+    // SAFETY: the arguments of sp_norm_backward; all tensors have the sizes that it is told.
+    unsafe { launch(x.device(), MODULE, &name("backward", dout.dtype(), dim)?, grid, args)? };
+    let sums = column_sums(&partial)?;
+    Ok((sums.narrow(0, 0, dim)?, sums.narrow(0, dim, dim)?))
+}
+
+/// The op as a node of the graph: `x [.., D]` -> `[.., D]` f32.
+pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let dim = weight.elem_count();
+    let rows = x.detach().to_dtype(DType::F32)?.contiguous()?.reshape(((), dim))?;
+    let normed = forward(&rows, None, (weight, bias), eps, DType::F32)?;
+    let out = normed.out.reshape(x.shape())?;
+    let (x_like, anchor) = (x.clone(), if weight.track_op() { weight } else { bias });
+    let (weight, bias, stats) = (weight.clone(), bias.clone(), normed.stats);
+    record(x, anchor, out, move |dy| {
+        let dx = Tensor::zeros(rows.shape(), DType::F32, rows.device())?;
+        let (dw, db) = backward(&dy.reshape(rows.shape())?, (&rows, &stats), &weight, &dx)?;
+        deposit_tensor(&weight, || Ok(dw))?;
+        deposit_tensor(&bias, || Ok(db))?;
+        x_like.track_op().then(|| dx.reshape(x_like.shape())?.to_dtype(x_like.dtype())).transpose()
+    })
+}
+
+fn name(what: &str, dtype: DType, dim: usize) -> Result<String> {
+    Ok(format!("sp_norm_{what}_{}_{}", suffix(dtype)?, if dim.is_multiple_of(4) { 4 } else { 1 }))
+}

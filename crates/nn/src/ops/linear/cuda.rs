@@ -1,0 +1,81 @@
+//! What stands around the products of linear layers on CUDA; see `linear.cu`.
+
+use crate::cuda::{Arg, Grid, Module, launch, suffix, uninitialised};
+use crate::cuda_module;
+use crate::ops::layer_norm::cuda::Branch;
+use candle_core::{DType, Result, Tensor};
+
+const MODULE: Module = cuda_module!("linear");
+
+/// `y += bias` in every row of `y [T, D]`, in place.
+pub(in crate::ops) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
+    let dim = bias.elem_count();
+    let args = &[Arg::Tensor(y), Arg::Tensor(bias), Arg::Long(y.elem_count()), Arg::Int(dim)];
+    each("add_bias", y.dtype(), dim, y, args)
+}
+
+/// `x + branch`, `x [T, D]` f32.
+pub(in crate::ops) fn residual(x: &Tensor, branch: &Branch) -> Result<Tensor> {
+    let dim = x.dim(1)?;
+    let out = uninitialised(x.shape(), DType::F32, x.device())?;
+    let args = &[
+        Arg::Tensor(x),
+        Arg::Tensor(&branch.values),
+        Arg::Optional(branch.bias.as_ref()),
+        Arg::Optional(branch.scale.as_ref()),
+        Arg::Tensor(&out),
+        Arg::Long(x.elem_count()),
+        Arg::Int(dim),
+    ];
+    each("residual", branch.values.dtype(), dim, x, args)?;
+    Ok(out)
+}
+
+/// The gradient of a branch's values, given that of the residual stream, `d [T, D]` f32.
+pub(in crate::ops) fn branch_gradient(d: &Tensor, scale: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+    let dim = d.dim(1)?;
+    let out = uninitialised(d.shape(), dtype, d.device())?;
+    let args = &[Arg::Tensor(d), Arg::Optional(scale), Arg::Tensor(&out), Arg::Long(d.elem_count()), Arg::Int(dim)];
+    each("branch_gradient", dtype, dim, d, args)?;
+    Ok(out)
+}
+
+/// Sums of the columns of `x [T, D]`, in f32 and in a fixed order: `[D]`.
+pub(in crate::ops) fn column_sums(x: &Tensor) -> Result<Tensor> {
+    /// Rows of one block: enough blocks for the whole device.
+    const CHUNK: usize = 256;
+    let (rows, dim) = x.dims2()?;
+    if rows == 0 {
+        return Tensor::zeros(dim, DType::F32, x.device());
+    }
+    let sums = |x: &Tensor, rows: usize, chunk: usize| -> Result<Tensor> {
+        let chunks = rows.div_ceil(chunk);
+        let out = uninitialised((chunks, dim), DType::F32, x.device())?;
+        let run = run(dim);
+        let grid = Grid { blocks: (dim.div_ceil(32 * run), chunks, 1), threads: 256, shared: 0 };
+        let name = format!("sp_column_sums_{}_{run}", suffix(x.dtype())?);
+        let args = &[Arg::Tensor(x), Arg::Tensor(&out), Arg::Int(rows), Arg::Int(dim), Arg::Int(chunk)];
+        // SAFETY: the arguments of sp_column_sums.
+        unsafe { launch(x.device(), MODULE, &name, grid, args)? };
+        Ok(out)
+    };
+    let mut out = sums(x, rows, CHUNK)?;
+    if rows > CHUNK {
+        let chunks = out.dim(0)?;
+        out = sums(&out, chunks, chunks)?;
+    }
+    out.reshape(dim)
+}
+
+/// Columns that one thread takes.
+fn run(dim: usize) -> usize {
+    if dim.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// One thread for each run of elements of `like`.
+fn each(what: &str, dtype: DType, dim: usize, like: &Tensor, args: &[Arg]) -> Result<()> {
+    let run = run(dim);
+    let name = format!("sp_{what}_{}_{run}", suffix(dtype)?);
+    // SAFETY: the callers name a kernel of `linear.cu` with its arguments.
+    unsafe { launch(like.device(), MODULE, &name, Grid::for_each(like.elem_count().div_ceil(run)), args) }
+}
