@@ -94,7 +94,7 @@ pub(crate) fn equal_with_parameters<P>(
     Ok(())
 }
 
-/// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 1e-5 of the largest
+/// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 2e-5 of the largest
 /// element, bf16 within 2e-2, f16 within 3e-3 // 8 and 11 bits; in these beyond twice what the reference itself is
 /// off when it computes in the same type.
 #[cfg(feature = "cuda")]
@@ -108,7 +108,7 @@ pub(crate) fn equal_in_every_precision<P>(
     use crate::{Precision, autocast};
     let Some(device) = cuda() else { return Ok(()) };
     let want = value_and_gradients(case.inputs, &case.build, &case.reference, DType::F64, &Device::Cpu)?;
-    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
+    for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
         let fused = |x: &[Tensor], p: &P| autocast(precision, || (case.fused)(x, p));
         let plain = |x: &[Tensor], p: &P| autocast(precision, || (case.reference)(x, p));
         let got = value_and_gradients(case.inputs, &case.build, fused, DType::F32, &device)?;
