@@ -100,7 +100,8 @@ fn elementwise() -> Result<()> {
 #[test]
 fn reductions() -> Result<()> {
     for columns in [3, 33, 200, 1500] {
-        for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, 2.0 * BF16), (DType::F16, 2.0 * F16)] {
+        // candle's kernel adds up halves in halves.
+        for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, 2.0 * BF16), (DType::F16, 8.0 * F16)] {
             let x = [numbers(&[3, 4, columns], 7)?.to_dtype(dtype)?];
             agree("sum", &x, tolerance, |t| t[0].sum(D::Minus1))?;
             agree("sum of another dimension", &x, tolerance, |t| t[0].sum_keepdim(1))?;
