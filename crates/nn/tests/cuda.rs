@@ -19,18 +19,25 @@ fn numbers(shape: &[usize], seed: u32) -> Result<Tensor> {
     Tensor::from_vec(data, shape, &Device::Cpu)
 }
 
-/// Computes the same on both devices and compares, relative to numbers around one.
+/// Computes the same on both devices and compares, relative to numbers around one. What 16-bit numbers should give is
+/// computed from them in 32 bits: the CPU's own sums of them are the less exact ones.
 fn agree(name: &str, inputs: &[Tensor], tolerance: f64, compute: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let Some(device) = cuda() else { return Ok(()) };
-    let want = compute(inputs)?;
+    let small = |t: &Tensor| matches!(t.dtype(), DType::BF16 | DType::F16) && tolerance > 0.0;
+    let wide = |t: &Tensor| if small(t) { t.to_dtype(DType::F32) } else { Ok(t.clone()) };
+    let want = compute(&inputs.iter().map(wide).collect::<Result<Vec<_>>>()?)?;
     let moved: Vec<Tensor> = inputs.iter().map(|t| t.to_device(&device)).collect::<Result<_>>()?;
     let got = compute(&moved)?;
     assert_eq!(want.dims(), got.dims(), "{name}");
-    assert_eq!(want.dtype(), got.dtype(), "{name}");
+    assert!(want.dtype() == got.dtype() || small(&got), "{name} gives {:?}", got.dtype());
     let flat = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     for (i, (w, g)) in flat(&want)?.into_iter().zip(flat(&got)?).enumerate() {
         let close = (w - g).abs() <= tolerance * (1.0 + w.abs());
-        assert!(close || w.is_nan() && g.is_nan() || w == g, "{name}: element {i} is {g}, not {w}");
+        assert!(
+            close || w.is_nan() && g.is_nan() || w == g,
+            "{name} of {:?}: element {i} is {g}, not {w}",
+            inputs[0].dtype()
+        );
     }
     Ok(())
 }
@@ -93,7 +100,8 @@ fn elementwise() -> Result<()> {
 #[test]
 fn reductions() -> Result<()> {
     for columns in [3, 33, 200, 1500] {
-        for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, 2.0 * BF16), (DType::F16, 2.0 * F16)] {
+        // candle's kernel adds up halves in halves.
+        for (dtype, tolerance) in [(DType::F32, F32), (DType::BF16, 2.0 * BF16), (DType::F16, 8.0 * F16)] {
             let x = [numbers(&[3, 4, columns], 7)?.to_dtype(dtype)?];
             agree("sum", &x, tolerance, |t| t[0].sum(D::Minus1))?;
             agree("sum of another dimension", &x, tolerance, |t| t[0].sum_keepdim(1))?;
@@ -101,7 +109,10 @@ fn reductions() -> Result<()> {
             agree("mean", &x, tolerance, |t| t[0].mean_keepdim(D::Minus1))?;
             agree("max", &x, 0.0, |t| t[0].max(D::Minus1))?;
             agree("min", &x, 0.0, |t| t[0].min_keepdim(0))?;
-            agree("argmax", &x, 0.0, |t| t[0].argmax(D::Minus1))?;
+            if dtype == DType::F32 {
+                // 16-bit numbers have ties, of which any may win.
+                agree("argmax", &x, 0.0, |t| t[0].argmax(D::Minus1))?;
+            }
             agree("softmax", &x, tolerance, |t| {
                 let shifted = t[0].broadcast_sub(&t[0].max_keepdim(D::Minus1)?)?.exp()?;
                 shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)

@@ -1,32 +1,40 @@
 #include "ptx.h"
 
+#include <cctype>
+#include <cstdio>
 #include <cstdlib>
-#include <regex>
+#include <cstring>
+#include <sstream>
 
 namespace emu {
 namespace {
 
-unsigned bytes_of(const std::string &type) {
-    // .u64, .f32, .b8, .pred ...
-    std::size_t digit = type.find_first_of("0123456789");
-    return digit == std::string::npos ? 1 : static_cast<unsigned>(std::atoi(type.c_str() + digit)) / 8;
-}
-
-// `.param .align 8 .b8 name[24]` or `.param .u64 name`, and the same with .shared.
+// `.align 8 .b8 name[24]` or `.u64 .ptr .global .align 16 name`: what follows .param or .shared.
 struct Variable {
     std::string name;
-    unsigned bytes;
+    unsigned bytes = 0;
 };
-std::vector<Variable> variables(const std::string &text, const char *space) {
-    std::regex form(std::string(R"(\.)") + space + R"((?:\s+\.(?:ptr|align)(?:\s+\d+)?|\s+\.(?:global|shared))*\s+\.(\w+)\s+([\w$]+)((?:\[\d*\])*))");
+Variable variable(const std::string &declaration) {
+    Variable made;
+    std::istringstream words(declaration);
+    for (std::string word; words >> word;) {
+        bool type = word.size() > 2 && word[0] == '.' && std::strchr("usbf", word[1]) && std::isdigit(static_cast<unsigned char>(word[2]));
+        if (type) made.bytes = static_cast<unsigned>(std::atoi(word.c_str() + 2)) / 8;
+        made.name = word;
+    }
+    std::size_t bracket = made.name.find('[');
+    for (std::size_t i = bracket; i != std::string::npos; i = made.name.find('[', i + 1)) {
+        made.bytes *= static_cast<unsigned>(std::atoi(made.name.c_str() + i + 1));
+    }
+    made.name = made.name.substr(0, bracket);
+    return made;
+}
+// Declarations after each mention of the keyword.
+std::vector<Variable> variables(const std::string &text, const std::string &keyword) {
     std::vector<Variable> all;
-    for (std::sregex_iterator at(text.begin(), text.end(), form), end; at != end; ++at) {
-        unsigned bytes = bytes_of((*at)[1]);
-        std::string dimensions = (*at)[3];
-        for (std::size_t i = dimensions.find('['); i != std::string::npos; i = dimensions.find('[', i + 1)) {
-            bytes *= static_cast<unsigned>(std::atoi(dimensions.c_str() + i + 1));
-        }
-        all.push_back({(*at)[2], bytes});
+    for (std::size_t at = text.find(keyword); at != std::string::npos; at = text.find(keyword, at + 1)) {
+        std::size_t begin = at + keyword.size(), end = text.find_first_of(",);\n", begin);
+        all.push_back(variable(text.substr(begin, end - begin)));
     }
     return all;
 }
@@ -62,7 +70,7 @@ Ptx parse_ptx(const std::string &text) {
             std::string head = text.substr(at, open - at), name = line.substr(entry + 7);
             name = name.substr(0, name.find_first_of("( \t\r"));
             Entry &made = ptx.entries[name];
-            for (const Variable &p : variables(head, "param")) made.parameters.push_back(p.bytes);
+            for (const Variable &p : variables(head, ".param ")) made.parameters.push_back(p.bytes);
             std::size_t limit = head.find(".maxntid");
             if (limit != std::string::npos) {
                 unsigned x = 1, y = 1, z = 1;
@@ -78,17 +86,13 @@ Ptx parse_ptx(const std::string &text) {
         }
         at = end + 1;
     }
-    auto shared = variables(shared_declarations, "shared");
+    auto shared = variables(shared_declarations, ".shared ");
     for (const auto &[name, body] : bodies) {
         for (const Variable &v : shared) {
             if (mentions(body, v.name)) ptx.entries[name].shared_bytes += v.bytes;
         }
-        // Declared in the body itself, line by line as above.
-        std::string own;
-        for (std::size_t at = body.find(".shared .align"); at != std::string::npos; at = body.find(".shared .align", at + 1)) {
-            own += body.substr(at, body.find('\n', at) - at) + "\n";
-        }
-        for (const Variable &v : variables(own, "shared")) ptx.entries[name].shared_bytes += v.bytes;
+        // Declared in the body itself; instructions have it in the middle of a word.
+        for (const Variable &v : variables(body, "\t.shared ")) ptx.entries[name].shared_bytes += v.bytes;
     }
     return ptx;
 }

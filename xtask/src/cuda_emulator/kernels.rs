@@ -11,7 +11,7 @@ use super::sources::{Tree, write_if_changed};
 /// Marks kernels in what the preprocessor gives.
 const MARK: &str = "EMULATED_KERNEL";
 
-/// A source and the library that it becomes, all below `folder`.
+/// A source and the tree that it may include files of.
 pub struct Kernel<'a> {
     source: &'a Path,
     tree: &'a Tree,
@@ -23,15 +23,17 @@ pub fn all(trees: &[Tree]) -> Vec<Kernel<'_>> {
 }
 
 impl Kernel<'_> {
-    /// Compiles the source unless nothing has changed.
-    pub fn build(&self, compiler: &Compiler) -> Result<PathBuf, String> {
+    /// Compiles the source into a library in `folder`, unless nothing has changed.
+    pub fn build(&self, compiler: &Compiler, folder: &Path) -> Result<PathBuf, String> {
         let relative = self.source.strip_prefix(compiler.folder.join("sources")).map_err(|e| e.to_string())?;
         let name = relative.with_extension("").to_string_lossy().replace('/', "-");
-        let library = compiler.folder.join("kernels").join(format!("{name}.so"));
+        let library = folder.join(format!("{name}.so"));
         let unit = compiler.folder.join("units").join(format!("{name}.cpp"));
         let mut command = compiler.command();
-        command.args(["-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-w"]).args(self.flags(compiler));
-        command.arg("-I").arg(compiler.sources.join("include")).arg(&unit).arg("-o").arg(&library);
+        command
+            .args(["-shared", "-fPIC", "-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-w"])
+            .args(self.flags(compiler));
+        command.arg(&unit).arg("-o").arg(&library);
         command.arg("-L").arg(&compiler.folder).arg("-l:libcuda.so.1");
         let mut inputs = self.tree.files.clone();
         inputs.extend(compiler.headers());

@@ -82,7 +82,7 @@ impl Library {
         let versions = units.join(format!("{}.map", self.file));
         let declarations = cudarc.join(self.declarations);
         let mut command = compiler.command();
-        command.args(["-O2", "-Wall", "-Wextra", "-I"]).arg(compiler.toolkit.join("include"));
+        command.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-I"]).arg(compiler.toolkit.join("include"));
         command.arg(format!("-Wl,-soname,{}", self.file)).arg(format!("-Wl,--version-script,{}", versions.display()));
         command.args(self.sources.iter().map(|s| compiler.sources.join(s))).arg(&stubs).arg("-o").arg(&made);
         let mut inputs = compiler.headers();
@@ -124,10 +124,10 @@ impl Library {
 }
 
 impl Compiler {
-    /// g++, told to make a shared library.
+    /// g++ with what all parts of the emulator have in common.
     pub fn command(&self) -> Command {
         let mut command = Command::new("g++");
-        command.args(["-std=c++17", "-shared", "-fPIC", "-ffp-contract=off"]);
+        command.args(["-std=c++17", "-ffp-contract=off"]);
         if self.asan {
             command.args(["-g", "-fsanitize=address"]);
         }

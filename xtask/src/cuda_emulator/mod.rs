@@ -20,7 +20,10 @@ Builds the CUDA emulator, then runs cargo with --release, --features cuda and wh
   cargo xtask cuda-emulate test -p selfpatch-nn
 
   --asan  find every read and write outside of device and shared memory (address sanitizer)
-  build-emulator in place of CARGO-ARGS only builds the emulator and prints its folder
+
+In place of CARGO-ARGS:
+  build-emulator  only build the emulator and print its folder
+  self-test       test the emulator itself
 ";
 
 /// Builds the emulator and runs cargo with it.
@@ -42,16 +45,20 @@ fn run(args: &[String], workspace: &Path) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     };
     let toolkit = environment::toolkit()?;
-    let folder = build::emulator(workspace, &toolkit, asan)?;
-    if verb == "build-emulator" {
-        println!("{}", folder.display());
-        return Ok(ExitCode::SUCCESS);
+    let compiler = build::emulator(workspace, &toolkit, asan)?;
+    match verb.as_str() {
+        "build-emulator" => {
+            println!("{}", compiler.folder.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        "self-test" => return finish(&mut Command::new(build::self_test(&compiler)?)),
+        _ => {}
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg(verb).arg("--manifest-path").arg(workspace.join("Cargo.toml"));
     cargo.args(["--release", "--features", "cuda", "--target-dir"]).arg(workspace.join("target/cuda")).args(rest);
     cargo.envs(environment::build(&toolkit));
-    let mut path = OsString::from(&folder);
+    let mut path = OsString::from(&compiler.folder);
     for more in [Some(toolkit.join("lib").into_os_string()), std::env::var_os("LD_LIBRARY_PATH")].into_iter().flatten()
     {
         path.push(":");
@@ -64,6 +71,12 @@ fn run(args: &[String], workspace: &Path) -> Result<ExitCode, String> {
         let runner = format!("env LD_PRELOAD={} ASAN_OPTIONS=detect_leaks=0", library.trim());
         cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner);
     }
-    let status = cargo.status().map_err(|e| format!("cargo could not be started: {e}"))?;
+    finish(&mut cargo)
+}
+
+/// Runs a program and takes over its exit code.
+fn finish(command: &mut Command) -> Result<ExitCode, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|e| format!("{name} could not be started: {e}"))?;
     Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
 }

@@ -20,8 +20,8 @@ pub struct Tree {
     pub includes: Vec<PathBuf>,
 }
 
-/// The folder of a package that the workspace depends on, with its feature `cuda`.
-pub fn packages(workspace: &Path, names: &[&str]) -> Result<Vec<PathBuf>, String> {
+/// The folders of packages that the workspace depends on with its feature `cuda`.
+pub fn packages<const N: usize>(workspace: &Path, names: [&str; N]) -> Result<[PathBuf; N], String> {
     let metadata = command::output(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["metadata", "--format-version", "1", "--features", "cuda"])
@@ -41,7 +41,8 @@ pub fn packages(workspace: &Path, names: &[&str]) -> Result<Vec<PathBuf>, String
         let found = manifests.iter().filter_map(|m| m.parent()).find(|folder| versioned(folder));
         found.map(Path::to_path_buf).ok_or_else(|| format!("cargo metadata does not list the package {name}"))
     };
-    names.iter().map(folder).collect()
+    let folders: Vec<PathBuf> = names.iter().map(folder).collect::<Result<_, String>>()?;
+    folders.try_into().map_err(|_| "cargo metadata lists other packages than asked for".to_string())
 }
 
 /// Rewritten sources of candle's kernels.
@@ -61,7 +62,8 @@ pub fn own(workspace: &Path, into: &Path) -> Result<Tree, String> {
     Ok(tree)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<Tree, String> {
+/// Rewrites all CUDA sources below a folder.
+pub fn copy(from: &Path, to: &Path) -> Result<Tree, String> {
     let mut tree = Tree { kernels: Vec::new(), files: Vec::new(), includes: vec![to.to_path_buf()] };
     for file in walk(from)? {
         let copied = to.join(file.strip_prefix(from).map_err(|e| e.to_string())?);
