@@ -32,7 +32,7 @@ impl TeacherViews {
             bail!("{globals} global views among {v}")
         }
         let others = (v - globals) * b;
-        let sum = || teacher.narrow(0, globals, v - globals)?.reshape((others, k))?.sum_keepdim(0);
+        let sum = || ops::sum_rows(&teacher.narrow(0, globals, v - globals)?.reshape((others, k))?);
         let others = (others > 0).then(|| sum().map(|sum| (sum, others))).transpose()?;
         Ok(Self { globals: teacher.narrow(0, 0, globals)?, others })
     }
