@@ -12,7 +12,6 @@ mod scaling;
 mod step;
 mod upkeep;
 mod versus;
-mod work;
 
 use clap::{Parser, Subcommand};
 use selfpatch_allocator as _;

@@ -2,7 +2,6 @@
 
 use crate::machine::{self, median};
 use crate::step::{Report, Shape};
-use crate::work;
 use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
@@ -10,6 +9,7 @@ use selfpatch_matching::{Border, Neighbours, positives};
 use selfpatch_nn::candle_nn::{Init, init};
 use selfpatch_nn::ops::{self, Activations, Temperatures};
 use selfpatch_nn::{Block, ClassBlock, Linear, Params, Sequences, backward};
+use selfpatch_train::work;
 use std::time::Instant;
 
 #[derive(clap::Args, Clone, Debug)]

@@ -1,10 +1,10 @@
 //! One whole training step: teacher, student, both losses, gradients, clipping, AdamW, average; no
 //! loading or augmentation of images.
 
-use crate::{machine, work};
+use crate::machine;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
-use selfpatch_train::{Config, Hyper, Memory, Preset, Settings, Trainer};
+use selfpatch_train::{Config, Hyper, Memory, Preset, Settings, Trainer, work};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 

@@ -5,6 +5,7 @@ mod device;
 mod error;
 mod eval_davis;
 mod eval_knn;
+mod gpu_check;
 mod hub;
 mod inspect;
 mod model;
@@ -47,6 +48,8 @@ enum Command {
     Replay(replay::Args),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),
+    /// Check a GPU in one call: parity, loss curves, speed beside PyTorch
+    GpuCheck(gpu_check::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::DavisMetrics(args) => davis_metrics::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Parity(args) => parity::run(args),
+        Command::GpuCheck(args) => gpu_check::run(args),
     };
     ended(outcome.map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }

@@ -44,6 +44,7 @@ mod scaler;
 mod step;
 pub mod telemetry;
 pub mod views;
+pub mod work;
 
 pub use alarms::Alarms;
 pub use config::{Config, Preset};

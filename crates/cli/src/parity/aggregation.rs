@@ -1,6 +1,6 @@
 //! The class-attention module.
 
-use super::fixture::{Fixture, builder};
+use super::fixture::Fixture;
 use super::report::{Report, Tolerance};
 use anyhow::Result;
 use candle_core::Tensor;
@@ -21,7 +21,7 @@ pub fn selfpatch(f: &Fixture, report: &mut Report) -> Result<()> {
     let eps = f.config["ln_eps"].as_f64().unwrap_or(1e-6);
     let config = config(&weights, f.int("num_heads")?, eps)?;
     for (dtype, p) in f.precisions() {
-        let head = Aggregator::new(&config, builder(&weights, dtype))?;
+        let head = Aggregator::new(&config, f.builder(&weights, dtype))?;
         let tolerance = Tolerance::reference(dtype);
         for n in f.under("in/tokens") {
             let x = f.cast(&format!("in/tokens{n}"), dtype)?;

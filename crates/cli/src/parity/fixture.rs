@@ -1,6 +1,8 @@
 //! Reading one fixture.
 
+use super::computing::Computing;
 use anyhow::{Context, Result, anyhow};
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde_json::Value;
@@ -73,13 +75,19 @@ pub struct Fixture {
     pub values: Value,
     /// Where other files of the fixture would lie.
     pub folder: PathBuf,
+    /// How the numbers to compare are computed.
+    pub computing: Computing,
 }
 
 impl Fixture {
-    /// Reads tensors and description.
-    pub fn read(place: &Place) -> Result<Self> {
+    /// Reads tensors, to the device of `computing`, and description.
+    pub fn read(place: &Place, computing: &Computing) -> Result<Self> {
         let path = place.folder.join(format!("{}.safetensors", place.name));
-        let tensors = selfpatch_nn::weights::read(&path, &Device::Cpu)?.tensors;
+        let mut tensors = selfpatch_nn::weights::read(&path, &Device::Cpu)?.tensors;
+        // Tables of integers are compared on the CPU.
+        for t in tensors.values_mut().filter(|t| matches!(t.dtype(), DType::F32 | DType::F64 | DType::U8)) {
+            *t = t.to_device(&computing.device)?;
+        }
         let description = match place.format {
             Format::Manifest => {
                 let all = json(&place.folder.join("manifest.json"))?;
@@ -88,7 +96,7 @@ impl Fixture {
             _ => json(&path.with_extension("json"))?,
         };
         let (config, values) = (description["config"].clone(), description["values"].clone());
-        Ok(Self { tensors, config, values, folder: place.folder.clone() })
+        Ok(Self { tensors, config, values, folder: place.folder.clone(), computing: computing.clone() })
     }
 
     /// The tensor called `name`.
@@ -121,12 +129,24 @@ impl Fixture {
         number(&self.config, name)
     }
 
-    /// Precisions for which the fixture holds expected values.
+    /// Precisions for which the fixture holds expected values, and that can be computed.
     pub fn precisions(&self) -> Vec<(DType, &'static str)> {
         [(DType::F32, "f32"), (DType::F64, "f64")]
             .into_iter()
+            .filter(|(dtype, _)| self.computing.has(*dtype))
             .filter(|(_, p)| self.tensors.keys().any(|k| k.starts_with(&format!("{p}/"))))
             .collect()
+    }
+
+    /// Where the fixture is computed.
+    pub fn device(&self) -> &Device {
+        &self.computing.device
+    }
+
+    /// A builder over weights in one dtype.
+    pub fn builder(&self, weights: &BTreeMap<String, Tensor>, dtype: DType) -> VarBuilder<'static> {
+        let weights: HashMap<String, Tensor> = weights.clone().into_iter().collect();
+        VarBuilder::from_tensors(weights, dtype, self.device())
     }
 }
 
@@ -138,12 +158,6 @@ pub fn integer(v: &Value, name: &str) -> Result<usize> {
 /// A number field of a description.
 pub fn number(v: &Value, name: &str) -> Result<f64> {
     v[name].as_f64().with_context(|| format!("the fixture's description has no number {name}"))
-}
-
-/// A builder over weights in one dtype.
-pub fn builder(weights: &BTreeMap<String, Tensor>, dtype: DType) -> VarBuilder<'static> {
-    let weights: HashMap<String, Tensor> = weights.clone().into_iter().collect();
-    VarBuilder::from_tensors(weights, dtype, &Device::Cpu)
 }
 
 /// Network input from stored bytes: `(u - 128) / 64`, exact in f32.

@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, weight};
 use super::report::{Report, Tolerance};
 use anyhow::Result;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use selfpatch_losses::{HeadConfig, ProjectionHead};
 use selfpatch_nn::{Params, backward};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ pub fn dino_heads(f: &Fixture, report: &mut Report) -> Result<()> {
             let weights = f.weights(&format!("{tag}/w/"));
             let trained_gain = f.tensors.contains_key(&format!("{p}/{tag}/grad_weight_g"));
             let params = Params::trainable(0);
-            let vb = params.builder(dtype, &Device::Cpu);
+            let vb = params.builder(dtype, f.device());
             let head = ProjectionHead::new(&config(&weights, !trained_gain)?, vb)?;
             params.assign(weights.iter().map(|(k, v)| (k.as_str(), v)))?;
             let x = f.cast("in/x", dtype)?;

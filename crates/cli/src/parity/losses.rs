@@ -37,8 +37,8 @@ fn calls(
 ) -> Result<()> {
     let tolerance = Tolerance::reference(dtype);
     let momentum = f.number("center_momentum")?;
-    let mut image = Dino::new(f.get("in/center")?.elem_count(), momentum, dtype, &Device::Cpu)?;
-    let mut patch = PatchLoss::new(f.get("in/patch_center")?.elem_count(), momentum, dtype, &Device::Cpu)?;
+    let mut image = Dino::new(f.get("in/center")?.elem_count(), momentum, dtype, f.device())?;
+    let mut patch = PatchLoss::new(f.get("in/patch_center")?.elem_count(), momentum, dtype, f.device())?;
     image.student_temp = f.number("student_temp")?;
     patch.student_temp = image.student_temp;
     image.center_mut().set(f.get("in/center")?)?;

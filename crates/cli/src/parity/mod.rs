@@ -6,6 +6,7 @@
 
 mod aggregation;
 mod augment;
+mod computing;
 mod davis;
 mod fixture;
 mod heads;
@@ -21,7 +22,11 @@ mod vit;
 use anyhow::{Context, Result, bail};
 use fixture::{Fixture, Format};
 use report::Report;
+use selfpatch_nn::autocast;
 use std::path::{Path, PathBuf};
+
+pub use computing::Computing;
+pub use report::Outcome;
 
 /// A check of one fixture.
 type Check = fn(&Fixture, &mut Report) -> Result<()>;
@@ -68,8 +73,18 @@ pub struct Args {
 
 /// Runs the checks, prints the result, and says whether everything passed.
 pub fn run(args: &Args) -> Result<bool> {
+    let outcome = checked(&args.fixtures, &args.only, &Computing::reference())?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
+        false => outcome.print(),
+    }
+    Ok(outcome.passed)
+}
+
+/// Compares with all fixtures below `folders`, or with those that `only` names.
+pub fn checked(folders: &[PathBuf], only: &[String], computing: &Computing) -> Result<Outcome> {
     let mut found = Vec::new();
-    for folder in &args.fixtures {
+    for folder in folders {
         if !folder.is_dir() {
             bail!("{}: is no folder; run this in the repository, or pass --fixtures DIR", folder.display());
         }
@@ -79,28 +94,29 @@ pub fn run(args: &Args) -> Result<bool> {
             bail!("{}: holds no fixtures (NAME.safetensors with NAME.json or manifest.json)", folder.display());
         }
     }
-    if !args.only.is_empty() {
-        for name in &args.only {
+    if !only.is_empty() {
+        for name in only {
             if !found.iter().any(|f| f.is_called(name)) {
                 let names = found.iter().map(|f| f.name.as_str());
                 bail!("--only: there is no fixture {name:?}{}", selfpatch_train::did_you_mean(name, names));
             }
         }
-        found.retain(|f| args.only.iter().any(|name| f.is_called(name)));
+        found.retain(|f| only.iter().any(|name| f.is_called(name)));
     }
     let check_of =
         |place: &fixture::Place| CHECKS.iter().find(|(format, name, _)| *format == place.format && *name == place.name);
-    let mut report = Report::default();
+    let mut report = Report::new(computing);
     for place in &found {
         report.begin(&place.label());
         match check_of(place) {
             // `--only heads` means the one that can be checked, where two folders have one each.
-            None if !args.only.is_empty() && found.iter().any(|f| f.name == place.name && check_of(f).is_some()) => {
+            None if !only.is_empty() && found.iter().any(|f| f.name == place.name && check_of(f).is_some()) => {
                 report.passed_over();
             }
             None => report.no_check(),
             Some((_, _, check)) => {
-                let outcome = Fixture::read(place).and_then(|fixture| check(&fixture, &mut report));
+                let compute = || check(&Fixture::read(place, computing)?, &mut report);
+                let outcome = autocast(computing.precision, compute);
                 match outcome {
                     Err(e) => report.failed(&crate::error::plain(&e)),
                     Ok(()) if report.is_silent() => report.failed("the fixture holds nothing to compare"),
@@ -109,7 +125,7 @@ pub fn run(args: &Args) -> Result<bool> {
             }
         }
     }
-    report.print(args.json)
+    Ok(report.outcome())
 }
 
 /// Adds the fixtures of `folder` and of its sub-folders, by name.

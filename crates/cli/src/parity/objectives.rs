@@ -1,10 +1,10 @@
 //! Fixtures of the objectives' folder that belong to this method.
 
-use super::fixture::{Fixture, builder};
+use super::fixture::Fixture;
 use super::matching::{integers, table};
 use super::report::{Report, Tolerance};
 use anyhow::{Context, Result, anyhow};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::Aggregator;
 use selfpatch_losses::{CenterViews, CropGroup, Dino, PatchLoss, TeacherViews};
@@ -21,7 +21,7 @@ pub fn vit_cls(f: &Fixture, report: &mut Report) -> Result<()> {
     let weights = f.weights("par.");
     let mut config = VitConfig::of_weights(&weights, f.int("heads")?)?;
     config.norm_eps = f.number("ln_eps")?;
-    let vit = Vit::new(&config, builder(&weights, DTYPE))?;
+    let vit = Vit::new(&config, f.builder(&weights, DTYPE))?;
     for size in f.under("in.img_") {
         let image = f.get(&format!("in.img_{size}"))?;
         let tokens = vit.forward(image)?;
@@ -30,8 +30,8 @@ pub fn vit_cls(f: &Fixture, report: &mut Report) -> Result<()> {
         let attention = vit.last_attention(image)?;
         report.close("attention", &attention, f.get(&format!("out.attn_last_{size}"))?, TOLERANCE)?;
     }
-    let params = assigned(&weights, |vb| Vit::new(&config, vb).map(drop))?;
-    let vit = Vit::new(&config, params.builder(DTYPE, &Device::Cpu))?;
+    let params = assigned(f, &weights, |vb| Vit::new(&config, vb).map(drop))?;
+    let vit = Vit::new(&config, params.builder(DTYPE, f.device()))?;
     let size = f.under("grad.img_").next().context("the fixture has no gradient of an image")?;
     let image = Var::from_tensor(f.get(&format!("in.img_{size}"))?)?;
     let loss = (vit.cls(&vit.forward(image.as_tensor())?)? * f.get("in.co")?)?.sum_all()?;
@@ -50,11 +50,11 @@ pub fn vit_tokens(f: &Fixture, report: &mut Report) -> Result<()> {
     let mut config = VitConfig::of_weights(&backbone, f.int("heads")?)?;
     config.norm_eps = f.number("ln_eps")?;
     let head_config = super::aggregation::config(&head_weights, f.int("heads")?, config.norm_eps)?;
-    let params = assigned(&all, |vb| {
+    let params = assigned(f, &all, |vb| {
         Vit::new(&config, vb.clone())?;
         Aggregator::new(&head_config, vb.pp("head")).map(drop)
     })?;
-    let vb = params.builder(DTYPE, &Device::Cpu);
+    let vb = params.builder(DTYPE, f.device());
     let (vit, head) = (Vit::new(&config, vb.clone())?, Aggregator::new(&head_config, vb.pp("head"))?);
 
     let image = Var::from_tensor(f.get("in.img")?)?;
@@ -100,7 +100,7 @@ pub fn neighbours(f: &Fixture, report: &mut Report) -> Result<()> {
 pub fn dino(f: &Fixture, report: &mut Report) -> Result<()> {
     let center = f.get("in.center")?;
     let new = |views| -> Result<Dino> {
-        let mut dino = Dino::new(center.elem_count(), f.number("center_momentum")?, DTYPE, &Device::Cpu)?;
+        let mut dino = Dino::new(center.elem_count(), f.number("center_momentum")?, DTYPE, f.device())?;
         dino.student_temp = f.number("tau_s")?;
         dino.globals = f.int("globals")?;
         dino.center_views = views;
@@ -124,8 +124,8 @@ pub fn dino(f: &Fixture, report: &mut Report) -> Result<()> {
 /// Image loss + lambda x patch loss with all gradients, and the patch centre.
 pub fn total(f: &Fixture, report: &mut Report) -> Result<()> {
     let (momentum, student_temp, temp) = (f.number("center_momentum")?, f.number("tau_s")?, f.number("tau_t")?);
-    let mut image = Dino::new(f.get("in.img_center")?.elem_count(), momentum, DTYPE, &Device::Cpu)?;
-    let mut patch = PatchLoss::new(f.get("in.center")?.elem_count(), momentum, DTYPE, &Device::Cpu)?;
+    let mut image = Dino::new(f.get("in.img_center")?.elem_count(), momentum, DTYPE, f.device())?;
+    let mut patch = PatchLoss::new(f.get("in.center")?.elem_count(), momentum, DTYPE, f.device())?;
     (image.student_temp, patch.student_temp) = (student_temp, student_temp);
     image.center_mut().set(f.get("in.img_center")?)?;
     patch.center_mut().set(f.get("in.center")?)?;
@@ -161,11 +161,12 @@ pub fn total(f: &Fixture, report: &mut Report) -> Result<()> {
 
 /// Trainable parameters of a model with the fixture's values.
 fn assigned(
+    f: &Fixture,
     weights: &std::collections::BTreeMap<String, Tensor>,
     build: impl Fn(VarBuilder) -> candle_core::Result<()>,
 ) -> Result<Params> {
     let params = Params::trainable(0);
-    build(params.builder(DTYPE, &Device::Cpu))?;
+    build(params.builder(DTYPE, f.device()))?;
     params.assign(weights.iter().map(|(k, v)| (k.as_str(), v)))?;
     Ok(params)
 }

@@ -1,8 +1,9 @@
 //! The table of checks.
 
+use super::computing::Computing;
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How an error is measured and how large it may be.
 #[derive(Clone, Copy)]
@@ -28,8 +29,9 @@ impl Tolerance {
     }
 }
 
-#[derive(Serialize)]
-struct Row {
+/// One line of the table.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Row {
     fixture: String,
     check: String,
     tensors: usize,
@@ -38,14 +40,28 @@ struct Row {
     verdict: String,
 }
 
+/// All checks.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Whether all were passed, and there were any.
+    pub passed: bool,
+    /// One row for all checks of one name.
+    pub checks: Vec<Row>,
+}
+
 /// Results so far.
-#[derive(Default)]
 pub struct Report {
+    computing: Computing,
     fixture: String,
     rows: Vec<Row>,
 }
 
 impl Report {
+    /// Nothing yet; `computing` may widen tolerances.
+    pub fn new(computing: &Computing) -> Self {
+        Self { computing: computing.clone(), fixture: String::new(), rows: Vec::new() }
+    }
+
     /// Names the fixture that the next checks belong to.
     pub fn begin(&mut self, fixture: &str) {
         self.fixture = fixture.to_string();
@@ -75,6 +91,10 @@ impl Report {
 
     /// Records an error measured elsewhere.
     pub fn error(&mut self, check: &str, error: f64, limit: f64) {
+        self.record(check, error, limit.max(self.computing.least(check)));
+    }
+
+    fn record(&mut self, check: &str, error: f64, limit: f64) {
         let same = |r: &&mut Row| r.fixture == self.fixture && r.check == check;
         match self.rows.iter_mut().rev().find(same) {
             Some(row) => {
@@ -98,7 +118,7 @@ impl Report {
     /// Integers or bytes that must be equal.
     pub fn same(&mut self, check: &str, got: &[i64], want: &[i64]) {
         let differing = got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
-        self.error(check, differing as f64, 0.);
+        self.record(check, differing as f64, 0.);
     }
 
     /// The current fixture has no check.
@@ -132,21 +152,31 @@ impl Report {
         });
     }
 
-    /// Prints everything; whether all passed.
-    pub fn print(&self, json: bool) -> Result<bool> {
-        let count = |verdict: &str| self.rows.iter().filter(|r| r.verdict == verdict).count();
-        let (ok, failed, unchecked) = (count("ok"), count("FAIL"), count("no check yet"));
-        let passed = failed == 0 && unchecked == 0 && ok > 0;
-        if json {
-            let all = serde_json::json!({"passed": passed, "checks": self.rows});
-            println!("{}", serde_json::to_string_pretty(&all)?);
-            return Ok(passed);
-        }
+    /// Everything.
+    pub fn outcome(self) -> Outcome {
+        let mut outcome = Outcome { passed: false, checks: self.rows };
+        outcome.passed = outcome.count("FAIL") + outcome.count("no check yet") == 0 && outcome.count("ok") > 0;
+        outcome
+    }
+}
+
+impl Outcome {
+    fn count(&self, verdict: &str) -> usize {
+        self.checks.iter().filter(|r| r.verdict == verdict).count()
+    }
+
+    /// How many checks were passed, how many failed.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.count("ok"), self.count("FAIL"))
+    }
+
+    /// Prints the table.
+    pub fn print(&self) {
         let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.1e}"));
-        let width = |f: fn(&Row) -> usize, least: usize| self.rows.iter().map(f).max().unwrap_or(0).max(least);
+        let width = |f: fn(&Row) -> usize, least: usize| self.checks.iter().map(f).max().unwrap_or(0).max(least);
         let (a, b) = (width(|r| r.fixture.len(), 7), width(|r| r.check.len(), 5).min(60));
         println!("{:a$}  {:b$}  tensors  largest error  tolerance  verdict", "fixture", "check");
-        for r in &self.rows {
+        for r in &self.checks {
             println!(
                 "{:a$}  {:b$}  {:>7}  {:>13}  {:>9}  {}",
                 r.fixture,
@@ -157,7 +187,7 @@ impl Report {
                 r.verdict
             );
         }
+        let ((ok, failed), unchecked) = (self.counts(), self.count("no check yet"));
         println!("{ok} checks passed, {failed} failed, {unchecked} fixtures without a check");
-        Ok(passed)
     }
 }

@@ -65,7 +65,7 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
         precision: Precision::F32,
         seed: 0,
     };
-    let mut trainer = Trainer::new(settings, dtype, &Device::Cpu)?;
+    let mut trainer = Trainer::new(settings, dtype, f.device())?;
     for params in [&trainer.student_params, &trainer.teacher_params] {
         params.assign(w0.iter().map(|(k, v)| (k.as_str(), v)))?;
     }

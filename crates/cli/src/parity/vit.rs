@@ -1,6 +1,6 @@
 //! The token-only backbone and stochastic depth.
 
-use super::fixture::{Fixture, builder, pixels};
+use super::fixture::{Fixture, pixels};
 use super::report::{Report, Tolerance};
 use anyhow::{Context, Result};
 use selfpatch_nn::{Survival, drop_path_rates};
@@ -12,7 +12,7 @@ pub fn tokens_only(f: &Fixture, report: &mut Report) -> Result<()> {
     let mut config = VitConfig::of_weights(&weights, f.int("num_heads")?)?;
     config.norm_eps = f.config["ln_eps"].as_f64().unwrap_or(config.norm_eps);
     for (dtype, p) in f.precisions() {
-        let vit = Vit::new(&config, builder(&weights, dtype))?;
+        let vit = Vit::new(&config, f.builder(&weights, dtype))?;
         let tolerance = Tolerance::reference(dtype);
         for size in f.under("in/") {
             let image = pixels(f.get(&format!("in/{size}"))?, dtype)?;

@@ -4,12 +4,19 @@
 //! the device's one stream, in the order in which it is launched.
 
 mod device;
+mod facts;
 mod matmul;
+pub mod memory;
 mod recorded;
+mod run;
+mod scale;
 
 pub use device::new as new_device;
-pub(crate) use matmul::{matmul, t};
+pub use facts::{Facts, facts};
+pub(crate) use matmul::{add_matmul, matmul, matmul_into, t};
 pub use recorded::record;
+pub(crate) use run::run;
+pub(crate) use scale::scale;
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;

@@ -101,19 +101,19 @@ fn scale(survival: Option<&Survival>, sequences: &Sequences, device: &Device) ->
     Ok(Some(Tensor::new(rows.collect::<Vec<f32>>(), device)?))
 }
 
-fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm, dtype: DType) -> Result<Normed> {
+pub(in crate::ops) fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm, dtype: DType) -> Result<Normed> {
     layer_norm::forward(x, branch, (&norm.weight, &norm.bias), norm.eps, dtype)
 }
 
 /// Deposits the gradients of a norm's parameters; adds what it hands back to `dx`.
-fn norm_backward(du: &Tensor, normed: &Normed, norm: &LayerNorm, dx: &Tensor) -> Result<()> {
+pub(in crate::ops) fn norm_backward(du: &Tensor, normed: &Normed, norm: &LayerNorm, dx: &Tensor) -> Result<()> {
     let (dw, db) = layer_norm::backward(du, (&normed.x, &normed.stats), &norm.weight, dx)?;
     deposit_tensor(&norm.weight, || Ok(dw))?;
     deposit_tensor(&norm.bias, || Ok(db))
 }
 
 /// Deposits the gradients of a linear layer, given those of its output and its input.
-fn deposit_linear(layer: &Linear, dy: &Tensor, x: &Tensor) -> Result<()> {
+pub(in crate::ops) fn deposit_linear(layer: &Linear, dy: &Tensor, x: &Tensor) -> Result<()> {
     deposit_tensor(&layer.weight, || matmul(t(dy), x, DType::F32))?;
     match &layer.bias {
         Some(bias) => deposit_tensor(bias, || column_sums(dy)),

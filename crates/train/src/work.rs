@@ -1,6 +1,6 @@
 //! How much arithmetic a step takes, by hand count: the floor of its time.
 
-use selfpatch_train::Config;
+use crate::Config;
 
 /// Number and side of the crops of one batch, per crop size.
 pub fn crops(config: &Config) -> Vec<(usize, usize)> {

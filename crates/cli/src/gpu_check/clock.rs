@@ -1,0 +1,37 @@
+//! The time that the check may take.
+
+use std::time::{Duration, Instant};
+
+/// Runs from the start of the check to its end.
+pub struct Clock {
+    start: Instant,
+    end: Instant,
+}
+
+impl Clock {
+    /// From now on.
+    pub fn new(most: Duration) -> Self {
+        let start = Instant::now();
+        Self { start, end: start + most }
+    }
+
+    /// Seconds since the start.
+    pub fn passed(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// What is left.
+    pub fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// A part of what is left.
+    pub fn share(&self, part: f64) -> Duration {
+        self.left().mul_f64(part)
+    }
+
+    /// The moment after `time`.
+    pub fn at(&self, time: Duration) -> Instant {
+        Instant::now() + time
+    }
+}

@@ -1,0 +1,71 @@
+//! The worker's side: jobs come in on standard input, answers go out on standard output.
+
+use super::job::Job;
+use super::{facts, speed, training};
+use crate::device;
+use crate::error::plain;
+use crate::parity::{Computing, checked};
+use anyhow::Result;
+use candle_core::Device;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+/// Does jobs on the device called `name` until there are no more.
+pub fn serve(name: &str) -> Result<bool> {
+    let device = device::named(name);
+    for line in std::io::stdin().lock().lines() {
+        let answer = match &device {
+            Ok(device) => done(&line?, device),
+            Err(e) => json!({ "error": plain(e) }),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(true)
+}
+
+fn done(line: &str, device: &Device) -> Value {
+    let answer = serde_json::from_str(line).map_err(Into::into).and_then(|job| answer(job, device));
+    // The peer's turn: what this process keeps for itself is memory that the peer lacks.
+    let given = release(device);
+    match answer.and_then(|answer| given.map(|()| answer)) {
+        Ok(answer) => answer,
+        Err(e) => json!({ "error": short(&plain(&e)) }),
+    }
+}
+
+fn answer(job: Job, device: &Device) -> Result<Value> {
+    fn value(answer: impl Serialize) -> Result<Value> {
+        Ok(serde_json::to_value(answer)?)
+    }
+    match job {
+        Job::Device => value(facts::of(device)?),
+        Job::Parity { autocast, fixtures } => {
+            let computing = Computing { device: device.clone(), precision: super::precision(autocast) };
+            value(checked(&[PathBuf::from(fixtures)], &super::fixtures::names(), &computing)?)
+        }
+        Job::Train { autocast, steps, folder } => value(training::losses(autocast, steps, &folder, device)?),
+        Job::Speed(job) => value(speed::measured(&job, device)?),
+    }
+}
+
+/// An error of the driver in words that fit into a table.
+fn short(error: &str) -> String {
+    let memory = ["OUT_OF_MEMORY", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"];
+    if memory.iter().any(|text| error.contains(text)) { "out of memory".into() } else { error.into() }
+}
+
+#[cfg(feature = "cuda")]
+fn release(device: &Device) -> Result<()> {
+    Ok(if device.is_cuda() {
+        selfpatch_nn::cuda::memory::release(device)?
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn release(_: &Device) -> Result<()> {
+    Ok(())
+}
