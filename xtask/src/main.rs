@@ -91,7 +91,7 @@ fn main() -> ExitCode {
                 .status();
             status.is_ok_and(|status| status.success())
         }),
-        "cuda-emulate" => cuda_emulator::cuda_emulate(rest, Path::new(&manifest).parent().unwrap_or(Path::new("."))),
+        "cuda-emulate" => cuda_emulator::cuda_emulate(rest, workspace),
         "mutants" => {
             let mut all = [&MUTANTS[..], &["--"]].concat();
             all.extend(rest.iter().map(String::as_str));

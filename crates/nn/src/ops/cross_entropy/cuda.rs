@@ -1,7 +1,7 @@
 //! The CUDA kernels. No number comes back to the host: losses stay on the device.
 
 use super::Temperatures;
-use crate::cuda::{Grid, Module, launch, record, run, scale, suffix, uninitialised};
+use crate::cuda::{Grid, Module, launch, record, run, scale, spread, suffix, uninitialised};
 use crate::ops::sum_rows;
 use crate::precision::to_full;
 use crate::{cuda_args, cuda_module};
@@ -100,7 +100,7 @@ pub(in crate::ops) fn weighted_sum(values: &Tensor, weights: Option<&Tensor>, fa
 
 /// Numbers of the host, in units of `unit`.
 pub(in crate::ops) fn on_device(weights: &[f64], unit: f64, device: &Device) -> Result<Tensor> {
-    Tensor::from_vec(weights.iter().map(|w| (w / unit) as f32).collect::<Vec<_>>(), weights.len(), device)
+    spread(weights.iter().map(|w| (1, (w / unit) as f32)), device)
 }
 
 /// The pairs of all rows in one list: first where those of each row begin and those of the last one end.

@@ -2,7 +2,7 @@
 //! The residual stream is f32; what the products take and give has the type of computation.
 
 use super::{Activations, Survivals};
-use crate::cuda::{matmul, record, t};
+use crate::cuda::{matmul, record, spread, t};
 use crate::ops::attention::cuda::{self as attention, Packed};
 use crate::ops::gelu::cuda as gelu;
 use crate::ops::layer_norm::cuda::{self as layer_norm, Branch, Normed};
@@ -97,8 +97,8 @@ pub(super) fn transformer(
 fn scale(survival: Option<&Survival>, sequences: &Sequences, device: &Device) -> Result<Option<Tensor>> {
     let Some(survival) = survival else { return Ok(None) };
     let of = |alive: &bool| if *alive { survival.scale as f32 } else { 0. };
-    let rows = survival.alive.iter().zip(sequences.lengths()).flat_map(|(alive, &n)| std::iter::repeat_n(of(alive), n));
-    Ok(Some(Tensor::new(rows.collect::<Vec<f32>>(), device)?))
+    let runs = survival.alive.iter().zip(sequences.lengths()).map(|(alive, &n)| (n, of(alive)));
+    Ok(Some(spread(runs, device)?))
 }
 
 pub(in crate::ops) fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm, dtype: DType) -> Result<Normed> {
