@@ -302,6 +302,9 @@ void fail(const char *format, ...) {
 unsigned rank() { return block.current->rank; }
 unsigned lane() { return block.current->rank % WARP; }
 void *dynamic_shared() { return block.shared.data(); }
+void watch_shared(const char *name, unsigned char *before, unsigned char *behind, std::size_t zone) {
+    block.shared.watch(name, before, behind, zone);
+}
 
 Votes barrier(const char *name, unsigned id, unsigned count, bool vote) {
     if (id >= BARRIERS) fail("%s: there is no barrier %u", name, id);

@@ -22,7 +22,7 @@ bool is_guard(const unsigned char *from, const unsigned char *to) {
 #if defined(__SANITIZE_ADDRESS__)
 constexpr std::size_t BEFORE = 0, BEHIND = 0;
 #else
-constexpr std::size_t BEFORE = GUARD, BEHIND = GUARD;
+constexpr std::size_t BEFORE = ALIGNMENT, BEHIND = ALIGNMENT;
 #endif
 
 }  // namespace
@@ -53,6 +53,7 @@ bool guards_hold(const unsigned char *data, std::size_t bytes) {
 }
 
 void SharedMemory::prepare(std::size_t bytes) {
+    watched_.clear();
     if (data_ && bytes == bytes_) {
         std::memset(data_, POISON, bytes);
         return;
@@ -63,8 +64,18 @@ void SharedMemory::prepare(std::size_t bytes) {
     if (!data_) fail("no memory for %zu bytes of shared memory", bytes);
 }
 
+void SharedMemory::watch(const char *name, unsigned char *before, unsigned char *behind, std::size_t zone) {
+    std::memset(before, GUARD_BYTE, zone);
+    std::memset(behind, GUARD_BYTE, zone);
+    watched_.push_back({name, before, behind, zone});
+}
+
 void SharedMemory::check() const {
     if (!guards_hold(data_, bytes_)) fail("a thread wrote outside of the %zu bytes of dynamic shared memory", bytes_);
+    for (const Zones &z : watched_) {
+        if (is_guard(z.before, z.before + z.zone) && is_guard(z.behind, z.behind + z.zone)) continue;
+        fail("a thread wrote outside of the shared variable %s", z.name);
+    }
 }
 
 }  // namespace emu

@@ -3,10 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 namespace emu {
-
-constexpr std::size_t GUARD = 256;
 
 // Bytes for device memory. Under the address sanitizer its own zones take the place of ours.
 unsigned char *guarded_new(std::size_t bytes);
@@ -14,18 +13,26 @@ void guarded_delete(unsigned char *data, std::size_t bytes);
 // Whether nobody has written before or behind it.
 bool guards_hold(const unsigned char *data, std::size_t bytes);
 
-// The dynamic shared memory of a block.
+// The shared memory of a block.
 class SharedMemory {
 public:
-    // Memory of this size, all poison.
+    // Dynamic shared memory of this size, all poison. What was watched is forgotten.
     void prepare(std::size_t bytes);
-    // Ends the process if a block wrote behind its shared memory.
+    // Makes zones around a variable that nobody may write.
+    void watch(const char *name, unsigned char *before, unsigned char *behind, std::size_t zone);
+    // Ends the process if a block wrote outside of its dynamic shared memory, or in a zone.
     void check() const;
     void *data() const { return data_; }
 
 private:
+    struct Zones {
+        const char *name;
+        unsigned char *before, *behind;
+        std::size_t zone;
+    };
     unsigned char *data_ = nullptr;
     std::size_t bytes_ = 0;
+    std::vector<Zones> watched_;
 };
 
 }  // namespace emu

@@ -9,6 +9,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 struct uint3 {
     unsigned x, y, z;
 };
@@ -97,15 +101,37 @@ Lanes<T> warp_exchange(const T &value, unsigned mask = 0xffffffffu, const char *
 
 // Start of the block's dynamic shared memory.
 void *dynamic_shared();
-// Number of the block that runs, counted over all launches: static shared memory is poisoned when it changes.
+// Number of the block that runs, counted over all launches.
 extern unsigned long block_serial;
+// A variable of the block that runs, with the zones around it that must still be untouched when the block ends.
+void watch_shared(const char *name, unsigned char *before, unsigned char *behind, std::size_t zone);
 
+// A variable in static shared memory: poison whenever a block first comes to it.
 template <class T>
-inline void enter_shared(T &variable, unsigned long &seen) {
-    if (seen == block_serial) return;
-    seen = block_serial;
-    std::memset(static_cast<void *>(&variable), POISON, sizeof variable);
-}
+class Shared {
+public:
+    T &enter(const char *name) {
+        if (seen_ != block_serial) {
+            seen_ = block_serial;
+            std::memset(const_cast<void *>(static_cast<const volatile void *>(&value_)), POISON, sizeof value_);
+#if defined(__SANITIZE_ADDRESS__)
+            (void)name;
+            __asan_poison_memory_region(before_, ZONE);
+            __asan_poison_memory_region(behind_, ZONE);
+#else
+            watch_shared(name, before_, behind_, ZONE);
+#endif
+        }
+        return value_;
+    }
+
+private:
+    static constexpr std::size_t ZONE = 128;
+    alignas(ZONE) unsigned char before_[ZONE];
+    T value_;
+    unsigned char behind_[ZONE];
+    unsigned long seen_;
+};
 
 // ---- the end ----
 

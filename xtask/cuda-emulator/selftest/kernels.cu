@@ -59,6 +59,13 @@ extern "C" __global__ void too_much_shared(int n) {
     rows[n] = 0.0f;
 }
 
+template <class T>
+__device__ void write_at(int n) {
+    __shared__ T row[5];
+    row[n] = T(1);
+}
+extern "C" __global__ void beyond_an_array(int n) { write_at<short>(n); }
+
 extern "C" __global__ void out_of_bounds(float *x, int n) { x[n] = 1.0f; }
 
 extern "C" __global__ void no_memory(float *x) { x[threadIdx.x] = 1.0f; }

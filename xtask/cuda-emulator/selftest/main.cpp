@@ -57,6 +57,10 @@ const char PTX[] = R"(.version 9.0
 {
 	ret;
 }
+.visible .entry beyond_an_array(.param .u32 a)
+{
+	ret;
+}
 .visible .entry out_of_bounds(.param .u64 a, .param .u32 b)
 {
 	ret;
@@ -277,12 +281,14 @@ void mistakes_are_found() {
     EXPECT(contains(abort_message([&] { launch("own_lane_missing", 1, 32, 0, x.pointer); }), "lane 0 is not in its own mask"));
     EXPECT(contains(abort_message([&] { launch("failed_assertion", 1, 32, 0); }), "threadIdx.x < 3"));
 #if defined(__SANITIZE_ADDRESS__)
-    const char *outside = "heap-buffer-overflow";
+    const char *outside = "heap-buffer-overflow", *variable = "use-after-poison";
 #else
+    const char *outside = "outside of", *variable = "outside of the shared variable row";
     EXPECT(contains(abort_message([&] { launch("no_memory", 1, 32, 0, CUdeviceptr{64}); }), "kernel no_memory, block (0, 0, 0)"));
-    const char *outside = "outside of";
 #endif
     EXPECT(contains(abort_message([&] { launch("too_much_shared", 1, 1, 64, 16); }), outside));
+    EXPECT(launch("beyond_an_array", 1, 1, 0, 4) == CUDA_SUCCESS);
+    for (int at : {-1, 5}) EXPECT(contains(abort_message([&] { launch("beyond_an_array", 1, 1, 0, at); }), variable));
     EXPECT(contains(abort_message([&] {
                         CUdeviceptr pointer;
                         cuMemAlloc(&pointer, 40);

@@ -35,15 +35,20 @@ fn dynamic_shared(declaration: &str) -> String {
     format!("{kind} *{name} = static_cast<{kind} *>(emu::dynamic_shared());")
 }
 
-/// `float a[4], b` becomes static variables that are filled with poison when a block comes to them.
+/// `float a[4], b` becomes two types, two variables of them with zones around that nobody may touch, and references.
 fn static_shared(declaration: &str) -> String {
-    let mut text = format!("static {};", declaration.trim());
-    for declarator in split(&without_alignment(declaration)) {
-        let head = declarator.split(['[', '=']).next().unwrap_or_default().trim_end();
+    let declaration = without_alignment(declaration);
+    let (mut types, mut variables) = (Vec::new(), String::new());
+    for declarator in split(declaration.trim()) {
+        let head = declarator.split('[').next().unwrap_or_default().trim_end();
         let name = head.rsplit(|c: char| !is_part(c)).next().unwrap_or_default();
-        text += &format!(" static unsigned long {name}_block_seen; emu::enter_shared({name}, {name}_block_seen);");
+        types.push(format!("{head}_shared_type{}", &declarator[head.len()..]));
+        variables += &format!(
+            " static emu::Shared<{name}_shared_type> {name}_shared; \
+             {name}_shared_type &{name} = {name}_shared.enter(\"{name}\");"
+        );
     }
-    text
+    format!("typedef {};{variables}", types.join(","))
 }
 
 /// The parts between commas outside of brackets.
@@ -100,13 +105,18 @@ mod tests {
     }
 
     #[test]
-    fn static_shared_memory_is_poisoned_on_entry() {
-        let enter = |name: &str| {
-            format!(" static unsigned long {name}_block_seen; emu::enter_shared({name}, {name}_block_seen);")
+    fn static_shared_memory_gets_zones_around_it() {
+        let variable = |name: &str| {
+            format!(
+                " static emu::Shared<{name}_shared_type> {name}_shared; \
+                 {name}_shared_type &{name} = {name}_shared.enter(\"{name}\");"
+            )
         };
-        assert_eq!(rewrite("__shared__ float a[N * 2];"), format!("static float a[N * 2];{}", enter("a")));
+        let one = format!("typedef float a_shared_type[N * 2];{}", variable("a"));
+        assert_eq!(rewrite("__shared__ float a[N * 2];"), one);
         let two = rewrite("{ static __shared__ alignas(16) T<A, B> x[4][5], last; }");
-        assert_eq!(two, format!("{{ static alignas(16) T<A, B> x[4][5], last;{}{} }}", enter("x"), enter("last")));
+        let types = "typedef T<A, B> x_shared_type[4][5], last_shared_type;";
+        assert_eq!(two, format!("{{ {types}{}{} }}", variable("x"), variable("last")));
     }
 
     #[test]
