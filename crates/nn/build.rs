@@ -11,6 +11,7 @@ fn main() {
 /// `src/**/*.cu` to PTX, for the compute capability in CUDA_COMPUTE_CAP.
 #[cfg(feature = "cuda")]
 fn kernels() -> cudaforge::Result<()> {
+    println!("cargo:rerun-if-changed=src"); // a new kernel, too
     cudaforge::KernelBuilder::new()
         .source_dir("src")
         .watch(["src/cuda/common.cuh", "src/cuda/mma.cuh"])

@@ -31,6 +31,13 @@ pub fn wanted(args: &[String]) -> String {
     features.join(",")
 }
 
+/// The features that arguments for cargo name, joined by commas.
+pub fn named(args: &[String]) -> String {
+    let after = args.windows(2).filter(|pair| pair[0] == "--features" || pair[0] == "-F").map(|pair| pair[1].as_str());
+    let joined = args.iter().filter_map(|a| a.strip_prefix("--features=").or_else(|| a.strip_prefix("-F")));
+    after.chain(joined.filter(|list| !list.is_empty())).collect::<Vec<_>>().join(",")
+}
+
 /// What follows a flag.
 fn value<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
     let after = args.iter().position(|a| a == flag).and_then(|i| args.get(i + 1)).map(String::as_str);
@@ -107,6 +114,15 @@ mod tests {
         assert_eq!(of(&["--set", "data.path=\"hf://o/n\""]), "hub");
         assert_eq!(of(&["--train", "x/train.parquet", "--val", "x/val.parquet"]), "parquet");
         assert_eq!(of(&["--data", "mnist/train-images-idx3-ubyte"]), "candle-datasets");
+    }
+
+    #[test]
+    fn features_named_for_cargo() {
+        let named = |args: &[&str]| named(&args.iter().map(|a| a.to_string()).collect::<Vec<_>>());
+        assert_eq!(named(&["--features", "cuda,hub"]), "cuda,hub");
+        assert_eq!(named(&["-F", "hub", "--features=cuda"]), "hub,cuda");
+        assert_eq!(named(&["--features", "hub", "--features", "cuda", "-Fparquet"]), "hub,cuda,parquet");
+        assert_eq!(named(&["--verbose"]), "");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `cargo xtask COMMAND`: builds the `selfpatch` program with the features that the arguments ask
 //! for and runs it, or runs one of the repository's own chores. Links no candle.
 
+mod cuda;
+mod cuda_emulator;
 mod features;
 mod torture;
 
+use cuda::{Purpose, Variables};
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
@@ -23,9 +26,13 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
 
 Chores:
   build         build the selfpatch program [--features F]
+  cuda-toolkit  make a CUDA toolkit to build with, without a GPU (cuda-toolkit --help tells more)
+  cuda          any command of cargo with the feature's toolkit: cuda test -p selfpatch-nn --features cuda
+  pack-gpu      pack the program for a GPU machine (pack-gpu --help tells more)
   bench         speed of the step and of its ops, also beside PyTorch (bench --help tells more)
   torture       kill, stop, damage and starve trainings (torture --help tells more)
   mutants       give thousands of broken files to every reader (mutants --help tells more)
+  cuda-emulate  run cargo with the CUDA build on a machine without a GPU (cuda-emulate --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
 
@@ -40,8 +47,14 @@ fn main() -> ExitCode {
     };
     // Paths in arguments are relative to where the user stands, cargo finds the workspace by itself.
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.toml");
-    let manifest = manifest.to_string_lossy().into_owned();
-    let cargo = |args: &[&str]| run(args, &manifest);
+    let workspace = manifest.parent().unwrap_or(&manifest);
+    let manifest = manifest.to_string_lossy();
+    let cargo = |args: &[&str]| run(args, &manifest, &Vec::new());
+    let with_features =
+        |args: &[&str], features: &str, purpose: Purpose| match cuda::variables(features, purpose, workspace) {
+            Ok(variables) => run(args, &manifest, &variables),
+            Err(e) => told(Err(e)),
+        };
     match command.as_str() {
         "-h" | "--help" | "help" => {
             print!("{HELP}");
@@ -55,13 +68,16 @@ fn main() -> ExitCode {
             }
             all.extend(["--", command]);
             all.extend(rest.iter().map(String::as_str));
-            cargo(&all)
+            with_features(&all, &features, Purpose::Run)
         }
         "build" => {
             let mut all = vec!["build", "--release", "--package", "selfpatch-cli"];
             all.extend(rest.iter().map(String::as_str));
-            cargo(&all)
+            with_features(&all, &features::named(rest), Purpose::Build)
         }
+        "cuda-toolkit" => cuda::cuda_toolkit(rest, workspace),
+        "cuda" => with_features(&rest.iter().map(String::as_str).collect::<Vec<_>>(), "cuda", Purpose::Build),
+        "pack-gpu" => cuda::pack_gpu(rest, workspace, &|args, variables| run(args, &manifest, variables)),
         "bench" => {
             let mut all = vec!["run", "--release", "--package", "selfpatch-benches", "--bin", "selfpatch-bench", "--"];
             all.extend(rest.iter().map(String::as_str));
@@ -75,6 +91,7 @@ fn main() -> ExitCode {
                 .status();
             status.is_ok_and(|status| status.success())
         }),
+        "cuda-emulate" => cuda_emulator::cuda_emulate(rest, workspace),
         "mutants" => {
             let mut all = [&MUTANTS[..], &["--"]].concat();
             all.extend(rest.iter().map(String::as_str));
@@ -98,14 +115,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &[&str], manifest: &str) -> ExitCode {
+/// Cargo's target folder, in which this program lies.
+fn target() -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|e| format!("this program cannot find itself: {e}"))?;
+    let target = own.parent().and_then(Path::parent).ok_or("this program is in no target folder")?;
+    Ok(target.to_path_buf())
+}
+
+/// Prints an error, if there is one.
+fn told(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str], manifest: &str, variables: &Variables) -> ExitCode {
     let (verb, rest) = match args.split_first() {
         Some((verb, rest)) => (*verb, rest),
-        None => return ExitCode::FAILURE,
+        None => return told(Err("a command of cargo is missing, for example check".into())),
     };
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
     command.arg(verb).args(["--manifest-path", manifest]).args(rest);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     // One process, as `cargo run` does: signals then reach the program, and its exit code the caller.
     #[cfg(unix)]
     if verb == "run" {

@@ -32,7 +32,7 @@ impl TeacherViews {
             bail!("{globals} global views among {v}")
         }
         let others = (v - globals) * b;
-        let sum = || teacher.narrow(0, globals, v - globals)?.reshape((others, k))?.sum_keepdim(0);
+        let sum = || ops::sum_rows(&teacher.narrow(0, globals, v - globals)?.reshape((others, k))?);
         let others = (others > 0).then(|| sum().map(|sum| (sum, others))).transpose()?;
         Ok(Self { globals: teacher.narrow(0, 0, globals)?, others })
     }
@@ -92,9 +92,10 @@ impl Dino {
         let weights = vec![1. / (g * (views - 1) * b) as f64; views * b];
         let student = student.reshape((views * b, k))?;
         let loss = ops::paired_cross_entropy(&student, &targets, &pairs, &weights, self.student_temp)?;
+        let sum = ops::sum_rows(&globals)?;
         let teacher_mean = match (&teacher.others, self.center_views) {
-            (Some((sum, rows)), CenterViews::All) => ((globals.sum_keepdim(0)? + sum)? / (g * b + rows) as f64)?,
-            _ => globals.mean_keepdim(0)?,
+            (Some((others, rows)), CenterViews::All) => ((sum + others)? / (g * b + rows) as f64)?,
+            _ => (sum / (g * b) as f64)?,
         };
         Ok(DinoTerm { loss, teacher_mean, teacher_entropy })
     }

@@ -21,6 +21,8 @@
 
 pub use candle_core;
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod neighbours;
 mod positives;
 

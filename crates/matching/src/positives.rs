@@ -53,7 +53,7 @@ pub fn similarities(tokens: &Tensor, neighbours: &Neighbours) -> Result<Tensor> 
 /// Ties go to the lower patch number; a similarity that is not a number ranks last. No gradient: the
 /// selection is made outside of any graph, as in the reference.
 pub fn positives(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<Positives> {
-    let (b, n, d) = tokens.dims3()?;
+    let (b, n, _) = tokens.dims3()?;
     check_grid(n, neighbours)?;
     let m = neighbours.width();
     if k == 0 || k > m {
@@ -61,10 +61,32 @@ pub fn positives(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<P
         bail!("k: {k} positives cannot be chosen from {m} neighbours on a {rows} x {cols} grid; use 1 to {m}")
     }
     let tokens = tokens.detach();
+    let (ids, similarity) = choose(&tokens, neighbours, k)?;
+    let valid = if (0..n).all(|p| neighbours.of(p).len() >= k) {
+        None
+    } else {
+        let valid: Vec<u8> = (0..n).flat_map(|p| (0..k).map(move |j| u8::from(j < neighbours.of(p).len()))).collect();
+        Some(Tensor::from_vec(valid, (n, k), tokens.device())?.to_dtype(tokens.dtype())?)
+    };
+    Ok(Positives {
+        ids: ids.reshape((b, n, k))?,
+        similarity: similarity.reshape((b, n, k))?.to_dtype(tokens.dtype())?,
+        valid,
+    })
+}
+
+/// Patch numbers and similarities of the best, `B * N * k` each.
+fn choose(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::applies(tokens, neighbours) {
+        return crate::cuda::choose(tokens, neighbours, k);
+    }
+    let (b, n, d) = tokens.dims3()?;
+    let m = neighbours.width();
     let cosines: Vec<f64> = if tokens.device().is_cpu() && tokens.dtype() == DType::F32 {
         cosines_cpu(&tokens.flatten_all()?.to_vec1::<f32>()?, (b, n, d), neighbours)
     } else {
-        similarities(&tokens, neighbours)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?
+        similarities(tokens, neighbours)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?
     };
     let mut ids = vec![0u32; b * n * k];
     let mut best = vec![0f64; b * n * k];
@@ -84,17 +106,7 @@ pub fn positives(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<P
             }
         });
     let device = tokens.device();
-    let valid = if (0..n).all(|p| neighbours.of(p).len() >= k) {
-        None
-    } else {
-        let valid: Vec<u8> = (0..n).flat_map(|p| (0..k).map(move |j| u8::from(j < neighbours.of(p).len()))).collect();
-        Some(Tensor::from_vec(valid, (n, k), device)?.to_dtype(tokens.dtype())?)
-    };
-    Ok(Positives {
-        ids: Tensor::from_vec(ids, (b, n, k), device)?,
-        similarity: Tensor::from_vec(best, (b, n, k), device)?.to_dtype(tokens.dtype())?,
-        valid,
-    })
+    Ok((Tensor::new(ids, device)?, Tensor::new(best, device)?))
 }
 
 fn check_grid(n: usize, neighbours: &Neighbours) -> Result<()> {

@@ -85,54 +85,20 @@ pub(crate) fn equal_with_parameters<P>(
         impl Fn(&[Tensor], &P) -> Result<Tensor>,
     >,
 ) -> Result<()> {
-    let run = |dtype: DType, f: &dyn Fn(&[Tensor], &P) -> Result<Tensor>| -> Result<Vec<Tensor>> {
-        let params = crate::Params::trainable(1);
-        let built = (case.build)(params.builder(dtype, &Device::Cpu))?;
-        for (i, (_, var)) in params.iter().enumerate() {
-            let noise = (normal(100 + i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?;
-            var.set(&(var.as_tensor() + noise)?.detach())?;
-        }
-        let inputs =
-            case.inputs.iter().zip(1..).map(|(&shape, seed)| Var::from_tensor(&normal(seed, shape)?.to_dtype(dtype)?));
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
-        let y = f(&tensors, &built)?;
-        let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
-        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(dtype)?;
-        let grads = crate::backward(&(&y * weights)?.sum_all()?)?;
-        let mut all = vec![y.to_dtype(DType::F64)?];
-        for var in inputs.into_iter().chain(params.iter().map(|(_, var)| var)) {
-            let Some(gradient) = grads.get(&var) else { candle_core::bail!("{:?} got no gradient", var.dims()) };
-            all.push(gradient.to_dtype(DType::F64)?);
-        }
-        Ok(all)
-    };
-    let (got, want) = (run(DType::F32, &case.fused)?, run(DType::F64, &case.reference)?);
+    let got = value_and_gradients(case.inputs, &case.build, &case.fused, DType::F32, &Device::Cpu)?;
+    let want = value_and_gradients(case.inputs, &case.build, &case.reference, DType::F64, &Device::Cpu)?;
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        assert_eq!(got.dims(), want.dims());
-        let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
-        let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
-        assert!(error <= 1e-5 * size, "{:?}, tensor {i}: error {error:e} of {size:e}", case.inputs);
+        let (error, size) = difference(got, want)?;
+        assert!(error <= 1e-5 * size.max(1.0), "{:?}, tensor {i}: error {error:e} of {size:e}", case.inputs);
     }
     Ok(())
 }
 
-/// The first CUDA device, or a line that says that there is none.
+/// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 2e-5 of the largest
+/// element, bf16 within 2e-2, f16 within 3e-3 // 8 and 11 bits; in these beyond twice what the reference itself is
+/// off when it computes in the same type.
 #[cfg(feature = "cuda")]
-pub(crate) fn cuda() -> Option<Device> {
-    match crate::cuda::new_device(0) {
-        Ok(device) => Some(device),
-        Err(_) => {
-            println!("no CUDA device: skipped");
-            None
-        }
-    }
-}
-
-/// [`equal_with_parameters`] for the fused path on CUDA, in every precision: f32 within 1e-5 of the largest
-/// element, bf16 within 3e-2, f16 within 5e-3 // 8 and 11 bits, through a few products.
-#[cfg(feature = "cuda")]
-pub(crate) fn equal_on_cuda<P>(
+pub(crate) fn equal_in_every_precision<P>(
     case: Case<
         impl Fn(candle_nn::VarBuilder) -> Result<P>,
         impl Fn(&[Tensor], &P) -> Result<Tensor>,
@@ -140,43 +106,93 @@ pub(crate) fn equal_on_cuda<P>(
     >,
 ) -> Result<()> {
     use crate::{Precision, autocast};
-    let Some(cuda) = cuda() else { return Ok(()) };
-    let run = |dtype: DType, device: &Device, f: &dyn Fn(&[Tensor], &P) -> Result<Tensor>| -> Result<Vec<Tensor>> {
-        let params = crate::Params::trainable(1);
-        let built = (case.build)(params.builder(dtype, device))?;
-        for (i, (_, var)) in params.iter().enumerate() {
-            let noise = (normal(100 + i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?.to_device(device)?;
-            var.set(&(var.as_tensor() + noise)?.detach())?;
-        }
-        let inputs = case
-            .inputs
-            .iter()
-            .zip(1..)
-            .map(|(&shape, seed)| Var::from_tensor(&normal(seed, shape)?.to_dtype(dtype)?.to_device(device)?));
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
-        let y = f(&tensors, &built)?;
-        let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
-        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?.to_device(device)?;
-        let grads = crate::backward(&(&y * weights)?.sum_all()?)?;
-        let host = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
-        let mut all = vec![host(&y)?];
-        for var in inputs.into_iter().chain(params.iter().map(|(_, var)| var)) {
-            let Some(gradient) = grads.get(&var) else { candle_core::bail!("{:?} got no gradient", var.dims()) };
-            all.push(host(&gradient)?);
-        }
-        Ok(all)
-    };
-    let want = run(DType::F64, &Device::Cpu, &case.reference)?;
-    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2), (Precision::F16, 5e-3)] {
-        let got = autocast(precision, || run(DType::F32, &cuda, &case.fused))?;
-        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-            assert_eq!(got.dims(), want.dims());
-            let error = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
-            let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.0);
+    let Some(device) = cuda() else { return Ok(()) };
+    let want = value_and_gradients(case.inputs, &case.build, &case.reference, DType::F64, &Device::Cpu)?;
+    for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
+        let fused = |x: &[Tensor], p: &P| autocast(precision, || (case.fused)(x, p));
+        let plain = |x: &[Tensor], p: &P| autocast(precision, || (case.reference)(x, p));
+        let got = value_and_gradients(case.inputs, &case.build, fused, DType::F32, &device)?;
+        let plain = value_and_gradients(case.inputs, &case.build, plain, DType::F32, &Device::Cpu)?;
+        for (i, ((got, want), plain)) in got.iter().zip(&want).zip(&plain).enumerate() {
+            let (error, size) = difference(got, want)?;
+            let own = if precision == Precision::F32 { 0. } else { 2. * difference(plain, want)?.0 };
+            let allowed = tolerance * size.max(1.) + own;
             let what = format!("{precision:?} {:?}, tensor {i}", case.inputs);
-            assert!(error <= tolerance * size, "{what}: error {error:e} of {size:e}");
+            assert!(error <= allowed, "{what}: error {error:e} of {size:e}, {allowed:e} allowed");
         }
     }
     Ok(())
+}
+
+/// The first GPU, if there is one.
+#[cfg(feature = "cuda")]
+pub(crate) fn cuda() -> Option<Device> {
+    crate::cuda::new_device(0).inspect_err(|_| println!("no CUDA device: skipped")).ok()
+}
+
+/// [`equal_with_parameters`] of `fused` on the GPU, computing in `precision`, and `reference` on the CPU: at most
+/// `tolerance` of the largest element. Both are given the same inputs, in f32 and f64.
+#[cfg(feature = "cuda")]
+pub(crate) fn equal_on_cuda<P>(
+    precision: crate::Precision,
+    tolerance: f64,
+    case: Case<
+        impl Fn(candle_nn::VarBuilder) -> Result<P>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+        impl Fn(&[Tensor], &P) -> Result<Tensor>,
+    >,
+) -> Result<()> {
+    let Some(device) = cuda() else { return Ok(()) };
+    let fused = |x: &[Tensor], p: &P| crate::autocast(precision, || (case.fused)(x, p));
+    let got = value_and_gradients(case.inputs, &case.build, fused, DType::F32, &device)?;
+    let want = value_and_gradients(case.inputs, &case.build, &case.reference, DType::F64, &Device::Cpu)?;
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        let (error, size) = difference(got, want)?;
+        assert!(error <= tolerance * size, "{:?} {precision:?}, tensor {i}: error {error:e} of {size:e}", case.inputs);
+    }
+    Ok(())
+}
+
+/// `f` of random inputs and of parameters moved away from their initial values; then the gradients of a weighted
+/// sum of it, to the inputs and to all parameters: zeros where there is none. In f64 on the CPU.
+fn value_and_gradients<P>(
+    inputs: &[&[usize]],
+    build: impl Fn(candle_nn::VarBuilder) -> Result<P>,
+    f: impl Fn(&[Tensor], &P) -> Result<Tensor>,
+    dtype: DType,
+    device: &Device,
+) -> Result<Vec<Tensor>> {
+    let params = crate::Params::trainable(1);
+    let built = build(params.builder(dtype, device))?;
+    for (i, (_, var)) in params.iter().enumerate() {
+        let noise = (normal(100 + i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?.to_device(device)?;
+        var.set(&(var.as_tensor() + noise)?.detach())?;
+    }
+    let inputs = inputs.iter().zip(1..);
+    let inputs =
+        inputs.map(|(&shape, seed)| Var::from_tensor(&normal(seed, shape)?.to_dtype(dtype)?.to_device(device)?));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
+    let y = f(&tensors, &built)?;
+    // A fixed, uneven weighting of the outputs, so that no gradient error cancels.
+    let weights: Vec<f64> = (0..y.elem_count()).map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0).collect();
+    let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?.to_device(device)?;
+    let grads = crate::backward(&(&y * weights)?.sum_all()?)?;
+    let plain = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+    let mut all = vec![plain(&y)?];
+    for var in inputs.into_iter().chain(params.iter().map(|(_, var)| var)) {
+        all.push(plain(&grads.get(&var).map_or_else(|| var.zeros_like(), Ok)?)?);
+    }
+    Ok(all)
+}
+
+/// The largest error, and the largest element of `want`.
+fn difference(got: &Tensor, want: &Tensor) -> Result<(f64, f64)> {
+    assert_eq!(got.dims(), want.dims());
+    let largest = |t: Tensor| -> Result<f64> {
+        let values = t.flatten_all()?.to_vec1::<f64>()?;
+        // A NaN is the largest of all.
+        Ok(values.into_iter().map(f64::abs).fold(0., |top, v| if v <= top { top } else { v }))
+    };
+    Ok((largest((got - want)?)?, largest(want.clone())?))
 }

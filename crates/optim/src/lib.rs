@@ -22,7 +22,8 @@
 //! for step in 0..3 {
 //!     let grads = backward(&weight.sqr()?.sum_all()?)?;
 //!     let step = Step { lr: rate.at(step), weight_decay: 0.04, clip: 3.0, momentum: 0.996, ..Step::default() };
-//!     optimizer.step(&student, Some(&teacher), &grads, &step)?;
+//!     let norms = optimizer.step(&student, Some(&teacher), &grads, &step)?;
+//!     assert!(norms.fetch()?.iter().all(|norm| norm.is_finite()), "else the step has changed nothing");
 //! }
 //! # Ok(())
 //! # }
@@ -30,13 +31,20 @@
 
 pub use candle_core;
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod ema;
 mod groups;
+mod norms;
 mod optimizer;
 mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use ema::ema;
-pub use groups::{clip_factor, is_decayed, norm};
-pub use optimizer::{Algorithm, Norms, Optimizer, Step};
+pub use groups::is_decayed;
+pub use norms::{Norms, clip_factor, norm};
+pub use optimizer::{Algorithm, Optimizer, Step};
 pub use schedule::Cosine;

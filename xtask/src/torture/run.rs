@@ -24,9 +24,7 @@ pub struct Bench {
 impl Bench {
     /// Trains once without disturbance.
     pub fn new(work: PathBuf) -> Result<Self, String> {
-        let own = std::env::current_exe().map_err(|e| e.to_string())?;
-        let target = own.parent().and_then(Path::parent).ok_or("this program is in no target folder")?;
-        let mut bench = Self { program: target.join("release/selfpatch"), work, curve: BTreeMap::new() };
+        let mut bench = Self { program: crate::target()?.join("release/selfpatch"), work, curve: BTreeMap::new() };
         fs::create_dir_all(&bench.work).map_err(|e| format!("{}: {e}", bench.work.display()))?;
         let straight = bench.work.join("straight");
         let output = bench.train(&straight, &[]).output().map_err(|e| e.to_string())?;

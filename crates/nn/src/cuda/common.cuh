@@ -35,6 +35,12 @@ template <int N, typename T> __device__ __forceinline__ void store(T *to, const 
     *reinterpret_cast<Run<T, N> *>(to) = run;
 }
 
+// The shared memory that a launch asks for.
+__device__ __forceinline__ unsigned char *dynamic_shared() {
+    extern __shared__ __align__(16) unsigned char shared_bytes[];
+    return shared_bytes;
+}
+
 #define FULL_WARP 0xffffffffu
 
 // Of all 32 lanes, in the same order on every lane.

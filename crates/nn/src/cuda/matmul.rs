@@ -20,18 +20,42 @@ pub(crate) fn t(x: &Tensor) -> Factor<'_> {
     Factor(x, true)
 }
 
+impl Factor<'_> {
+    fn dims(&self) -> Result<(usize, usize)> {
+        let (rows, columns) = self.0.dims2()?;
+        Ok(if self.1 { (columns, rows) } else { (rows, columns) })
+    }
+}
+
 /// `a b`, summed in f32, as `dtype`: f32, or the type of the factors, which is the same for both.
 pub(crate) fn matmul<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, dtype: DType) -> Result<Tensor> {
-    let (Factor(a, ta), Factor(b, tb)) = (a.into(), b.into());
-    let size = |x: &Tensor, transposed: bool| x.dims2().map(|(r, c)| if transposed { (c, r) } else { (r, c) });
-    let ((m, k), (k2, n)) = (size(a, ta)?, size(b, tb)?);
-    if k != k2 || a.dtype() != b.dtype() {
-        bail!("no product of {:?} {:?} and {:?} {:?}", a.dims(), a.dtype(), b.dims(), b.dtype())
+    let (a, b) = (a.into(), b.into());
+    let ((m, k), n) = (a.dims()?, b.dims()?.1);
+    if m * n * k == 0 {
+        return Tensor::zeros((m, n), dtype, a.0.device());
     }
-    if m * n == 0 || k == 0 {
-        return Tensor::zeros((m, n), dtype, a.device());
+    let out = uninitialised((m, n), dtype, a.0.device())?;
+    write(a, b, &out, 0.)?;
+    Ok(out)
+}
+
+/// [`matmul`] into `out`, which may be some rows of a matrix. Nothing else may use these.
+pub(crate) fn matmul_into<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, out: &Tensor) -> Result<()> {
+    write(a.into(), b.into(), out, 0.)
+}
+
+/// Adds [`matmul`] to `sum`, which nothing else may use.
+pub(crate) fn add_matmul<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, sum: &Tensor) -> Result<()> {
+    write(a.into(), b.into(), sum, 1.)
+}
+
+/// `out = a b + beta out`; no matrix is empty.
+fn write(a: Factor, b: Factor, out: &Tensor, beta: f32) -> Result<()> {
+    let ((m, k), (k2, n)) = (a.dims()?, b.dims()?);
+    let (Factor(a, ta), Factor(b, tb)) = (a, b);
+    if k != k2 || a.dtype() != b.dtype() || out.dims() != [m, n] {
+        bail!("no product of {:?} {:?} and {:?} {:?} as {:?}", a.dims(), a.dtype(), b.dims(), b.dtype(), out.dims())
     }
-    let out = uninitialised((m, n), dtype, a.device())?;
     let int = |n: usize| i32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("a matrix of {n} rows")));
     let kind = |dtype: DType| {
         Ok(match dtype {
@@ -49,7 +73,7 @@ pub(crate) fn matmul<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, dty
         true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
-    let (one, zero) = (1f32, 0f32);
+    let one = 1f32;
     let blas = a.device().as_cuda_device()?.cublas_handle();
     // SAFETY: sizes and types are those of the tensors, which outlive the call. cuBLAS counts columns
     // first: it is asked for the transpose, b^T a^T.
@@ -68,14 +92,13 @@ pub(crate) fn matmul<'a>(a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, dty
             address(a)? as *const _,
             kind(a.dtype())?,
             int(a.dim(1)?)?,
-            (&raw const zero).cast(),
-            address(&out)? as *mut _,
-            kind(dtype)?,
+            (&raw const beta).cast(),
+            address(out)? as *mut _,
+            kind(out.dtype())?,
             int(n)?,
             compute,
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
         )
     }
-    .map_err(candle_core::Error::wrap)?;
-    Ok(out)
+    .map_err(candle_core::Error::wrap)
 }

@@ -25,8 +25,7 @@ template <typename T> __device__ inline void mma(float (&c)[4], const uint32_t (
     struct Registers {
         uint32_t a[4], b[2];
     };
-    Registers mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
-    emu::warp_exchange(&mine, all, sizeof(mine));
+    const auto all = emu::warp_exchange(Registers{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; i++) {
         const int row = g + 8 * (i / 2), column = 2 * t + i % 2;
@@ -42,8 +41,7 @@ template <typename T> __device__ inline void mma(float (&c)[4], const uint32_t (
 // Four 8 x 8 tiles of 16-bit numbers, transposed: lane 8 m + r gives where row r of tile m begins; a lane
 // gets rows 2t and 2t + 1 of column g of each.
 __device__ inline void load_transposed(uint32_t (&to)[4], const void *row) {
-    const void *rows[32];
-    emu::warp_exchange(&row, rows, sizeof(row));
+    const auto rows = emu::warp_exchange(row);
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int m = 0; m < 4; m++) {
         const uint16_t low = static_cast<const uint16_t *>(rows[8 * m + 2 * t])[g];

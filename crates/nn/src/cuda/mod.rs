@@ -8,11 +8,17 @@ mod facts;
 mod matmul;
 pub mod memory;
 mod recorded;
+mod run;
+mod scale;
+mod spread;
 
 pub use device::new as new_device;
 pub use facts::{Facts, facts};
-pub(crate) use matmul::{matmul, t};
+pub(crate) use matmul::{add_matmul, matmul, matmul_into, t};
 pub use recorded::record;
+pub(crate) use run::run;
+pub(crate) use scale::scale;
+pub(crate) use spread::spread;
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;

@@ -6,8 +6,6 @@
 // since probabilities sum to 1. Blocks: (sequence, head, tile of queries or keys).
 #include "mma.cuh"
 
-extern __shared__ __align__(16) unsigned char shared_bytes[];
-
 // Which rows of the batch belong to a block's sequence.
 struct Sequence {
     long long first;
@@ -132,7 +130,7 @@ __device__ __forceinline__ void forward(const T *qkv, const float *bias, const u
     const int first = blockIdx.z * NEAR, h = blockIdx.y, width = heads * D;
     if (first >= s.length) return;
     const int count = min(NEAR, s.length - first);
-    T *near = reinterpret_cast<T *>(shared_bytes), *keys = near + NEAR * (D + 8), *values = keys + FAR * (D + 8);
+    T *near = reinterpret_cast<T *>(dynamic_shared()), *keys = near + NEAR * (D + 8), *values = keys + FAR * (D + 8);
     const T *base = qkv + s.first * 3 * width + h * D;
     copy_tile<T, D, NEAR>(near, base + (long long)first * 3 * width, 3 * width, count, bias ? bias + h * D : nullptr);
     __syncthreads();
@@ -216,7 +214,7 @@ __device__ __forceinline__ void backward_queries(const T *qkv, const float *bias
     const int first = blockIdx.z * NEAR, h = blockIdx.y, width = heads * D;
     if (first >= s.length) return;
     const int count = min(NEAR, s.length - first);
-    T *near = reinterpret_cast<T *>(shared_bytes), *keys = near + NEAR * (D + 8), *values = keys + FAR * (D + 8);
+    T *near = reinterpret_cast<T *>(dynamic_shared()), *keys = near + NEAR * (D + 8), *values = keys + FAR * (D + 8);
     const T *base = qkv + s.first * 3 * width + h * D;
     uint32_t q[D / 16][4], d[D / 16][4];
     copy_tile<T, D, NEAR>(near, base + (long long)first * 3 * width, 3 * width, count, bias ? bias + h * D : nullptr);
@@ -274,7 +272,7 @@ __device__ __forceinline__ void backward_keys(const T *qkv, const float *bias, c
     const int first = blockIdx.z * NEAR, h = blockIdx.y, width = heads * D;
     if (first >= s.length) return;
     const int count = min(NEAR, s.length - first);
-    T *near = reinterpret_cast<T *>(shared_bytes), *queries = near + NEAR * (D + 8), *douts = queries + FAR * (D + 8);
+    T *near = reinterpret_cast<T *>(dynamic_shared()), *queries = near + NEAR * (D + 8), *douts = queries + FAR * (D + 8);
     float *lses = reinterpret_cast<float *>(douts + FAR * (D + 8)), *deltas = lses + FAR;
     const T *base = qkv + s.first * 3 * width + h * D, *own = base + (long long)first * 3 * width;
     uint32_t k[D / 16][4], v[D / 16][4];
@@ -357,7 +355,7 @@ __device__ __forceinline__ void plain_forward(const T *qkv, const float *bias, c
     const int first = blockIdx.z * TILE, h = blockIdx.y, width = heads * d;
     if (first >= s.length) return;
     const int count = min(TILE, s.length - first), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float *queries = reinterpret_cast<float *>(shared_bytes), *keys = queries + TILE * (d + 1);
+    float *queries = reinterpret_cast<float *>(dynamic_shared()), *keys = queries + TILE * (d + 1);
     float *values = keys + TILE * (d + 1), *probabilities = values + TILE * (d + 1) + warp * EACH * TILE;
     const T *base = qkv + s.first * 3 * width + h * d;
     plain_tile(queries, base + (long long)first * 3 * width, 3 * width, count, d, bias ? bias + h * d : nullptr);
@@ -422,7 +420,7 @@ __device__ __forceinline__ void plain_backward_queries(const T *qkv, const float
     const int first = blockIdx.z * TILE, h = blockIdx.y, width = heads * d;
     if (first >= s.length) return;
     const int count = min(TILE, s.length - first), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float *queries = reinterpret_cast<float *>(shared_bytes), *douts = queries + TILE * (d + 1);
+    float *queries = reinterpret_cast<float *>(dynamic_shared()), *douts = queries + TILE * (d + 1);
     float *keys = douts + TILE * (d + 1), *values = keys + TILE * (d + 1);
     float *gradients = values + TILE * (d + 1) + warp * EACH * TILE;
     const T *base = qkv + s.first * 3 * width + h * d;
@@ -483,7 +481,7 @@ __device__ __forceinline__ void plain_backward_keys(const T *qkv, const float *b
     const int first = blockIdx.z * TILE, h = blockIdx.y, width = heads * d;
     if (first >= s.length) return;
     const int count = min(TILE, s.length - first), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float *keys = reinterpret_cast<float *>(shared_bytes), *values = keys + TILE * (d + 1);
+    float *keys = reinterpret_cast<float *>(dynamic_shared()), *values = keys + TILE * (d + 1);
     float *queries = values + TILE * (d + 1), *douts = queries + TILE * (d + 1);
     float *probabilities = douts + TILE * (d + 1) + warp * 2 * EACH * TILE, *gradients = probabilities + EACH * TILE;
     const T *base = qkv + s.first * 3 * width + h * d, *own = base + (long long)first * 3 * width;

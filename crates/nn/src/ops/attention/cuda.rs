@@ -9,7 +9,7 @@ const MODULE: Module = cuda_module!("attention");
 /// Where the sequences of a packed batch begin, on the device.
 pub(in crate::ops) struct Packed {
     /// First row of each sequence and the number of all rows, `[S + 1]` u32.
-    starts: Tensor,
+    pub(in crate::ops) starts: Tensor,
     count: usize,
     longest: usize,
 }

@@ -301,12 +301,12 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda_equals_reference() -> Result<()> {
-        use crate::testing::{Case, equal_on_cuda};
+        use crate::testing::{Case, equal_in_every_precision};
         // Tensor cores (32, 64, 128) and the other kernels; whole tiles and parts of them.
         for (d, groups) in [(32, &[(2, 70)][..]), (64, &[(2, 5), (1, 97)]), (128, &[(1, 33)]), (6, &[(2, 40), (1, 1)])]
         {
             let s = Sequences::new(groups);
-            equal_on_cuda(Case {
+            equal_in_every_precision(Case {
                 inputs: &[&[s.tokens(), 3 * 2 * d]],
                 build: |_: candle_nn::VarBuilder| Ok(()),
                 fused: |x: &[Tensor], _: &()| {

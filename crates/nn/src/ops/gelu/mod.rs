@@ -117,13 +117,13 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda_equals_reference() -> Result<()> {
-        use crate::testing::{Case, equal_on_cuda};
+        use crate::testing::{Case, equal_in_every_precision};
         for shape in [&[3, 70][..], &[5, 24], &[1, 1], &[40, 7]] {
-            equal_on_cuda(Case {
+            equal_in_every_precision(Case {
                 inputs: &[shape],
                 build: |_: candle_nn::VarBuilder| Ok(()),
-                fused: |x: &[Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
-                reference: |x: &[Tensor], _: &()| super::reference(&x[0]),
+                fused: |x: &[super::Tensor], _: &()| super::gelu(&x[0].to_dtype(crate::Precision::current().dtype())?),
+                reference: |x: &[super::Tensor], _: &()| super::reference(&x[0]),
             })?;
         }
         Ok(())

@@ -1,8 +1,6 @@
 // Layer norm of the residual stream, with the branch that is still to be added to it: one warp per row.
 #include "common.cuh"
 
-extern __shared__ __align__(16) unsigned char shared_bytes[];
-
 // y = x + scale (branch + bias), out = (y - mean) inverse weight + shift. `branch` may be null: y is x then,
 // and not written. `stats`: mean of every row, then 1 / standard deviation of every row.
 // Shared memory: one row of floats per warp.
@@ -14,7 +12,7 @@ __device__ __forceinline__ void norm_forward(const float *x, const T *branch, co
     const long long row = (long long)blockIdx.x * (blockDim.x / 32) + warp;
     if (row >= rows) return;
     // A lane reads what it has written itself: no barrier is needed.
-    float *kept = reinterpret_cast<float *>(shared_bytes) + warp * dim;
+    float *kept = reinterpret_cast<float *>(dynamic_shared()) + warp * dim;
     const float factor = scale ? scale[row] : 1.f;
     float sum = 0.f;
     for (int i = lane * V; i < dim; i += 32 * V) {
@@ -60,7 +58,7 @@ template <typename T, int V>
 __device__ __forceinline__ void norm_backward(const T *dout, const float *x, const float *stats, const float *weight,
                                               float *dx, float *partial, int rows, int dim) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    float *sums = reinterpret_cast<float *>(shared_bytes);
+    float *sums = reinterpret_cast<float *>(dynamic_shared());
     float *dweight = sums + warp * 2 * dim, *dshift = dweight + dim;
     for (int i = lane * V; i < dim; i += 32 * V) {
 #pragma unroll

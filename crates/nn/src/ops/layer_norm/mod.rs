@@ -247,9 +247,9 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda_equals_reference() -> Result<()> {
-        use crate::testing::{Case, equal_on_cuda};
+        use crate::testing::{Case, equal_in_every_precision};
         for (rows, dim) in [(1, 4), (70, 17), (9, 384), (2100, 36)] {
-            equal_on_cuda(Case {
+            equal_in_every_precision(Case {
                 inputs: &[&[rows, dim]],
                 build: |vb: candle_nn::VarBuilder| crate::LayerNorm::new(dim, 1e-6, vb),
                 fused: |x: &[Tensor], n: &crate::LayerNorm| n.forward(&x[0]),

@@ -199,9 +199,9 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda_equals_reference() -> Result<()> {
-        use crate::testing::{Case, equal_on_cuda};
+        use crate::testing::{Case, equal_in_every_precision};
         for widths in [&[24, 40, 16][..], &[17, 9, 30, 5], &[8, 8]] {
-            equal_on_cuda(Case {
+            equal_in_every_precision(Case {
                 inputs: &[&[300, widths[0]]],
                 build: |vb: candle_nn::VarBuilder| {
                     widths.windows(2).enumerate().map(|(i, w)| Linear::new(w[0], w[1], vb.pp(i))).collect()

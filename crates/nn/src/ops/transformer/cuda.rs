@@ -2,7 +2,7 @@
 //! The residual stream is f32; what the products take and give has the type of computation.
 
 use super::{Activations, Survivals};
-use crate::cuda::{matmul, record, t};
+use crate::cuda::{matmul, record, spread, t};
 use crate::ops::attention::cuda::{self as attention, Packed};
 use crate::ops::gelu::cuda as gelu;
 use crate::ops::layer_norm::cuda::{self as layer_norm, Branch, Normed};
@@ -97,23 +97,23 @@ pub(super) fn transformer(
 fn scale(survival: Option<&Survival>, sequences: &Sequences, device: &Device) -> Result<Option<Tensor>> {
     let Some(survival) = survival else { return Ok(None) };
     let of = |alive: &bool| if *alive { survival.scale as f32 } else { 0. };
-    let rows = survival.alive.iter().zip(sequences.lengths()).flat_map(|(alive, &n)| std::iter::repeat_n(of(alive), n));
-    Ok(Some(Tensor::new(rows.collect::<Vec<f32>>(), device)?))
+    let runs = survival.alive.iter().zip(sequences.lengths()).map(|(alive, &n)| (n, of(alive)));
+    Ok(Some(spread(runs, device)?))
 }
 
-fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm, dtype: DType) -> Result<Normed> {
+pub(in crate::ops) fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm, dtype: DType) -> Result<Normed> {
     layer_norm::forward(x, branch, (&norm.weight, &norm.bias), norm.eps, dtype)
 }
 
 /// Deposits the gradients of a norm's parameters; adds what it hands back to `dx`.
-fn norm_backward(du: &Tensor, normed: &Normed, norm: &LayerNorm, dx: &Tensor) -> Result<()> {
+pub(in crate::ops) fn norm_backward(du: &Tensor, normed: &Normed, norm: &LayerNorm, dx: &Tensor) -> Result<()> {
     let (dw, db) = layer_norm::backward(du, (&normed.x, &normed.stats), &norm.weight, dx)?;
     deposit_tensor(&norm.weight, || Ok(dw))?;
     deposit_tensor(&norm.bias, || Ok(db))
 }
 
 /// Deposits the gradients of a linear layer, given those of its output and its input.
-fn deposit_linear(layer: &Linear, dy: &Tensor, x: &Tensor) -> Result<()> {
+pub(in crate::ops) fn deposit_linear(layer: &Linear, dy: &Tensor, x: &Tensor) -> Result<()> {
     deposit_tensor(&layer.weight, || matmul(t(dy), x, DType::F32))?;
     match &layer.bias {
         Some(bias) => deposit_tensor(bias, || column_sums(dy)),

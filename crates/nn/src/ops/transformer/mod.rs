@@ -6,7 +6,7 @@
 //! parameters. With stochastic depth a branch is computed only for the sequences that keep it.
 
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(super) mod cuda;
 
 use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
@@ -369,14 +369,14 @@ mod tests {
     #[cfg(feature = "cuda")]
     #[test]
     fn cuda_equals_reference() -> Result<()> {
-        use crate::testing::{Case, equal_on_cuda};
+        use crate::testing::{Case, equal_in_every_precision};
         for (dim, heads, groups, dropping) in
             [(24, 3, &[(2, 5)][..], false), (64, 2, &[(3, 37), (2, 9)], true), (64, 1, &[(1, 66)], false)]
         {
             let sequences = Sequences::new(groups);
             let survivals = dropping.then(|| survivals(&sequences, 2));
             for activations in [Activations::Keep, Activations::Recompute] {
-                equal_on_cuda(Case {
+                equal_in_every_precision(Case {
                     inputs: &[&[sequences.tokens(), dim]],
                     build: |vb: candle_nn::VarBuilder| {
                         (0..2).map(|i| Block::new(dim, heads, 40, true, 1e-6, vb.pp(i))).collect()

@@ -3,6 +3,9 @@
 //! written to memory. The maths is that of [`prototypes`](super::prototypes) and
 //! [`matched_cross_entropy`](super::matched_cross_entropy).
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::cross_entropy::{Temperatures, matched_cross_entropy_reference, row, sharpen};
 use super::prototypes::{self, deposit_gradients, scaled, scales};
 use crate::kernel::{self, Buffer, Mat, View, fusible, gemm};
@@ -60,7 +63,14 @@ pub fn projected_cross_entropy(
             bail!("prototypes {:?} do not fit rows {:?}", side.weight_v.dims(), side.rows.dims())
         }
     }
-    if !fusible(&student.rows) || rows * count * student.rows.dim(1)? == 0 {
+    if rows * count * student.rows.dim(1)? * teacher.rows.dim(1)? == 0 {
+        return projected_cross_entropy_reference(student, teacher, center, weights, temperatures);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(&student.rows) {
+        return cuda::projected(student, teacher, center, weights, temperatures);
+    }
+    if !fusible(&student.rows) {
         return projected_cross_entropy_reference(student, teacher, center, weights, temperatures);
     }
     let detached = |p: &Projected| -> Result<[Tensor; 2]> {

@@ -2,6 +2,9 @@
 //! patch's `k` positives. The teacher's targets; keys and values are projected once per patch and
 //! read through their row numbers, where the published program projects every gathered copy.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use super::class_attention::{attend, check, each_row, linear, norm, read, update};
 use super::class_attention_block::Weights;
 use super::gelu;
@@ -17,7 +20,7 @@ use selfpatch_simd::wide;
 /// positive (`None`: everywhere); the learned query `cls` (`D` elements) -> the query of each patch
 /// after all blocks, `[T, D]`.
 ///
-/// The fused path has no gradient; with one, or on another device, it is [`reference()`].
+/// The fused path has no gradient; with one, it is [`reference()`].
 pub fn pool_positives(
     x: &Tensor,
     rows: &Tensor,
@@ -32,6 +35,10 @@ pub fn pool_positives(
     }
     let trained =
         x.track_op() || cls.track_op() || blocks.iter().flat_map(ClassBlock::parameters).any(Tensor::track_op);
+    #[cfg(feature = "cuda")]
+    if !trained && super::class_attention::cuda::applies(x, cls, blocks)? {
+        return cuda::pool(x, rows, valid, cls, blocks);
+    }
     if !fusible(x) || trained || x.elem_count() == 0 {
         return reference(x, rows, valid, cls, blocks);
     }
@@ -163,12 +170,12 @@ mod tests {
     use crate::random::normal;
     use candle_core::{DType, Device, Var};
 
-    fn module(params: &Params, dtype: DType, depth: usize) -> Result<(Tensor, Vec<ClassBlock>)> {
-        let vb = params.builder(dtype, &Device::Cpu);
+    fn module(params: &Params, dtype: DType, depth: usize, device: &Device) -> Result<(Tensor, Vec<ClassBlock>)> {
+        let vb = params.builder(dtype, device);
         let cls = vb.get_with_hints((1, 1, 24), "cls", candle_nn::Init::Randn { mean: 0., stdev: 1. })?;
         let blocks = (0..depth).map(|i| ClassBlock::new(24, 3, 2, 1e-6, vb.pp(i))).collect::<Result<Vec<_>>>()?;
         for (i, (_, var)) in params.iter().enumerate() {
-            let noise = (normal(i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?;
+            let noise = (normal(i as u64, var.shape())? * 0.3)?.to_dtype(dtype)?.to_device(device)?;
             var.set(&(var.as_tensor() + noise)?.detach())?;
         }
         Ok((cls, blocks))
@@ -183,9 +190,9 @@ mod tests {
             let valid: Vec<f32> = (0..count * k).map(|i| f32::from(i % 7 != 3)).collect();
             let valid = Tensor::from_vec(valid, (count, k), &Device::Cpu)?;
             for valid in [None, Some(&valid)] {
-                let (cls, blocks) = module(&Params::frozen(1), DType::F32, depth)?;
+                let (cls, blocks) = module(&Params::frozen(1), DType::F32, depth, &Device::Cpu)?;
                 let got = pool_positives(&x, &ids, valid, &cls, &blocks)?;
-                let (cls, blocks) = module(&Params::frozen(1), DType::F64, depth)?;
+                let (cls, blocks) = module(&Params::frozen(1), DType::F64, depth, &Device::Cpu)?;
                 let valid = valid.map(|v| v.to_dtype(DType::F64)).transpose()?;
                 let want = reference(&x.to_dtype(DType::F64)?, &ids, valid.as_ref(), &cls, &blocks)?;
                 let error = (got.to_dtype(DType::F64)? - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
@@ -198,13 +205,57 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_and_gradients_take_the_plain_path() -> Result<()> {
-        let (cls, blocks) = module(&Params::frozen(1), DType::F32, 1)?;
+        let (cls, blocks) = module(&Params::frozen(1), DType::F32, 1, &Device::Cpu)?;
         let x = normal(1, (4, 24))?;
         let ids = |last: u32| Tensor::new(&[[0u32], [1], [2], [last]], &Device::Cpu);
         assert!(pool_positives(&x, &ids(4)?, None, &cls, &blocks).is_err());
         let tracked = Var::from_tensor(&x)?;
         let grads = pool_positives(&tracked, &ids(3)?, None, &cls, &blocks)?.sum_all()?.backward()?;
         assert!(grads.get(&tracked).is_some());
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn equals_reference_on_cuda() -> Result<()> {
+        use crate::{Precision, autocast};
+        let Some(cuda) = crate::testing::cuda() else { return Ok(()) };
+        for (count, k, depth) in [(1, 1, 1), (5, 3, 2), (300, 4, 2), (70, 80, 3)] {
+            let x = normal(50, (count, 24))?;
+            let ids: Vec<u32> = (0..count * k).map(|i| (i * 31 % count) as u32).collect();
+            let ids = Tensor::from_vec(ids, (count, k), &Device::Cpu)?;
+            let valid: Vec<f32> = (0..count * k).map(|i| f32::from(i % 7 != 3)).collect();
+            let valid = Tensor::from_vec(valid, (count, k), &Device::Cpu)?;
+            for valid in [None, Some(&valid)] {
+                let (cls, blocks) = module(&Params::frozen(1), DType::F64, depth, &Device::Cpu)?;
+                let valid64 = valid.map(|v| v.to_dtype(DType::F64)).transpose()?;
+                let want = reference(&x.to_dtype(DType::F64)?, &ids, valid64.as_ref(), &cls, &blocks)?;
+                let size = want.abs()?.max_all()?.to_scalar::<f64>()?.max(1.);
+                let (cls, blocks) = module(&Params::frozen(1), DType::F32, depth, &cuda)?;
+                let valid = valid.map(|v| v.to_device(&cuda)).transpose()?;
+                for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2), (Precision::F16, 5e-3)]
+                {
+                    let pool =
+                        || pool_positives(&x.to_device(&cuda)?, &ids.to_device(&cuda)?, valid.as_ref(), &cls, &blocks);
+                    let got = autocast(precision, pool)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+                    let error = (got - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+                    assert!(error < tolerance * size, "{precision:?} {count} {k} {depth}: {error:e} of {size:e}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn strangers_give_no_numbers_on_cuda() -> Result<()> {
+        let Some(cuda) = crate::testing::cuda() else { return Ok(()) };
+        let (cls, blocks) = module(&Params::frozen(1), DType::F32, 1, &cuda)?;
+        let ids = Tensor::new(&[[0u32], [1], [2], [4]], &cuda)?;
+        let got =
+            pool_positives(&normal(1, (4, 24))?.to_device(&cuda)?, &ids, None, &cls, &blocks)?.to_vec2::<f32>()?;
+        assert!(got[..3].iter().flatten().all(|x| x.is_finite()));
+        assert!(got[3].iter().all(|x| x.is_nan()));
         Ok(())
     }
 }

@@ -1,6 +1,11 @@
 //! Class attention: the query token of each sequence reads itself and the sequence's tokens; only the
 //! query is updated. For each block `c += attn(norm1(c), norm1([c; x]))`, then `c += mlp(norm2(c))`.
 
+#[cfg(feature = "cuda")]
+pub(super) mod cuda;
+#[cfg(feature = "cuda")]
+pub(super) mod kernels;
+
 use super::class_attention_block::{Saved, Weights, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
 use crate::kernel::{self, View, fusible};
@@ -18,6 +23,13 @@ pub fn class_attention(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: 
     let (rows, dim) = x.dims2()?;
     sequences.check(rows)?;
     check(dim, cls, blocks)?;
+    #[cfg(feature = "cuda")]
+    if let Some(anchor) =
+        super::anchor::anchor(std::iter::once(cls).chain(blocks.iter().flat_map(ClassBlock::parameters)))
+        && cuda::applies(x, cls, blocks)?
+    {
+        return cuda::class_attention(x, anchor, sequences, cls, blocks);
+    }
     if !fusible(x) {
         return reference(x, sequences, cls, blocks);
     }
@@ -195,6 +207,32 @@ mod tests {
             equal_with_parameters(Case {
                 inputs: &[&[sequences.tokens(), 24]],
                 build,
+                fused: |x: &[Tensor], (cls, blocks): &(Tensor, Vec<ClassBlock>)| {
+                    class_attention(&x[0], &sequences, cls, blocks)
+                },
+                reference: |x: &[Tensor], (cls, blocks): &(Tensor, Vec<ClassBlock>)| {
+                    reference(&x[0], &sequences, cls, blocks)
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn equals_reference_on_cuda() -> Result<()> {
+        use crate::testing::equal_in_every_precision;
+        let shapes =
+            [(&[(2, 5)][..], 1, 24, 3), (&[(4, 37), (3, 9)], 2, 128, 2), (&[(3, 1)], 2, 36, 1), (&[(2, 7)], 1, 192, 2)];
+        for (groups, depth, dim, heads) in shapes {
+            let sequences = Sequences::new(groups);
+            equal_in_every_precision(Case {
+                inputs: &[&[sequences.tokens(), dim]],
+                build: |vb: VarBuilder| {
+                    let cls = vb.get_with_hints((1, 1, dim), "cls", Init::Randn { mean: 0., stdev: 1. })?;
+                    let blocks = (0..depth).map(|i| ClassBlock::new(dim, heads, 2, 1e-6, vb.pp(i)));
+                    Ok((cls, blocks.collect::<Result<Vec<_>>>()?))
+                },
                 fused: |x: &[Tensor], (cls, blocks): &(Tensor, Vec<ClassBlock>)| {
                     class_attention(&x[0], &sequences, cls, blocks)
                 },

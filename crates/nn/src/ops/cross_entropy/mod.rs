@@ -3,7 +3,11 @@
 //! `d loss / d s_r = w_r (mass_r softmax(s_r / T) - q_r) / T`, where the target `q_r` is made on the fly
 //! and `mass_r` is its sum (a sum of several distributions gives the sum of their losses).
 
+#[cfg(feature = "cuda")]
+pub(super) mod cuda;
+
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
+use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
@@ -39,7 +43,14 @@ pub fn matched_cross_entropy(
         )
     }
     let (teacher, center) = (teacher.detach().contiguous()?, center.detach().contiguous()?);
-    if !kernel::fusible(student) || rows * k == 0 {
+    if rows * k == 0 {
+        return matched_cross_entropy_reference(student, &teacher, &center, weights, temperatures);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(student) {
+        return cuda::matched(student, &teacher, &center, weights, temperatures);
+    }
+    if !kernel::fusible(student) {
         return matched_cross_entropy_reference(student, &teacher, &center, weights, temperatures);
     }
     let (t, c) = (View::of(&teacher)?, View::of(&center)?);
@@ -67,7 +78,8 @@ pub fn matched_cross_entropy_reference(
     weights: &[f64],
     temperatures: Temperatures,
 ) -> Result<(Tensor, Tensor)> {
-    let targets = candle_nn::ops::softmax(&(teacher.broadcast_sub(center)? / temperatures.teacher)?, D::Minus1)?;
+    let (teacher, center) = (to_full(teacher)?, to_full(center)?);
+    let targets = candle_nn::ops::softmax(&(teacher.broadcast_sub(&center)? / temperatures.teacher)?, D::Minus1)?;
     let losses = row_losses(student, &targets, temperatures.student)?;
     Ok((weighted_sum(&losses, weights)?, teacher.mean_keepdim(0)?))
 }
@@ -86,7 +98,14 @@ pub fn paired_cross_entropy(
         bail!("student {:?} and targets {:?} do not fit {} pairings", student.dims(), targets.dims(), pairs.len())
     }
     let targets = targets.detach().contiguous()?;
-    if !kernel::fusible(student) || rows * k == 0 {
+    if rows * k == 0 {
+        return paired_cross_entropy_reference(student, &targets, pairs, weights, temperature);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(student) {
+        return cuda::paired(student, &targets, pairs, weights, temperature);
+    }
+    if !kernel::fusible(student) {
         return paired_cross_entropy_reference(student, &targets, pairs, weights, temperature);
     }
     let p = View::of(&targets)?;
@@ -116,12 +135,13 @@ pub fn paired_cross_entropy_reference(
         pairs.iter().for_each(|&g| row[g] += 1.);
     }
     let chosen = Tensor::from_vec(chosen, (pairs.len(), targets.dim(0)?), student.device())?;
-    let matched = chosen.to_dtype(targets.dtype())?.matmul(targets)?;
+    let targets = to_full(targets)?;
+    let matched = chosen.to_dtype(targets.dtype())?.matmul(&targets)?;
     weighted_sum(&row_losses(student, &matched, temperature)?, weights)
 }
 
 fn row_losses(student: &Tensor, targets: &Tensor, temperature: f64) -> Result<Tensor> {
-    let log_probs = candle_nn::ops::log_softmax(&(student / temperature)?, D::Minus1)?;
+    let log_probs = candle_nn::ops::log_softmax(&(to_full(student)? / temperature)?, D::Minus1)?;
     (targets.detach() * log_probs)?.sum(D::Minus1)?.neg()
 }
 
@@ -138,7 +158,14 @@ pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tenso
         bail!("rows of {k} logits need a centre [1, {k}], not {:?}", center.dims())
     }
     let (x, center) = (x.detach().contiguous()?, center.detach().contiguous()?);
-    if !kernel::fusible(&x) || rows * k == 0 {
+    if rows * k == 0 {
+        return sharpened_reference(&x, &center, temperature);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(&x) {
+        return cuda::sharpened(&x, &center, temperature);
+    }
+    if !kernel::fusible(&x) {
         return sharpened_reference(&x, &center, temperature);
     }
     let (xs, c) = (View::of(&x)?, View::of(&center)?);
@@ -159,7 +186,8 @@ pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tenso
 
 /// The same from candle's own ops.
 pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
-    let p = candle_nn::ops::softmax(&(x.broadcast_sub(center)? / temperature)?, D::Minus1)?;
+    let x = to_full(x)?;
+    let p = candle_nn::ops::softmax(&(x.broadcast_sub(&to_full(center)?)? / temperature)?, D::Minus1)?;
     let plogp = (&p * (&p + 1e-12)?.log()?)?;
     Ok((p, plogp.sum(1)?.mean_all()?.neg()?))
 }

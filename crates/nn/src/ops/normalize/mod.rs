@@ -1,5 +1,8 @@
 //! Rows of unit length: `y = x / max(|x|, 1e-12)` (torch's `normalize`).
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
@@ -11,7 +14,14 @@ const SHORTEST: f32 = 1e-12;
 
 /// Over the last dimension; any shape.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    if !kernel::fusible(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        return reference(x);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) {
+        return cuda::normalize(x);
+    }
+    if !kernel::fusible(x) {
         return reference(x);
     }
     x.contiguous()?.apply_op1(Normalize)

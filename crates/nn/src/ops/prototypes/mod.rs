@@ -5,6 +5,12 @@
 //! is common to a column of logits. For a few rows they are scaled block by block and never written
 //! to memory.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
+#[cfg(feature = "cuda")]
+pub(super) use cuda::Scaled;
+
 use super::linear::reference as linear_reference;
 use super::weight_norm::reference as weight_norm_reference;
 use crate::gradients::deposit;
@@ -23,7 +29,14 @@ pub fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
     if width != dim || g.dims() != [count, 1] {
         bail!("prototypes {:?} with gains {:?} were given rows of width {width}", v.dims(), g.dims())
     }
-    if !kernel::fusible(x) || x.elem_count() * count == 0 {
+    if x.elem_count() * count == 0 {
+        return reference(x, v, g);
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) {
+        return cuda::prototypes(x, v, g);
+    }
+    if !kernel::fusible(x) {
         return reference(x, v, g);
     }
     let (x, v, gain) = (x.contiguous()?, v.contiguous()?, g.clone());
