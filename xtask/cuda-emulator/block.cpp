@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "crash.h"
 #include "fiber.h"
 #include "poison.h"
 
@@ -55,7 +56,8 @@ struct Warp {
     std::vector<Gathering> gatherings;
 };
 
-// The block that runs. Its parts are kept from block to block.
+// The block that runs. Its parts are kept from block to block, and never destroyed: threads of the program may still
+// launch kernels while the process ends.
 struct Block {
     const Launch *launch = nullptr;
     std::vector<Thread> threads;
@@ -66,7 +68,7 @@ struct Block {
     Thread *current = nullptr;
     Fibers fibers;
     SharedMemory shared;
-} block;
+} &block = *new Block;
 
 enum class Order { FORWARD, REVERSE, RANDOM };
 
@@ -256,6 +258,7 @@ void run_block() {
 }  // namespace
 
 void run(const Launch &launch) {
+    CrashReports reports;
     block.launch = &launch;
     gridDim = launch.grid;
     blockDim = launch.block;

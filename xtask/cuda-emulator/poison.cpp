@@ -52,10 +52,6 @@ bool guards_hold(const unsigned char *data, std::size_t bytes) {
     return is_guard(data - BEFORE, data) && is_guard(data + bytes, data + bytes + BEHIND);
 }
 
-SharedMemory::~SharedMemory() {
-    if (data_) guarded_delete(data_, bytes_);
-}
-
 void SharedMemory::prepare(std::size_t bytes) {
     if (data_ && bytes == bytes_) {
         std::memset(data_, POISON, bytes);

@@ -17,7 +17,6 @@ bool guards_hold(const unsigned char *data, std::size_t bytes);
 // The dynamic shared memory of a block.
 class SharedMemory {
 public:
-    ~SharedMemory();
     // Memory of this size, all poison.
     void prepare(std::size_t bytes);
     // Ends the process if a block wrote behind its shared memory.

@@ -91,7 +91,9 @@ fn main() -> ExitCode {
                 .status();
             status.is_ok_and(|status| status.success())
         }),
-        "cuda-emulate" => cuda_emulator::cuda_emulate(rest, workspace),
+        "cuda-emulate" => {
+            cuda_emulator::cuda_emulate(rest, workspace, &|args, variables| run(args, &manifest, variables))
+        }
         "mutants" => {
             let mut all = [&MUTANTS[..], &["--"]].concat();
             all.extend(rest.iter().map(String::as_str));

@@ -61,6 +61,8 @@ extern "C" __global__ void too_much_shared(int n) {
 
 extern "C" __global__ void out_of_bounds(float *x, int n) { x[n] = 1.0f; }
 
+extern "C" __global__ void no_memory(float *x) { x[threadIdx.x] = 1.0f; }
+
 extern "C" __global__ void diverged_barrier(int *x) {
     if (threadIdx.x < 8) x[threadIdx.x] = __shfl_xor_sync(0xffffffff, 1, 1);
     else __syncthreads();

@@ -61,6 +61,10 @@ const char PTX[] = R"(.version 9.0
 {
 	ret;
 }
+.visible .entry no_memory(.param .u64 a)
+{
+	ret;
+}
 .visible .entry diverged_barrier(.param .u64 a)
 {
 	ret;
@@ -275,6 +279,7 @@ void mistakes_are_found() {
 #if defined(__SANITIZE_ADDRESS__)
     const char *outside = "heap-buffer-overflow";
 #else
+    EXPECT(contains(abort_message([&] { launch("no_memory", 1, 32, 0, CUdeviceptr{64}); }), "kernel no_memory, block (0, 0, 0)"));
     const char *outside = "outside of";
 #endif
     EXPECT(contains(abort_message([&] { launch("too_much_shared", 1, 1, 64, 16); }), outside));

@@ -38,8 +38,7 @@ pub fn variables(features: &str, purpose: Purpose, workspace: &Path) -> Result<V
     if !features.split([',', ' ']).any(|feature| feature == "cuda" || feature.ends_with("/cuda")) {
         return Ok(Vec::new());
     }
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let named = NAMES.iter().find_map(|name| Some((*name, PathBuf::from(set(name)?))));
+    let named = named();
     let nvcc = set("NVCC").map(PathBuf::from).or_else(|| on_path("nvcc", &set("PATH").unwrap_or_default()));
     let target = crate::target()?;
     let own = target.join(OWN);
@@ -64,6 +63,22 @@ pub fn variables(features: &str, purpose: Purpose, workspace: &Path) -> Result<V
         None => {}
     }
     Ok(variables)
+}
+
+/// The folder of the toolkit that these variables and the user's choose, if it is known.
+pub fn root(variables: &Variables) -> Option<PathBuf> {
+    let chosen = variables.iter().find(|(name, _)| *name == "CUDA_HOME").map(|(_, root)| PathBuf::from(root));
+    chosen.or_else(|| Some(named()?.1))
+}
+
+/// What the user has set.
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The toolkit that the user names, and by which variable.
+fn named() -> Option<(&'static str, PathBuf)> {
+    NAMES.iter().find_map(|name| Some((*name, PathBuf::from(set(name)?))))
 }
 
 /// A CUDA toolkit: a folder with `include`, `lib64` and so on if it is known, and the folder of nvcc.

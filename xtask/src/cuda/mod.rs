@@ -7,7 +7,7 @@ mod stub;
 mod toolkit;
 mod wheels;
 
-pub use environment::{Purpose, Variables, variables};
+pub use environment::{Purpose, Variables, root, variables};
 pub use pack::pack_gpu;
 pub use toolkit::cuda_toolkit;
 

@@ -9,30 +9,24 @@ use super::kernels;
 use super::libraries::{self, Compiler};
 use super::sources::{self, Tree};
 
-/// Builds the emulator; its libraries, which take the place of CUDA's, are in the compiler's folder.
-pub fn emulator(workspace: &Path, toolkit: &Path, asan: bool) -> Result<Compiler, String> {
+/// Builds the emulator: the libraries that take the place of CUDA's, in the compiler's folder, and the kernels.
+pub fn emulator(compiler: &Compiler, workspace: &Path) -> Result<(), String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err("the CUDA emulator runs on Linux with an x86-64 CPU only".to_string());
     }
-    let compiler = Compiler {
-        sources: workspace.join("xtask/cuda-emulator"),
-        folder: workspace.join("target/cuda-emulator").join(if asan { "asan" } else { "plain" }),
-        toolkit: toolkit.to_path_buf(),
-        asan,
-    };
     let [candle, cudarc] = sources::packages(workspace, ["candle-kernels", "cudarc"])?;
-    libraries::build(&compiler, &cudarc)?;
+    libraries::build(compiler, &cudarc)?;
     let copies = compiler.folder.join("sources");
     let trees = [sources::candle(&candle, &copies)?, sources::own(workspace, &copies)?];
     let folder = compiler.folder.join("kernels");
-    let made = build_all(&compiler, &trees, &folder)?;
+    let made = build_all(compiler, &trees, &folder)?;
     // Libraries of sources that are gone would still be loaded.
     for path in fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()) {
         if !made.contains(&path) {
             fs::remove_file(&path).map_err(|e| format!("{} cannot be removed: {e}", path.display()))?;
         }
     }
-    Ok(compiler)
+    Ok(())
 }
 
 /// Compiles all kernels of the trees, as many at a time as there are cores.
@@ -63,13 +57,20 @@ pub fn self_test(compiler: &Compiler) -> Result<PathBuf, String> {
     let program = folder.join("main");
     let main = compiler.sources.join("selftest/main.cpp");
     let mut command = compiler.command();
-    command.args(["-O1", "-Wall", "-Wextra", "-I"]).arg(compiler.toolkit.join("include")).arg(&main);
+    command.args(["-O1", "-Wall", "-Wextra"]).args(compiler.cuda_headers()).arg(&main);
     // The kernels register themselves: nothing in the program names them.
-    command.arg("-Wl,--no-as-needed").arg("-o").arg(&program).arg("-L").arg(&compiler.folder).arg("-l:libcuda.so.1").args(&kernels);
+    command
+        .arg("-Wl,--no-as-needed")
+        .arg("-o")
+        .arg(&program)
+        .arg("-L")
+        .arg(&compiler.folder)
+        .arg("-l:libcuda.so.1")
+        .args(&kernels);
     for folder in [&compiler.folder, &folder] {
         command.arg(format!("-Wl,-rpath,{}", folder.display()));
     }
-    let mut inputs = compiler.headers();
+    let mut inputs = compiler.headers("");
     inputs.push(main);
     compiler.run_if_changed(command, &program, &inputs, || Ok(()))?;
     Ok(program)

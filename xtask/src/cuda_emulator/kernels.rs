@@ -35,8 +35,10 @@ impl Kernel<'_> {
             .args(self.flags(compiler));
         command.arg(&unit).arg("-o").arg(&library);
         command.arg("-L").arg(&compiler.folder).arg("-l:libcuda.so.1");
-        let mut inputs = self.tree.files.clone();
-        inputs.extend(compiler.headers());
+        // Other kernels are no headers.
+        let needed = |file: &&PathBuf| *file == self.source || file.extension().is_some_and(|e| e == "cuh");
+        let mut inputs: Vec<_> = self.tree.files.iter().filter(needed).cloned().collect();
+        inputs.extend(compiler.headers("include"));
         compiler.run_if_changed(command, &library, &inputs, || write_if_changed(&unit, &self.unit(compiler)?))?;
         Ok(library)
     }

@@ -15,8 +15,8 @@ pub struct Compiler {
     pub sources: PathBuf,
     /// Where all results go.
     pub folder: PathBuf,
-    /// The CUDA toolkit, for the headers of its libraries.
-    pub toolkit: PathBuf,
+    /// The CUDA toolkit, for the headers of its libraries; none if the compiler finds them by itself.
+    pub toolkit: Option<PathBuf>,
     pub asan: bool,
 }
 
@@ -34,6 +34,7 @@ const LIBRARIES: [Library; 4] = [
         sources: &[
             "fiber.cpp",
             "block.cpp",
+            "crash.cpp",
             "poison.cpp",
             "counters.cpp",
             "driver/context.cpp",
@@ -82,10 +83,10 @@ impl Library {
         let versions = units.join(format!("{}.map", self.file));
         let declarations = cudarc.join(self.declarations);
         let mut command = compiler.command();
-        command.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-I"]).arg(compiler.toolkit.join("include"));
+        command.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra"]).args(compiler.cuda_headers());
         command.arg(format!("-Wl,-soname,{}", self.file)).arg(format!("-Wl,--version-script,{}", versions.display()));
         command.args(self.sources.iter().map(|s| compiler.sources.join(s))).arg(&stubs).arg("-o").arg(&made);
-        let mut inputs = compiler.headers();
+        let mut inputs = compiler.headers("");
         inputs.extend(self.sources.iter().map(|s| compiler.sources.join(s)));
         inputs.push(declarations.clone());
         if self.file != "libcuda.so.1" {
@@ -134,10 +135,15 @@ impl Compiler {
         command
     }
 
-    /// The emulator's own headers.
-    pub fn headers(&self) -> Vec<PathBuf> {
+    /// Where `cuda.h` and the headers of the other libraries are.
+    pub fn cuda_headers(&self) -> Option<String> {
+        self.toolkit.as_ref().map(|toolkit| format!("-I{}", toolkit.join("include").display()))
+    }
+
+    /// The emulator's own headers below a folder of it.
+    pub fn headers(&self, folder: &str) -> Vec<PathBuf> {
         let mut headers = Vec::new();
-        let mut folders = vec![self.sources.clone()];
+        let mut folders = vec![self.sources.join(folder)];
         while let Some(folder) = folders.pop() {
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
                 if path.is_dir() {

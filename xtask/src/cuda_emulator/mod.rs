@@ -3,15 +3,18 @@
 
 mod build;
 mod command;
-mod environment;
 mod kernels;
 mod libraries;
 mod rewrite;
 mod sources;
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+
+use crate::cuda::{self, Purpose, Variables};
+use libraries::Compiler;
 
 const HELP: &str = "\
 Usage: cargo xtask cuda-emulate [--asan] CARGO-ARGS
@@ -27,56 +30,75 @@ In place of CARGO-ARGS:
 ";
 
 /// Builds the emulator and runs cargo with it.
-pub fn cuda_emulate(args: &[String], workspace: &Path) -> ExitCode {
-    match run(args, workspace) {
+pub fn cuda_emulate(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) -> ExitCode) -> ExitCode {
+    match run(args, workspace, cargo) {
         Ok(code) => code,
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
+        Err(message) => crate::told(Err(message)),
     }
 }
 
-fn run(args: &[String], workspace: &Path) -> Result<ExitCode, String> {
+fn run(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) -> ExitCode) -> Result<ExitCode, String> {
     let asan = args.first().is_some_and(|a| a == "--asan");
     let args = if asan { &args[1..] } else { args };
     let Some((verb, rest)) = args.split_first().filter(|(verb, _)| *verb != "--help" && *verb != "-h") else {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
-    let toolkit = environment::toolkit()?;
-    let compiler = build::emulator(workspace, &toolkit, asan)?;
+    let mut variables = cuda::variables("cuda", Purpose::Pack, workspace)?;
+    let compiler = Compiler {
+        sources: workspace.join("xtask/cuda-emulator"),
+        folder: crate::target()?.join("cuda-emulator").join(if asan { "asan" } else { "plain" }),
+        toolkit: cuda::root(&variables),
+        asan,
+    };
+    build::emulator(&compiler, workspace)?;
     match verb.as_str() {
         "build-emulator" => {
             println!("{}", compiler.folder.display());
             return Ok(ExitCode::SUCCESS);
         }
-        "self-test" => return finish(&mut Command::new(build::self_test(&compiler)?)),
+        "self-test" => {
+            let program = build::self_test(&compiler)?;
+            let status = Command::new(&program).status();
+            let status = status.map_err(|e| format!("{} could not be started: {e}", program.display()))?;
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         _ => {}
     }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg(verb).arg("--manifest-path").arg(workspace.join("Cargo.toml"));
-    cargo.args(["--release", "--features", "cuda", "--target-dir"]).arg(workspace.join("target/cuda")).args(rest);
-    cargo.envs(environment::build(&toolkit));
-    let mut path = OsString::from(&compiler.folder);
-    for more in [Some(toolkit.join("lib").into_os_string()), std::env::var_os("LD_LIBRARY_PATH")].into_iter().flatten()
-    {
-        path.push(":");
-        path.push(more);
-    }
-    cargo.env("LD_LIBRARY_PATH", path);
+    prepend(&mut variables, "LD_LIBRARY_PATH", compiler.folder.as_os_str());
     if asan {
         // Only programs that were built run under the sanitizer, cargo and rustc do not.
         let library = command::output(Command::new("g++").arg("-print-file-name=libasan.so"))?;
         let runner = format!("env LD_PRELOAD={} ASAN_OPTIONS=detect_leaks=0", library.trim());
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner);
+        variables.push(("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.into()));
     }
-    finish(&mut cargo)
+    let mut all = vec![verb.as_str(), "--release", "--features", "cuda"];
+    all.extend(rest.iter().map(String::as_str));
+    Ok(cargo(&all, &variables))
 }
 
-/// Runs a program and takes over its exit code.
-fn finish(command: &mut Command) -> Result<ExitCode, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|e| format!("{name} could not be started: {e}"))?;
-    Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+/// Puts a folder before the others of a variable.
+fn prepend(variables: &mut Variables, name: &'static str, folder: &OsStr) {
+    let at = variables.iter().position(|(n, _)| *n == name);
+    let old = at.map(|at| variables.remove(at).1).or_else(|| env::var_os(name)).unwrap_or_default();
+    let mut new = OsString::from(folder);
+    if !old.is_empty() {
+        new.push(":");
+        new.push(old);
+    }
+    variables.push((name, new));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_emulator_comes_first() {
+        let mut variables = vec![("EMULATED", "/a:/b".into()), ("OTHER", "/c".into())];
+        prepend(&mut variables, "EMULATED", OsStr::new("/emulator"));
+        assert_eq!(variables, [("OTHER", "/c".into()), ("EMULATED", "/emulator:/a:/b".into())]);
+        prepend(&mut variables, "XTASK_NOT_SET", OsStr::new("/emulator"));
+        assert_eq!(variables[2], ("XTASK_NOT_SET", "/emulator".into()));
+    }
 }
