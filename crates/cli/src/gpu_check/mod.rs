@@ -82,7 +82,6 @@ pub fn run(args: &Args) -> Result<bool> {
         return serve::serve(&args.device);
     }
     ensure!(args.minutes > 0. && args.minutes <= 1440., "--minutes: must be above 0 and at most 1440");
-    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let work = Work::new()?;
     let mut check = Check::new(args, &work.0)?;
     check.device()?;
