@@ -10,7 +10,6 @@ use candle_core::Device;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
 
 /// Does jobs on the device called `name` until there are no more.
 pub fn serve(name: &str) -> Result<bool> {
