@@ -8,9 +8,9 @@ use std::path::Path;
 const MOST: usize = 10_000;
 
 /// The features, joined by commas; none for most arguments.
-pub fn wanted(args: &[String]) -> String {
+pub fn wanted(command: &str, args: &[String]) -> String {
     let mut features = Vec::new();
-    match value(args, "--device") {
+    match value(args, "--device").or((command == "gpu-check").then_some("cuda")) {
         Some(d) if d.starts_with("cuda") => features.push("cuda"),
         Some("metal") => features.push("metal"),
         _ => {}
@@ -102,13 +102,15 @@ mod tests {
     use super::*;
 
     fn of(args: &[&str]) -> String {
-        wanted(&args.iter().map(|a| a.to_string()).collect::<Vec<_>>())
+        wanted("train", &args.iter().map(|a| a.to_string()).collect::<Vec<_>>())
     }
 
     #[test]
     fn arguments_choose_features() {
         assert_eq!(of(&["--data", "photos"]), "");
         assert_eq!(of(&["--device", "cuda:0", "--weights=hf://o/n/w.safetensors"]), "cuda,hub");
+        assert_eq!(wanted("gpu-check", &[]), "cuda");
+        assert_eq!(wanted("gpu-check", &["--device=cpu".into()]), "");
         assert_eq!(of(&["--data", "hf://o/n#test"]), "hub");
         assert_eq!(of(&["--data-path=x/a-{0..3}.parquet"]), "parquet");
         assert_eq!(of(&["--set", "data.path=\"hf://o/n\""]), "hub");

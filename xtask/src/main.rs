@@ -23,6 +23,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   eval-knn      classify images by their nearest neighbours among labelled ones
   davis-metrics score masks of any program by the J and F of DAVIS
   parity        compare with fixtures computed by the original program
+  gpu-check     check a GPU in one call: parity, loss curves, speed beside PyTorch
 
 Chores:
   build         build the selfpatch program [--features F]
@@ -60,8 +61,9 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity" => {
-            let features = features::wanted(rest);
+        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity"
+        | "gpu-check" => {
+            let features = features::wanted(command, rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
                 all.extend(["--features", features.as_str()]);

@@ -5,7 +5,7 @@ use crate::eval_davis;
 use crate::eval_knn::{self, Sight, classified};
 use crate::recipe::Recipe;
 use crate::signals;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{Access, DavisFolder, VideoSource};
@@ -218,7 +218,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         overrides: &args.overrides,
         stop: &stop,
     };
-    let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event))?;
+    let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event));
+    let summary = summary.map_err(advised)?;
     show.borrow().bar.finish_and_clear();
     if let End::Stopped(step) = summary.end {
         let without = if args.overwrite { " without --overwrite" } else { "" };
@@ -239,6 +240,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// What is asked about a teacher.
 type Measured = std::result::Result<f64, String>;
+
+/// An error, or what to do about it where the memory of a GPU is full.
+fn advised(e: selfpatch_train::Error) -> anyhow::Error {
+    let text = e.to_string();
+    match ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|name| text.contains(name)) {
+        true => anyhow!(
+            "--device: the memory of the GPU is full; --precision bf16, --accumulate, --recompute or a smaller \
+             --batch-size need less"
+        ),
+        false => e.into(),
+    }
+}
 
 /// Measures a teacher as `eval.davis` says. The videos are opened before training begins, so that what is
 /// wrong with them shows at once.

@@ -64,10 +64,9 @@ fn squares(grads: &Gradients, param: &Tensor) -> Result<Option<Tensor>> {
     }
     let Some(gradient) = grads.get(param) else { return Ok(None) };
     let squares = gradient.flatten_all()?.sqr()?;
-    let whole = squares.elem_count() / BLOCK * BLOCK;
-    let blocks = squares.narrow(0, 0, whole)?.reshape(((), BLOCK))?.sum(1)?;
-    let rest = squares.narrow(0, whole, squares.elem_count() - whole)?.sum_all()?;
-    (blocks.to_dtype(DType::F64)?.sum_all()? + rest.to_dtype(DType::F64)?).map(Some)
+    let count = squares.elem_count();
+    let blocks = squares.pad_with_zeros(0, 0, count.next_multiple_of(BLOCK) - count)?.reshape(((), BLOCK))?;
+    blocks.sum(1)?.to_dtype(DType::F64)?.sum_all().map(Some)
 }
 
 #[cfg(test)]

@@ -190,7 +190,8 @@ impl Trainer {
         self.mark(&mut grads, &loss)?;
         let norms = self.optimise(&mut grads, hyper)?;
         drop(grads);
-        let place = parcel.add(&norms.values)?;
+        // Some optimisers of a GPU have fetched them already.
+        let place = parcel.add(&norms.values.to_device(self.device())?)?;
         let values = parcel.read()?;
         let mut report = StepReport::default();
         for (part, share) in &numbers {
@@ -452,5 +453,34 @@ impl Loss {
     pub fn values(&self) -> Result<[f64; 3]> {
         let number = |t: &Tensor| Ok::<_, candle_core::Error>(transfer::to_host(t)?[0]);
         Ok([number(&self.total)?, number(&self.class)?, self.patch.as_ref().map_or(Ok(0.), number)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    #[test]
+    fn a_loss_that_is_not_finite_keeps_the_optimiser_from_its_step() -> std::result::Result<(), Error> {
+        let mut trainer = Trainer::new(Settings::of(&Preset::Default.config())?, DType::F32, &Device::Cpu)?;
+        let plan = Hyper {
+            lr: 1.,
+            weight_decay: 0.,
+            momentum: 0.5,
+            teacher_temp: 0.04,
+            patch_teacher_temp: 0.04,
+            freeze_last_layer: false,
+        };
+        let weight = trainer.student_params.get("ca_head.norm.weight").expect("a weight");
+        let values = || weight.to_vec1::<f32>();
+        let before = values()?;
+        for (loss, fine) in [(f32::INFINITY, false), (f32::NAN, false), (3., true)] {
+            let mut grads = backward(&weight.sum_all()?)?;
+            trainer.mark(&mut grads, &Tensor::new(loss, &Device::Cpu)?)?;
+            assert_eq!(trainer.update(&mut grads, &plan).is_ok(), fine);
+            assert_eq!(values()? == before, !fine);
+        }
+        Ok(())
     }
 }

@@ -85,7 +85,9 @@ fn losses(config: &Config, device: &Device) -> Result<Vec<f64>, Error> {
 fn training_goes_as_on_the_cpu_and_reads_once_per_step() -> Result<(), Error> {
     let _alone = ALONE.lock();
     let Some(gpu) = gpu() else { return Ok(()) };
-    for change in [|_: &mut Config| (), |c: &mut Config| c.optim.accumulate = 3, |c: &mut Config| c.optim.recompute = true] {
+    for change in
+        [|_: &mut Config| (), |c: &mut Config| c.optim.accumulate = 3, |c: &mut Config| c.optim.recompute = true]
+    {
         let mut config = tiny(Path::new("unused"));
         change(&mut config);
         let want = losses(&config, &Device::Cpu)?;

@@ -62,6 +62,9 @@ pub struct Args {
     worker: bool,
 }
 
+/// Precisions in which numbers are compared.
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
 /// A part of the check.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -79,7 +82,6 @@ pub fn run(args: &Args) -> Result<bool> {
         return serve::serve(&args.device);
     }
     ensure!(args.minutes > 0. && args.minutes <= 1440., "--minutes: must be above 0 and at most 1440");
-    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let work = Work::new()?;
     let mut check = Check::new(args, &work.0)?;
     check.device()?;
@@ -127,11 +129,6 @@ impl<'a> Check<'a> {
         self.args.only.is_empty() || self.args.only.contains(&part)
     }
 
-    /// The CPU has no bf16 products.
-    fn precisions(&self) -> &'static [Precision] {
-        if self.args.device == "cpu" { &[Precision::F32] } else { &[Precision::F32, Precision::Bf16] }
-    }
-
     fn save(&mut self) -> Result<()> {
         self.report.seconds = self.clock.passed();
         self.report.save(&self.args.out)
@@ -149,7 +146,7 @@ impl<'a> Check<'a> {
 
     fn parity(&mut self) -> Result<()> {
         let fixtures = fixtures::folder(self.args.fixtures.as_deref(), self.work)?;
-        for &precision in self.precisions() {
+        for precision in PRECISIONS {
             let job = Job::Parity { autocast: precision, fixtures: fixtures.clone() };
             let outcome: Result<Outcome, String> = self.ours.ask(&job, &[], self.clock.share(0.3));
             println!("\nparity in {}", table::name(precision));
@@ -169,12 +166,12 @@ impl<'a> Check<'a> {
         let job = |autocast, folder: &str| Job::Train { autocast, steps, folder: self.work.join(folder) };
         let mut on_cpu = this_program("cpu", self.args, self.work)?;
         on_cpu.give(&job(Precision::F32, "cpu"), &[]);
-        let (gpu, limit) = (self.precisions(), self.clock.at(self.clock.share(0.5)));
-        let curves: Vec<_> = gpu.iter().map(|&p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3))).collect();
+        let limit = self.clock.at(self.clock.share(0.5));
+        let curves = PRECISIONS.map(|p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3)));
         let cpu: Result<Vec<f64>, String> = on_cpu.answer(limit);
         let mut training = Training { steps, cpu: cpu.clone().into(), runs: Vec::new() };
         println!("\n{steps} steps of the default recipe, beside the CPU's in f32");
-        for (&precision, curve) in gpu.iter().zip(curves) {
+        for (precision, curve) in PRECISIONS.into_iter().zip(curves) {
             let cpu = cpu.as_deref().map_err(|e| format!("the CPU's curve: {e}"));
             let compared = cpu.and_then(|cpu| Ok(Comparison::of(precision, curve?, cpu)));
             let run = Run { precision, outcome: compared.into() };
@@ -187,14 +184,12 @@ impl<'a> Check<'a> {
 
     fn speed(&mut self) -> Result<()> {
         println!("\ntraining steps, ours and PyTorch's in turn");
-        let autocast = *self.precisions().last().unwrap_or(&Precision::F32);
-        let cells = rounds::cells(self.args.quick, autocast);
         let Some(peers) = &mut self.peers else { return Ok(()) };
         let mut save = |report: &mut Report| {
             report.seconds = self.clock.passed();
             report.save(&self.args.out)
         };
-        rounds::run(&cells, &mut self.ours, peers, &self.clock, &mut self.report, &mut save)
+        rounds::run(self.args.quick, &mut self.ours, peers, &self.clock, &mut self.report, &mut save)
     }
 
     /// Prints the tables; whether what was wanted has passed.

@@ -248,6 +248,7 @@ impl Report {
 
     /// Writes report and tables, each whole or not at all.
     pub fn save(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let json = serde_json::to_string_pretty(self)?;
         for (name, text) in [(JSON, json), (TABLES, table::markdown(self))] {
             let (part, path) = (folder.join(format!("{name}.part")), folder.join(name));

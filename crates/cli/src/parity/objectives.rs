@@ -62,7 +62,9 @@ pub fn vit_tokens(f: &Fixture, report: &mut Report) -> Result<()> {
     report.close("backbone", &tokens, f.get("out.backbone")?, TOLERANCE)?;
     let (_, _, height, width) = image.dims4()?;
     let (rows, cols) = config.grid(height, width)?;
-    let chosen = positives(&tokens, &Neighbours::new(rows, cols, 3, Border::Torus)?, f.int("k")?)?;
+    // Tokens in half precision are too coarse to choose the same positives, so the stored ones choose.
+    let choosing = if f.computing.is_half() { f.get("out.backbone")? } else { &tokens };
+    let chosen = positives(choosing, &Neighbours::new(rows, cols, 3, Border::Torus)?, f.int("k")?)?;
     report.same("positives", &integers(&chosen.ids)?, &integers(f.get("out.positives")?)?);
     let cls = head.image(&tokens)?.unsqueeze(1)?;
     let student = Tensor::cat(&[&cls, &head.norm(&tokens)?], 1)?;

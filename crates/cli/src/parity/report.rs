@@ -91,10 +91,7 @@ impl Report {
 
     /// Records an error measured elsewhere.
     pub fn error(&mut self, check: &str, error: f64, limit: f64) {
-        self.record(check, error, limit.max(self.computing.least(check)));
-    }
-
-    fn record(&mut self, check: &str, error: f64, limit: f64) {
+        let limit = self.computing.tolerance(&self.fixture, check, limit);
         let same = |r: &&mut Row| r.fixture == self.fixture && r.check == check;
         match self.rows.iter_mut().rev().find(same) {
             Some(row) => {
@@ -118,7 +115,7 @@ impl Report {
     /// Integers or bytes that must be equal.
     pub fn same(&mut self, check: &str, got: &[i64], want: &[i64]) {
         let differing = got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
-        self.record(check, differing as f64, 0.);
+        self.error(check, differing as f64, 0.);
     }
 
     /// The current fixture has no check.

@@ -32,12 +32,13 @@ __device__ __forceinline__ void query(const T *row, const float *bias, int at, b
 
 // `own`: query, key and value of each query's own row, `[count, 3 D]`, or of one row that all share. `kv`: keys
 // and values of all tokens, `[tokens, 2 D]`. The tokens of query i are starts[i]..starts[i + 1], or those of
-// rows[i k..(i + 1) k] whose `valid` is not 0 (null: all). `out [count, D]`; `lse [count, heads]` (may be null):
+// rows[i k..(i + 1) k] whose `valid` is not 0 (null: all). `out [count, D]`. For the backward pass, or null:
+// `mean [count, D]`, the same before it is rounded and without the values' bias, and `lse [count, heads]`, the
 // logarithms of the sums of exponentials.
 template <typename T, int V>
 __device__ __forceinline__ void forward(const T *own, const T *kv, const float *q_bias, const float *v_bias,
                                         const uint32_t *starts, const uint32_t *rows, const float *valid, T *out,
-                                        float *lse, int count, int shared, int tokens, int k, int heads, int d,
+                                        float *mean, float *lse, int count, int shared, int tokens, int k, int heads, int d,
                                         float scale) {
     const int lane = threadIdx.x % 32;
     const long long task = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -87,16 +88,18 @@ __device__ __forceinline__ void forward(const T *own, const T *kv, const float *
     }
     const float inverse = 1.f / sum;
 #pragma unroll
-    for (int c = 0; c < V; c++) acc[c] = acc[c] * inverse + (v_bias && inside ? v_bias[at + c] : 0.f);
+    for (int c = 0; c < V; c++) acc[c] *= inverse;
+    if (inside && mean) store<V>(mean + i * dim + at, acc);
+#pragma unroll
+    for (int c = 0; c < V; c++) acc[c] += v_bias && inside ? v_bias[at + c] : 0.f;
     if (inside) store<V>(out + i * dim + at, acc);
     if (lse && lane == 0) lse[task] = top + logf(sum);
 }
 
 // Gradients of `own` and `kv`, given that of `out`.
 template <typename T, int V>
-__device__ __forceinline__ void backward(const T *own, const T *kv, const float *q_bias, const float *v_bias,
-                                         const uint32_t *starts, const T *out, const float *lse, const T *dout,
-                                         T *down, T *dkv, int count, int heads, int d, float scale) {
+__device__ __forceinline__ void backward(const T *own, const T *kv, const float *q_bias, const uint32_t *starts,
+                                         const float *mean, const float *lse, const T *dout, T *down, T *dkv, int count, int heads, int d, float scale) {
     const int lane = threadIdx.x % 32;
     const long long task = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (task >= (long long)count * heads) return;
@@ -106,20 +109,17 @@ __device__ __forceinline__ void backward(const T *own, const T *kv, const float 
     const long long first = starts[i];
     const int length = (int)(starts[i + 1] - starts[i]);
 
-    // ds_j = p_j (dout v_j - mean), mean = sum_j p_j (dout v_j) = dout (out - bias of v)
-    float q[V], dq[V], o[V], go[V];
+    float q[V], dq[V], go[V], o[V];
     query<T, V>(own + i * 3 * dim, q_bias, at, inside, q);
-    channels<T, V>(out + i * dim + at, inside, o);
     channels<T, V>(dout + i * dim + at, inside, go);
+    channels<float, V>(mean + i * dim + at, inside, o);
 #pragma unroll
-    for (int c = 0; c < V; c++) {
-        o[c] -= v_bias && inside ? v_bias[at + c] : 0.f;
-        dq[c] = 0.f;
-    }
-    const float mean = dot<V>(go, o), total = lse[task];
+    for (int c = 0; c < V; c++) dq[c] = 0.f;
+    // ds_j = p_j (dout v_j - middle), middle = sum_j p_j (dout v_j)
+    const float middle = dot<V>(go, o), total = lse[task];
     const auto turn = [&](float (&key)[V], float (&value)[V], T *to) {
         const float p = expf(dot<V>(q, key) * scale - total);
-        const float ds = p * (dot<V>(go, value) - mean) * scale;
+        const float ds = p * (dot<V>(go, value) - middle) * scale;
 #pragma unroll
         for (int c = 0; c < V; c++) {
             dq[c] += ds * key[c];
@@ -155,15 +155,15 @@ __device__ __forceinline__ void backward(const T *own, const T *kv, const float 
 #define KERNELS(T, NAME, V)                                                                                           \
     extern "C" __global__ void __launch_bounds__(128) sp_class_attention_forward_##NAME##_##V(                        \
         const T *own, const T *kv, const float *q_bias, const float *v_bias, const uint32_t *starts,                  \
-        const uint32_t *rows, const float *valid, T *out, float *lse, int count, int shared, int tokens, int k,       \
-        int heads, int d, float scale) {                                                                              \
-        forward<T, V>(own, kv, q_bias, v_bias, starts, rows, valid, out, lse, count, shared, tokens, k, heads, d,     \
-                      scale);                                                                                         \
+        const uint32_t *rows, const float *valid, T *out, float *mean, float *lse, int count, int shared,             \
+        int tokens, int k, int heads, int d, float scale) {                                                           \
+        forward<T, V>(own, kv, q_bias, v_bias, starts, rows, valid, out, mean, lse, count, shared, tokens, k, heads,  \
+                      d, scale);                                                                                      \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(128) sp_class_attention_backward_##NAME##_##V(                       \
-        const T *own, const T *kv, const float *q_bias, const float *v_bias, const uint32_t *starts, const T *out,    \
-        const float *lse, const T *dout, T *down, T *dkv, int count, int heads, int d, float scale) {                 \
-        backward<T, V>(own, kv, q_bias, v_bias, starts, out, lse, dout, down, dkv, count, heads, d, scale);           \
+        const T *own, const T *kv, const float *q_bias, const uint32_t *starts, const float *mean, const float *lse,  \
+        const T *dout, T *down, T *dkv, int count, int heads, int d, float scale) {                                   \
+        backward<T, V>(own, kv, q_bias, starts, mean, lse, dout, down, dkv, count, heads, d, scale);                  \
     }
 
 #define WIDTHS(T, NAME)                                                                                               \

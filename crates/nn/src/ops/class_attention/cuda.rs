@@ -1,7 +1,7 @@
 //! Class attention on CUDA: products by cuBLAS, the reading by one kernel, the rest in the passes that the
 //! transformer has too. Queries and tokens are f32; what the products take and give has the type of computation.
 
-use super::kernels::{Context, Projected, lane_width};
+use super::kernels::{Context, Projected, Trace, lane_width};
 use crate::cuda::{fusible, holds, matmul, record, t};
 use crate::ops::attention::cuda::Packed;
 use crate::ops::gelu::cuda as gelu;
@@ -48,7 +48,7 @@ struct Saved {
     queries: Normed,
     projected: Projected,
     out: Tensor,
-    lse: Tensor,
+    trace: Trace,
     fed: Fed,
 }
 
@@ -72,12 +72,10 @@ pub(super) fn class_attention(
         let tokens = norm(&tokens, None, &block.norm1, dtype)?;
         let queries = norm(&c, branch.as_ref(), &block.norm1, dtype)?;
         let projected = weighed.project(&tokens, &queries)?;
-        let (out, lse) = projected.read(&Context::Sequences(&packed), count)?;
+        let (out, trace) = projected.read(&Context::Sequences(&packed), count, keep)?;
         let (fed, next) = weighed.feed(&queries.x, &out)?;
         (c, branch) = (fed.norm2.x.clone(), Some(next));
-        if keep {
-            kept.push(Saved { weighed, tokens, queries, projected, out, lse, fed });
-        }
+        kept.extend(trace.map(|trace| Saved { weighed, tokens, queries, projected, out, trace, fed }));
     }
     let c = match &branch {
         Some(branch) => residual(&c, branch)?,
@@ -145,7 +143,7 @@ impl Weighed {
 impl Saved {
     /// Takes `dc [S, D]` from the block's output to its input and adds to `dx [T, D]`; f32, in place.
     fn backward(self, packed: &Packed, dc: &Tensor, dx: &Tensor) -> Result<()> {
-        let Saved { weighed, tokens, queries, projected, out, lse, fed: Fed { norm2, hidden } } = self;
+        let Saved { weighed, tokens, queries, projected, out, trace, fed: Fed { norm2, hidden } } = self;
         let (block, mlp, dtype) = (&weighed.block, &weighed.block.mlp, weighed.dtype);
         let dy = branch_gradient(dc, None, dtype)?;
         let (dhidden, activated) = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &weighed.fc2, dtype)?)?;
@@ -156,7 +154,7 @@ impl Saved {
         let dy = branch_gradient(dc, None, dtype)?;
         deposit_linear(&block.proj, &dy, &out)?;
         let dout = matmul(&dy, &weighed.proj, dtype)?;
-        let (down, dkv) = projected.read_backward(packed, (&out, &lse), &dout)?;
+        let (down, dkv) = projected.read_backward(packed, &trace, &dout)?;
         deposit_projections(block, (&down, &queries.out), (&dkv, &tokens.out), &dout)?;
         norm_backward(&matmul(&down, &weighed.qkv, dtype)?, &queries, &block.norm1, dc)?;
         norm_backward(&matmul(&dkv, &weighed.kv()?, dtype)?, &tokens, &block.norm1, dx)

@@ -222,8 +222,7 @@ mod tests {
     #[test]
     fn equals_reference_on_cuda() -> Result<()> {
         use crate::testing::equal_in_every_precision;
-        let shapes =
-            [(&[(2, 5)][..], 1, 24, 3), (&[(4, 37), (3, 9)], 2, 128, 2), (&[(3, 1)], 2, 36, 1), (&[(2, 7)], 1, 192, 2)];
+        let shapes = [(&[(2, 5)][..], 1, 24, 3), (&[(4, 37), (3, 9)], 2, 24, 2), (&[(3, 1)], 1, 20, 1)];
         for (groups, depth, dim, heads) in shapes {
             let sequences = Sequences::new(groups);
             equal_in_every_precision(Case {

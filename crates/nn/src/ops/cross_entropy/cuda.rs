@@ -153,7 +153,10 @@ mod tests {
 
     #[test]
     fn matched_rows_equal_the_reference() -> Result<()> {
-        for (rows, k) in [(7, 300), (3, 1001), (131, 64), (2, 4096), (2, 9000), (1, 1)] {
+        type Op = fn(&Tensor, &Tensor, &Tensor, &[f64], Temperatures) -> Result<(Tensor, Tensor)>;
+        let sizes = [(7, 300), (3, 1001), (131, 64), (2, 4096), (2, 9000), (1, 1)];
+        let ops = |size| [(size, matched_cross_entropy as Op), (size, matched_cross_entropy_reference)];
+        for ((rows, k), op) in sizes.into_iter().flat_map(ops) {
             let inputs = |x: &Tensor| -> Result<_> { Ok((random(5, (rows, k), 0.3, x)?, random(6, (1, k), 0.1, x)?)) };
             let scaled = |(loss, mean): (Tensor, Tensor)| joined(&(loss * LOSS_SCALE)?, &mean);
             let case = Case {
@@ -161,7 +164,7 @@ mod tests {
                 build: |_: VarBuilder| Ok(()),
                 fused: |x: &[Tensor], _: &()| {
                     let (t, c) = inputs(&x[0])?;
-                    scaled(matched_cross_entropy(&x[0], &t, &c, &uneven(rows), TEMPERATURES)?)
+                    scaled(op(&x[0], &t, &c, &uneven(rows), TEMPERATURES)?)
                 },
                 reference: |x: &[Tensor], _: &()| {
                     let (t, c) = inputs(&x[0])?;
@@ -176,8 +179,10 @@ mod tests {
     #[test]
     fn paired_rows_equal_the_reference() -> Result<()> {
         let pairs = [vec![1], vec![0], vec![0, 1], vec![], vec![2, 0, 1]];
+        type Op = fn(&Tensor, &Tensor, &[Vec<usize>], &[f64], f64) -> Result<Tensor>;
         for k in [1, 300, 1001, 4096, 9000] {
-            for half in [false, true] {
+            let ops = |half| [(half, paired_cross_entropy as Op), (half, paired_cross_entropy_reference)];
+            for (half, op) in [false, true].into_iter().flat_map(ops) {
                 let inputs = |x: &Tensor| -> Result<_> {
                     let targets = sharpened_reference(&random(5, (3, k), 0.3, x)?, &random(6, (1, k), 0.1, x)?, 0.04)?;
                     let x = if half { x.to_dtype(DType::BF16)?.to_dtype(x.dtype())? } else { x.clone() };
@@ -189,7 +194,7 @@ mod tests {
                     fused: |x: &[Tensor], _: &()| {
                         let (x, p) = inputs(&x[0])?;
                         let x = if half { x.to_dtype(DType::BF16)? } else { x };
-                        paired_cross_entropy(&x, &p, &pairs, &uneven(5), 0.1)? * LOSS_SCALE
+                        op(&x, &p, &pairs, &uneven(5), 0.1)? * LOSS_SCALE
                     },
                     reference: |x: &[Tensor], _: &()| {
                         let (x, p) = inputs(&x[0])?;
@@ -205,12 +210,15 @@ mod tests {
     #[test]
     fn sharpened_equals_the_reference() -> Result<()> {
         let Some(device) = cuda() else { return Ok(()) };
-        for (rows, k) in [(5, 300), (3, 1001), (2, 4096), (2, 9000), (1, 65_537), (1, 1)] {
+        type Op = fn(&Tensor, &Tensor, f64) -> Result<(Tensor, Tensor)>;
+        let sizes = [(5, 300), (3, 1001), (2, 4096), (2, 9000), (1, 65_537), (1, 1)];
+        let ops = |size| [(size, sharpened as Op), (size, sharpened_reference)];
+        for ((rows, k), op) in sizes.into_iter().flat_map(ops) {
             let like = Tensor::zeros(1, DType::F64, &candle_core::Device::Cpu)?;
             let (x, c) = (random(1, (rows, k), 0.3, &like)?, random(2, (1, k), 0.1, &like)?);
             let (want, want_entropy) = sharpened_reference(&x, &c, 0.04)?;
             let on_gpu = |t: &Tensor| t.to_dtype(DType::F32)?.to_device(&device);
-            let (p, entropy) = sharpened(&on_gpu(&x)?, &on_gpu(&c)?, 0.04)?;
+            let (p, entropy) = op(&on_gpu(&x)?, &on_gpu(&c)?, 0.04)?;
             let p = p.to_device(like.device())?.to_dtype(DType::F64)?;
             let error = (p - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
             assert!(error <= 1e-5 * want.max_all()?.to_scalar::<f64>()?, "{rows} {k}: {error:e}");

@@ -1,6 +1,9 @@
 // Rows of unit length: one warp per row.
 #include "common.cuh"
 
+// Their maximum; NaN if `length` is.
+__device__ __forceinline__ float at_least(float shortest, float length) { return length < shortest ? shortest : length; }
+
 // y = x / max(|x|, shortest); `lengths`: |x| of every row.
 template <typename T, int V>
 __device__ __forceinline__ void normalize_forward(const T *x, float *y, float *lengths, int rows, int dim,
@@ -14,7 +17,7 @@ __device__ __forceinline__ void normalize_forward(const T *x, float *y, float *l
 #pragma unroll
         for (int j = 0; j < V; j++) squares += v[j] * v[j];
     }
-    const float length = sqrtf(warp_sum(squares)), divisor = fmaxf(length, shortest);
+    const float length = sqrtf(warp_sum(squares)), divisor = at_least(shortest, length);
     for (int i = lane * V; i < dim; i += 32 * V) {
         load<V>(x + row * dim + i, v);
 #pragma unroll
@@ -31,7 +34,7 @@ __device__ __forceinline__ void normalize_backward(const T *x, const float *leng
     const int lane = threadIdx.x % 32;
     const long long row = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (row >= rows) return;
-    const float length = lengths[row], inverse = 1.f / fmaxf(length, shortest);
+    const float length = lengths[row], inverse = 1.f / at_least(shortest, length);
     float along = 0.f, v[V], d[V];
     for (int i = lane * V; i < dim; i += 32 * V) {
         load<V>(x + row * dim + i, v);

@@ -29,7 +29,7 @@ pub(super) fn pool(
         let weighed = Weighed::new(block, dtype)?;
         let queries = norm(&c, branch.as_ref(), &block.norm1, dtype)?;
         let projected = weighed.project(&norm(&x, None, &block.norm1, dtype)?, &queries)?;
-        let (out, _) = projected.read(&context, count)?;
+        let (out, _) = projected.read(&context, count, false)?;
         let before = queries.x.broadcast_as((count, dim))?.contiguous()?;
         let (after, next) = weighed.fed(&before, &out)?;
         (c, branch) = (after, Some(next));

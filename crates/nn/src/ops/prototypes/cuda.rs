@@ -93,6 +93,8 @@ mod tests {
     use candle_core::{Result, Tensor};
     use candle_nn::{Init, VarBuilder, init};
 
+    type Op = fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
+
     #[test]
     fn equals_reference_for_few_and_for_many_rows() -> Result<()> {
         for (rows, dim, count) in [(3, 17, 600), (70, 32, 9), (5, 256, 301), (1, 4, 1)] {
@@ -104,14 +106,16 @@ mod tests {
                     let freeze = |t: Tensor, frozen: bool| if frozen { t.detach() } else { t };
                     Ok((freeze(v, frozen[0]), freeze(g, frozen[1])))
                 };
-                for (precision, tolerance) in [(F32, 1e-5), (Bf16, 2e-2), (F16, 3e-3)] {
+                let kinds = [(F32, 1e-5), (Bf16, 2e-2), (F16, 3e-3)];
+                let ops = |kind| [(kind, prototypes as Op), (kind, prototypes_reference)];
+                for ((precision, tolerance), op) in kinds.into_iter().flat_map(ops) {
                     equal_on_cuda(
                         precision,
                         tolerance,
                         Case {
                             inputs: &[&[rows, dim]],
                             build,
-                            fused: |x: &[Tensor], (v, g): &(Tensor, Tensor)| prototypes(&x[0], v, g),
+                            fused: |x: &[Tensor], (v, g): &(Tensor, Tensor)| op(&x[0], v, g),
                             reference: |x: &[Tensor], (v, g): &(Tensor, Tensor)| prototypes_reference(&x[0], v, g),
                         },
                     )?;
