@@ -53,9 +53,10 @@ fn peak(name: &str) -> Option<f64> {
     PEAKS.iter().find(|(wanted, _)| has(wanted)).map(|(_, peak)| *peak)
 }
 
-/// Asks the device, and times its largest products.
-pub fn of(device: &Device) -> Result<Facts> {
-    let (side, dtype) = if device.is_cpu() { (256, DType::F32) } else { (8192, DType::BF16) };
+/// Asks the device, and times products of matrices with this side.
+pub fn of(device: &Device, side: usize) -> Result<Facts> {
+    // The CPU has no products in bf16.
+    let dtype = if device.is_cpu() { DType::F32 } else { DType::BF16 };
     let measured_tflops = product_rate(side, dtype, device)? / 1e12;
     Ok(Facts { measured_tflops, measured_with: format!("{} {side} x {side}", dtype.as_str()), ..asked(device)? })
 }

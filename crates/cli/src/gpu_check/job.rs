@@ -10,7 +10,10 @@ use std::path::PathBuf;
 #[serde(tag = "job", rename_all = "lowercase")]
 pub enum Job {
     /// Say what the device is and how fast its products are.
-    Device,
+    Device {
+        /// Side of the matrices of a product.
+        side: usize,
+    },
     /// Compare with the fixtures of a folder.
     Parity {
         /// In which precision.

@@ -45,7 +45,7 @@ impl Peers {
         }
         let worker = |log: &str| Worker::new(&args.python, arguments.clone(), work.join(log));
         let mut peers = Self { eager: worker("eager.log"), compiled: worker("compiled.log") };
-        peers.eager.give(&Job::Device, &[]);
+        peers.eager.give(&Job::Device { side: 0 }, &[]);
         Ok(peers)
     }
 

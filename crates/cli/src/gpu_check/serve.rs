@@ -41,7 +41,7 @@ fn answer(job: Job, device: &Device) -> Result<Value> {
         Ok(serde_json::to_value(answer)?)
     }
     match job {
-        Job::Device => value(facts::of(device)?),
+        Job::Device { side } => value(facts::of(device, side)?),
         Job::Parity { autocast, fixtures } => {
             let computing = Computing { device: device.clone(), precision: super::precision(autocast) };
             value(checked(&[fixtures], &super::fixtures::names(), &computing)?)
