@@ -10,7 +10,6 @@ use candle_core::Device;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
 
 /// Does jobs on the device called `name` until there are no more.
 pub fn serve(name: &str) -> Result<bool> {
@@ -45,7 +44,7 @@ fn answer(job: Job, device: &Device) -> Result<Value> {
         Job::Device { side } => value(facts::of(device, side)?),
         Job::Parity { autocast, fixtures } => {
             let computing = Computing { device: device.clone(), precision: super::precision(autocast) };
-            value(checked(&[PathBuf::from(fixtures)], &super::fixtures::names(), &computing)?)
+            value(checked(&[fixtures], &super::fixtures::names(), &computing)?)
         }
         Job::Train { autocast, steps, folder } => value(training::losses(autocast, steps, &folder, device)?),
         Job::Speed(job) => value(speed::measured(&job, device)?),
