@@ -29,7 +29,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--worker", action="store_true")
 parser.add_argument("--variant", default="reference", choices=["reference", "tuned", "compiled"])
 parser.add_argument("--part", default="step", choices=["step", "targets"])
-parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
 parser.add_argument("--autocast", default="f32", choices=["f32", "bf16", "f16"])
 parser.add_argument("--arch", default="vit_tiny")
 parser.add_argument("--width", type=int, help="for an arch without a name")
@@ -280,7 +280,7 @@ def training(a):
     half = {"bf16": torch.bfloat16, "f16": torch.float16}.get(a.autocast)
 
     def step():
-        with torch.autocast(a.device, half) if half else contextlib.nullcontext():
+        with torch.autocast(a.device.split(":")[0], half) if half else contextlib.nullcontext():
             with torch.no_grad():
                 goals = [run_teacher(x, True) for x in crops]
             loss = loss_of([run_student(x, False) for x in crops], goals)
@@ -309,7 +309,7 @@ def targets(a):
 
 
 def measured(a):
-    cuda = a.device == "cuda"
+    cuda = a.device.startswith("cuda")
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     torch.manual_seed(0)
@@ -354,16 +354,19 @@ def work(a):
     # Whatever else prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    cuda = a.device.startswith("cuda")
+    if cuda and ":" in a.device and torch.cuda.is_available():
+        torch.cuda.set_device(a.device)
     for line in sys.stdin:
         job = json.loads(line)
         if job.get("job") == "device":
             got = {"torch": torch.__version__, "cuda": torch.version.cuda}
-            if a.device == "cuda" and not torch.cuda.is_available():
+            if cuda and not torch.cuda.is_available():
                 got = {"error": f"PyTorch {torch.__version__} finds no CUDA device"}
         else:
             got = answer(argparse.Namespace(**{**vars(a), **job}))
         gc.collect()
-        if a.device == "cuda" and torch.cuda.is_available():
+        if cuda and torch.cuda.is_available():
             torch.cuda.empty_cache()
         torch.compiler.reset()
         print(json.dumps(got), file=answers, flush=True)

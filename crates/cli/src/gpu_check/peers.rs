@@ -37,9 +37,8 @@ impl Peers {
     pub fn start(args: &Args, work: &Path) -> Result<Self> {
         let file = work.join("peer.py");
         std::fs::write(&file, PEER).with_context(|| file.display().to_string())?;
-        let device = args.device.split(':').next().unwrap_or_default();
         let mut arguments: Vec<OsString> = vec!["-W".into(), "ignore".into(), file.into()];
-        arguments.extend(["--worker", "--device", device].map(OsString::from));
+        arguments.extend(["--worker", "--device", &args.device].map(OsString::from));
         if let Some(threads) = args.threads {
             arguments.extend(["--threads".into(), threads.to_string().into()]);
         }

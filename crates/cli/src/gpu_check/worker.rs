@@ -99,7 +99,11 @@ impl Worker {
         match running.answers.recv_timeout(left) {
             Ok(line) => match serde_json::from_str(&line) {
                 Ok(Answer::Done(done)) => Ok(done),
-                Ok(Answer::Failed { error }) => Err(error),
+                Ok(Answer::Failed { error }) => {
+                    // What is left of memory, or of a GPU's state, nobody knows.
+                    self.stop();
+                    Err(error)
+                }
                 Err(e) => Err(format!("{} answered {line:?} ({e})", self.program.display())),
             },
             Err(RecvTimeoutError::Timeout) => {
