@@ -20,10 +20,10 @@ __device__ __forceinline__ void gelu_forward(const T *x, const float *bias, T *o
     store<V>(out + i, v);
 }
 
-// dx = dout gelu'(x + bias), and out = gelu(x + bias) once more; `out` may be null.
+// dx = dout gelu'(x + bias).
 template <typename T, int V>
-__device__ __forceinline__ void gelu_backward(const T *x, const float *bias, const T *dout, T *dx, T *out,
-                                              long long count, int dim) {
+__device__ __forceinline__ void gelu_backward(const T *x, const float *bias, const T *dout, T *dx, long long count,
+                                              int dim) {
     const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= count) return;
     const int column = (int)(i % dim);
@@ -35,10 +35,8 @@ __device__ __forceinline__ void gelu_backward(const T *x, const float *bias, con
         if (bias) v[j] += bias[column + j];
         const float cdf = normal_cdf(v[j]), pdf = 0.39894228f * expf(-0.5f * v[j] * v[j]);
         d[j] *= cdf + v[j] * pdf;
-        v[j] *= cdf;
     }
     store<V>(dx + i, d);
-    if (out) store<V>(out + i, v);
 }
 
 #define KERNELS(T, NAME, V)                                                                                       \
@@ -47,8 +45,8 @@ __device__ __forceinline__ void gelu_backward(const T *x, const float *bias, con
         gelu_forward<T, V>(x, bias, out, count, dim);                                                             \
     }                                                                                                             \
     extern "C" __global__ void sp_gelu_backward_##NAME##_##V(const T *x, const float *bias, const T *dout, T *dx, \
-                                                             T *out, long long count, int dim) {                  \
-        gelu_backward<T, V>(x, bias, dout, dx, out, count, dim);                                                  \
+                                                             long long count, int dim) {                          \
+        gelu_backward<T, V>(x, bias, dout, dx, count, dim);                                                       \
     }
 
 KERNELS(float, f32, 1)
