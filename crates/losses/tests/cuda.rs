@@ -8,7 +8,7 @@ use selfpatch_nn::{Params, Precision, autocast, backward};
 
 const IMAGES: usize = 3;
 const VIEWS: usize = 5;
-/// As much as the gradients of these small heads leave room for in half precision.
+/// What half precision has room for with so few images.
 const LOSS_SCALE: f64 = 1024.;
 const GROUPS: [CropGroup; 2] = [CropGroup { crops: 2, rows: IMAGES * 16 }, CropGroup { crops: 3, rows: IMAGES * 4 }];
 
@@ -24,6 +24,10 @@ fn step(device: &Device, precision: Precision) -> Result<Vec<(String, Tensor)>> 
         let patch = HeadConfig { norm_last_layer: false, ..config(202) };
         Ok((ProjectionHead::new(&config(1001), vb.pp("c"))?, ProjectionHead::new(&patch, vb.pp("p"))?))
     });
+    for (name, var) in params.iter().flat_map(Params::iter).filter(|(name, _)| name.contains("mlp")) {
+        // Rows that are as long as those of wide heads.
+        var.set(&(var.as_tensor() * 10.)?.detach()).map_err(|e| e.context(name))?;
+    }
     let [student, teacher]: [Result<(ProjectionHead, ProjectionHead)>; 2] = heads;
     let ((c, p), (tc, tp)) = (student?, teacher?);
     let (class, patch) = (Dino::new(1001, 0.9, DType::F32, device)?, PatchLoss::new(202, 0.9, DType::F32, device)?);
@@ -59,13 +63,12 @@ fn the_gpu_computes_what_the_cpu_computes() -> Result<()> {
     let norm = |t: &Tensor| t.sqr()?.sum_all()?.sqrt()?.to_scalar::<f64>();
     let want = step(&Device::Cpu, Precision::F32)?;
     // In half precision small temperatures magnify what rounding does to logits.
-    for (precision, tolerance) in [(Precision::F32, 1e-4), (Precision::F16, 0.02), (Precision::Bf16, 0.15)] {
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::F16, 5e-3), (Precision::Bf16, 0.05)] {
         let got = step(&device, precision)?;
         assert_eq!(got.len(), want.len());
         for ((name, got), (same, want)) in got.iter().zip(&want) {
             assert_eq!(name, same);
             let (error, size) = (norm(&(got - want)?)?, norm(want)?);
-            println!("{precision:?} {name}: {:e}", error / size);
             assert!(error <= tolerance * size, "{precision:?} {name}: {error:e} of {size:e}");
         }
     }
