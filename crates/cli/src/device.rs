@@ -78,13 +78,26 @@ pub fn named(name: &str) -> Result<Device> {
 /// GPU number `n`, or why there is none.
 #[cfg(feature = "cuda")]
 fn cuda(n: usize) -> std::result::Result<Device, String> {
-    use candle_core::cuda_backend::cudarc::driver::{result, sys::CUresult};
+    use candle_core::cuda_backend::cudarc::driver::{result, sys, sys::CUresult};
+    /// 13.0 as the driver counts: every later driver for CUDA 13 runs what was built for it.
+    const CUDA: i32 = 13000;
     let count = match result::init().and_then(|()| result::device::get_count()) {
         Ok(count) => count as usize,
         Err(e) if e.0 == CUresult::CUDA_ERROR_NO_DEVICE => 0,
         Err(e) if e.0 == CUresult::CUDA_ERROR_STUB_LIBRARY => return Err("this machine has no NVIDIA driver".into()),
         Err(e) => return Err(format!("the NVIDIA driver does not start ({:?})", e.0)),
     };
+    let mut version = 0;
+    // SAFETY: `version` outlives the call.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .map_err(|e| format!("the NVIDIA driver fails ({:?})", e.0))?;
+    if version < CUDA {
+        let (major, minor) = (version / 1000, version % 1000 / 10);
+        return Err(format!(
+            "the NVIDIA driver is for CUDA {major}.{minor}; this program needs driver 580 or later (CUDA 13)"
+        ));
+    }
     match count {
         0 => Err("the NVIDIA driver finds no GPU".into()),
         1 if n > 0 => Err("there is one GPU, cuda:0".into()),
@@ -138,7 +151,8 @@ mod tests {
         }
         // No machine has so many.
         let text = crate::error::plain(&named("cuda:4095").unwrap_err());
-        let expected = ["built without CUDA", "no NVIDIA driver", "finds no GPU", "there is one GPU", "there are"];
+        let expected =
+            ["built without CUDA", "no NVIDIA driver", "580 or later", "finds no GPU", "there is one GPU", "there are"];
         assert!(text.contains("--device cuda:4095") && expected.iter().any(|e| text.contains(e)), "{text}");
     }
 }

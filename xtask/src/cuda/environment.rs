@@ -31,7 +31,7 @@ const NAMES: [&str; 4] = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_R
 const COMPUTE_CAP: &str = "80";
 
 /// Where the driver's library may be without the loader's knowing, as in containers.
-const DRIVER_FOLDERS: [&str; 2] = ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib"];
+const DRIVER_FOLDERS: [&str; 3] = ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/usr/lib/wsl/lib"];
 
 /// The environment for cargo if the cargo features (joined by commas or spaces) name cuda; else none.
 pub fn variables(features: &str, purpose: Purpose, workspace: &Path) -> Result<Variables, String> {

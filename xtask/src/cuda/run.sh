@@ -4,7 +4,7 @@
 set -u
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 1
 program=$here/selfpatch
-system="/usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib"
+system="/usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib"
 [ $# -gt 0 ] || set -- gpu-check
 
 # The libraries that the loader does not find, as ldd lists them.

@@ -168,8 +168,9 @@ impl<'a> Check<'a> {
         let mut on_cpu = this_program("cpu", self.args, self.work)?;
         on_cpu.give(&job(Precision::F32, "cpu"), &[]);
         let limit = self.clock.at(self.clock.share(0.5));
-        let curves = PRECISIONS.map(|p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3)));
-        let cpu: Result<Vec<f64>, String> = on_cpu.answer(limit);
+        let curves =
+            PRECISIONS.map(|p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3)).and_then(training::finite));
+        let cpu = on_cpu.answer(limit).and_then(training::finite);
         let mut training = Training { steps, cpu: cpu.clone().into(), runs: Vec::new() };
         println!("\n{steps} steps of the default recipe, beside the CPU's in f32");
         for (precision, curve) in PRECISIONS.into_iter().zip(curves) {

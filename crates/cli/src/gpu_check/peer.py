@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import gc
 import json
+import math
 import os
 import resource
 import sys
@@ -30,7 +31,7 @@ parser.add_argument("--worker", action="store_true")
 parser.add_argument("--variant", default="reference", choices=["reference", "tuned", "compiled"])
 parser.add_argument("--part", default="step", choices=["step", "targets"])
 parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-parser.add_argument("--autocast", default="f32", choices=["f32", "bf16", "f16"])
+parser.add_argument("--autocast", default="f32", choices=["f32", "bf16", "fp16"])
 parser.add_argument("--arch", default="vit_tiny")
 parser.add_argument("--width", type=int, help="for an arch without a name")
 parser.add_argument("--heads", type=int)
@@ -162,6 +163,18 @@ class Aggregation(nn.Module):
         return self.norm(torch.cat([query, self.targets(x) if targets else x], dim=1))
 
 
+class Prototypes(nn.Module):
+    """A linear layer without bias whose rows have norm 1."""
+
+    def __init__(self, dim, out):
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(out, 1), requires_grad=False)
+        self.weight_v = nn.Parameter(nn.Linear(dim, out, bias=False).weight.detach())
+
+    def forward(self, x):
+        return F.linear(x, torch._weight_norm(self.weight_v, self.weight_g, 0))
+
+
 class Head(nn.Module):
     def __init__(self, a, dim, out):
         super().__init__()
@@ -169,9 +182,7 @@ class Head(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
         )
-        self.last_layer = nn.utils.weight_norm(nn.Linear(bottleneck, out, bias=False))
-        self.last_layer.weight_g.data.fill_(1.0)
-        self.last_layer.weight_g.requires_grad_(False)
+        self.last_layer = Prototypes(bottleneck, out)
 
     def forward(self, x):
         return self.last_layer(F.normalize(self.mlp(x), dim=-1))
@@ -237,8 +248,8 @@ class Loss:
 
 def clip(grads, fast):
     if fast:
-        norms = torch._foreach_norm(grads)
-        torch._foreach_mul_(grads, [(CLIP / (n + 1e-6)).clamp(max=1.0) for n in norms])
+        factors = (CLIP / (torch.stack(torch._foreach_norm(grads)) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(grads, list(factors.unbind()))
         return
     for grad in grads:
         factor = CLIP / (grad.norm(2) + 1e-6)
@@ -277,7 +288,7 @@ def training(a):
     whole = (lambda net: torch.compile(net, dynamic=False)) if a.variant == "compiled" else (lambda net: net)
     run_student, run_teacher = whole(student), whole(teacher)
     both = list(teacher.parameters()), list(student.parameters())
-    half = {"bf16": torch.bfloat16, "f16": torch.float16}.get(a.autocast)
+    half = {"f32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[a.autocast]
 
     def step():
         with torch.autocast(a.device.split(":")[0], half) if half else contextlib.nullcontext():
@@ -335,7 +346,7 @@ def measured(a):
         "crops": f"2+{a.local}", "out_dim": a.out_dim, "out_dim_selfpatch": a.out_dim_selfpatch,
         "threads": torch.get_num_threads(), "device": a.device, "torch": torch.__version__,
         "steps": len(took), "seconds": took, "seconds_per_step_median": median,
-        "seconds_per_step_min": ordered[0], "images_per_second": a.batch / median, "loss": loss,
+        "seconds_per_step_min": ordered[0], "images_per_second": a.batch / median, "loss": loss if math.isfinite(loss) else None,
         "peak_memory_bytes": peak, "reserved_memory_bytes": torch.cuda.max_memory_reserved() if cuda else None,
     }
 

@@ -191,6 +191,7 @@ impl Row {
         let rounds = 1 + before.as_ref().map_or(0, |before| before.rounds);
         if let Some(before) = before {
             measured.seconds.splice(0..0, before.measured.seconds);
+            measured.phases = measured.phases.or(before.measured.phases);
         }
         let images_per_second = self.job.batch as f64 / median(&measured.seconds);
         let tflops = images_per_second * self.gflop_per_image / 1e3;

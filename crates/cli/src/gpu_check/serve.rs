@@ -1,6 +1,7 @@
 //! The worker's side: jobs come in on standard input, answers go out on standard output.
 
 use super::job::Job;
+use super::worker::OUT_OF_MEMORY;
 use super::{facts, speed, training};
 use crate::device;
 use crate::error::plain;
@@ -15,25 +16,27 @@ use std::io::{BufRead, Write};
 pub fn serve(name: &str) -> Result<bool> {
     let device = device::named(name);
     for line in std::io::stdin().lock().lines() {
-        let answer = match &device {
+        let (answer, released) = match &device {
             Ok(device) => done(&line?, device),
-            Err(e) => json!({ "error": plain(e) }),
+            Err(e) => (json!({ "error": plain(e) }), Ok(())),
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{answer}")?;
         out.flush()?;
+        if released.is_err() {
+            // CUDA's context is dead. Leaving without dropping the device: its `CudaBlas` panics on such a context.
+            std::process::exit(0);
+        }
     }
     Ok(true)
 }
 
-fn done(line: &str, device: &Device) -> Value {
+/// The answer to a job, and whether memory could be given back after it.
+fn done(line: &str, device: &Device) -> (Value, Result<()>) {
     let answer = serde_json::from_str(line).map_err(Into::into).and_then(|job| answer(job, device));
+    let answer = answer.unwrap_or_else(|e| json!({ "error": short(&plain(&e)) }));
     // The peer's turn: what this process keeps for itself is memory that the peer lacks.
-    let given = release(device);
-    match answer.and_then(|answer| given.map(|()| answer)) {
-        Ok(answer) => answer,
-        Err(e) => json!({ "error": short(&plain(&e)) }),
-    }
+    (answer, release(device))
 }
 
 fn answer(job: Job, device: &Device) -> Result<Value> {
@@ -54,7 +57,7 @@ fn answer(job: Job, device: &Device) -> Result<Value> {
 /// An error of the driver in words that fit into a table.
 fn short(error: &str) -> String {
     let memory = ["OUT_OF_MEMORY", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"];
-    if memory.iter().any(|text| error.contains(text)) { "out of memory".into() } else { error.into() }
+    if memory.iter().any(|text| error.contains(text)) { OUT_OF_MEMORY.into() } else { error.into() }
 }
 
 #[cfg(feature = "cuda")]

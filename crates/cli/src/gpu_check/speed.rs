@@ -14,8 +14,8 @@ use std::time::Instant;
 pub struct Measured {
     /// The time of each step.
     pub seconds: Vec<f64>,
-    /// Total loss of the last step.
-    pub loss: f64,
+    /// Total loss of the last step, if it is finite.
+    pub loss: Option<f64>,
     /// Most memory that tensors held at a time.
     pub peak_memory_bytes: Option<u64>,
     /// Most memory that was kept for them.
@@ -71,13 +71,14 @@ pub fn measured(job: &Speed, device: &Device) -> Result<Measured> {
             continue;
         }
         measured.seconds.push(start.elapsed().as_secs_f64());
-        (measured.loss, measured.transfers) = (report.losses[0], Some(report.transfers));
+        (measured.loss, measured.transfers) = (Some(report.losses[0]), Some(report.transfers));
         if measured.seconds.len() >= 5 && begun.elapsed().as_secs_f64() > job.seconds {
             break;
         }
     }
     (measured.peak_memory_bytes, measured.reserved_memory_bytes) = memory::peak(device)?;
-    measured.phases = Some(phases(&mut trainer, &crops, job.batch, device)?);
+    // Waiting for each part may take more memory than steps do; those are measured by now.
+    measured.phases = phases(&mut trainer, &crops, job.batch, device).ok();
     Ok(measured)
 }
 

@@ -29,6 +29,13 @@ pub fn losses(precision: Precision, steps: usize, folder: &Path, device: &Device
     }
 }
 
+/// A curve as a worker tells it: JSON has no word for a loss that is not finite.
+pub fn finite(losses: Vec<Option<f64>>) -> Result<Vec<f64>, String> {
+    let known =
+        |(i, loss): (usize, Option<f64>)| loss.ok_or_else(|| format!("the loss of step {} is not finite", i + 1));
+    losses.into_iter().enumerate().map(known).collect()
+}
+
 /// When two curves are the same training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rule {
@@ -109,6 +116,14 @@ mod tests {
         assert!(!compared(Precision::F32, |i| if i == 49 { 2e-4 } else { 0. }));
         assert!(!compared(Precision::F32, |i| if i < 50 { 0. } else { 1e-3 }));
         assert!(!compared(Precision::F32, |i| if i == 120 { f64::NAN } else { 0. }));
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_is_named() -> Result<(), serde_json::Error> {
+        let curve = |losses: &[f64]| Ok(finite(serde_json::from_value(serde_json::to_value(losses)?)?));
+        assert_eq!(curve(&[5.5, 4.])?, Ok(vec![5.5, 4.]));
+        assert_eq!(curve(&[5.5, f64::NAN])?, Err("the loss of step 2 is not finite".into()));
+        Ok(())
     }
 
     #[test]
