@@ -14,7 +14,7 @@ fn kernels() -> cudaforge::Result<()> {
     println!("cargo:rerun-if-changed=src"); // a new kernel, too
     cudaforge::KernelBuilder::new()
         .source_dir("src")
-        .watch(["src/cuda/common.cuh", "src/cuda/mma.cuh"])
+        .watch(["src/cuda/common.cuh", "src/cuda/mma.cuh", "src/ops/attention/sequence.cuh"])
         .include_path("src/cuda")
         .arg("-std=c++17")
         .arg("-O3")

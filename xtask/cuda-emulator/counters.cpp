@@ -47,7 +47,8 @@ struct AtExit {
         std::fprintf(file, "  \"dtoh\": {\"count\": %lu, \"bytes\": %lu},\n", c.dtoh, c.dtoh_bytes);
         std::fprintf(file, "  \"dtod\": {\"count\": %lu, \"bytes\": %lu},\n", c.dtod, c.dtod_bytes);
         std::fprintf(file, "  \"memsets\": %lu,\n  \"synchronizations\": %lu,\n", c.memsets, c.synchronizations);
-        std::fprintf(file, "  \"memory\": {\"allocations\": %lu, \"frees\": %lu, \"bytes\": %lu, \"peak_bytes\": %lu},\n",
+        std::fprintf(file,
+                     "  \"memory\": {\"allocations\": %lu, \"frees\": %lu, \"bytes\": %lu, \"peak_bytes\": %lu},\n",
                      c.allocations, c.frees, c.bytes, c.peak_bytes);
         write_counts(file, "launches", launches, ",");
         write_counts(file, "library_calls", calls, "");

@@ -20,7 +20,8 @@ struct curandGenerator_st {
 namespace {
 
 template <class T, class Distribution>
-curandStatus_t fill(const char *name, curandGenerator_t generator, T *out, std::size_t count, Distribution distribution) {
+curandStatus_t fill(const char *name, curandGenerator_t generator, T *out, std::size_t count,
+                    Distribution distribution) {
     emu_count_library_call(name);
     Lock lock;
     for (std::size_t i = 0; i < count; i++) out[i] = static_cast<T>(distribution(generator->bits));
@@ -69,7 +70,8 @@ curandStatus_t curandGenerateUniform(curandGenerator_t generator, float *out, si
 curandStatus_t curandGenerateUniformDouble(curandGenerator_t generator, double *out, size_t count) {
     return fill("curandGenerateUniformDouble", generator, out, count, uniform<double>());
 }
-curandStatus_t curandGenerateNormal(curandGenerator_t generator, float *out, size_t count, float mean, float deviation) {
+curandStatus_t curandGenerateNormal(curandGenerator_t generator, float *out, size_t count, float mean,
+                                    float deviation) {
     return normal("curandGenerateNormal", generator, out, count, mean, deviation);
 }
 curandStatus_t curandGenerateNormalDouble(curandGenerator_t generator, double *out, size_t count, double mean,

@@ -56,7 +56,7 @@ fn a_quick_check_on_the_cpu_writes_report_and_tables() {
 fn it_ends_in_time_with_what_it_has() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let fixtures = fixtures();
-    let check = ["gpu-check", "--device", "cpu", "--only", "train", "--minutes", "0.1", "--out", "o"];
+    let check = ["gpu-check", "--device", "cpu", "--only", "train", "--minutes", "0.2", "--out", "o"];
     let ran = selfpatch(folder.path(), &[&check[..], &["--fixtures", &fixtures]].concat());
     assert_eq!(ran.status.code(), Some(1), "{}", said(&ran));
     let found = report(folder.path());

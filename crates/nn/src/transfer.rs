@@ -3,7 +3,7 @@
 //! A training step reads its numbers once, when all of it is under way: each time that the host waits for a GPU,
 //! the GPU then waits for the host. All reading in training goes through here, where it is counted.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,10 @@ pub fn count() -> u64 {
 /// All elements of `t`, row by row; waits until they are computed.
 pub fn to_host(t: &Tensor) -> Result<Vec<f64>> {
     COUNT.fetch_add(1, Ordering::Relaxed);
-    t.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+    let host = t.detach().to_dtype(DType::F64)?.flatten_all()?.to_device(&Device::Cpu)?;
+    // Whether a copy to ordinary memory is over when the call returns is the driver's affair.
+    t.device().synchronize()?;
+    host.to_vec1()
 }
 
 /// Tensors of one device that are read together.
@@ -49,7 +52,6 @@ impl Parcel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn a_parcel_is_read_at_once_and_in_order() -> Result<()> {

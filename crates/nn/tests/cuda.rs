@@ -5,7 +5,7 @@ use candle_core::{D, DType, Device, Result, Tensor, Var};
 
 /// The first device, or none, which leaves the test without a result.
 fn cuda() -> Option<Device> {
-    Device::new_cuda(0).map_err(|_| println!("no CUDA device: skipped")).ok()
+    selfpatch_nn::cuda::new_device(0).map_err(|_| println!("no CUDA device: skipped")).ok()
 }
 
 /// Numbers between -1 and 1 that look random.

@@ -62,23 +62,23 @@ fn copies_to_host() -> Option<u64> {
     Some(values[2]) // htod, htod_bytes, dtoh
 }
 
-/// Losses of 20 steps.
+/// Losses of 6 steps.
 fn losses(config: &Config, device: &Device) -> Result<Vec<f64>, Error> {
     let mut trainer = trainer(config, device)?;
     // Their gradients are large at first, see precision.rs.
     trainer.scaler.iter_mut().for_each(|scaler| scaler.scale = 8.);
-    let crops = crops(4, device);
+    let crops = crops(2, device);
     let step = |step: usize| {
         let before = (transfer::count(), copies_to_host());
-        let report = trainer.step(&crops, 4, step, &HYPER)?;
+        let report = trainer.step(&crops, 2, step, &HYPER)?;
         assert!(!report.overflow && report.transfers == 1 && transfer::count() - before.0 == 1);
         if let (Some(before), Some(after), true) = (before.1, copies_to_host(), device.is_cuda()) {
             assert_eq!(after - before, 1, "copies to the host in step {step}");
         }
-        assert!(report.health.feature_rank >= 1. && report.health.prototypes_used > 0.);
+        assert!(report.health.feature_rank > 0.99 && report.health.prototypes_used > 0.);
         Ok(report.losses[0])
     };
-    (0..20).map(step).collect()
+    (0..6).map(step).collect()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn training_goes_as_on_the_cpu_and_reads_once_per_step() -> Result<(), Error> {
     let _alone = ALONE.lock();
     let Some(gpu) = gpu() else { return Ok(()) };
     for change in
-        [|_: &mut Config| (), |c: &mut Config| c.optim.accumulate = 3, |c: &mut Config| c.optim.recompute = true]
+        [|_: &mut Config| (), |c: &mut Config| c.optim.accumulate = 2, |c: &mut Config| c.optim.recompute = true]
     {
         let mut config = tiny(Path::new("unused"));
         change(&mut config);

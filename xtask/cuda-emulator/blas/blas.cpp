@@ -39,8 +39,9 @@ struct Operand {
 };
 
 // One product, checked as cuBLAS checks it.
-cublasStatus_t product(const char *name, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                       int k, const void *alpha, Operand a, Operand b, const void *beta, Operand c, cudaDataType scale) {
+cublasStatus_t product(const char *name, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                       int n, int k, const void *alpha, Operand a, Operand b, const void *beta, Operand c,
+                       cudaDataType scale) {
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (m < 0 || n < 0 || k < 0) return CUBLAS_STATUS_INVALID_VALUE;
     bool transpose_a = ta != CUBLAS_OP_N, transpose_b = tb != CUBLAS_OP_N;
@@ -51,7 +52,8 @@ cublasStatus_t product(const char *name, cublasHandle_t handle, cublasOperation_
     if (!bytes_of(a.type) || a.type != b.type || !bytes_of(c.type)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (!m || !n) return CUBLAS_STATUS_SUCCESS;
     Matrix result = Matrix::columns(c.data, c.type, c.leading, false);
-    multiply({name, m, n, k, number(alpha, scale), number(beta, scale), Matrix::columns(a.data, a.type, a.leading, transpose_a),
+    multiply({name, m, n, k, number(alpha, scale), number(beta, scale),
+              Matrix::columns(a.data, a.type, a.leading, transpose_a),
               Matrix::columns(b.data, b.type, b.leading, transpose_b), result, result});
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -61,21 +63,21 @@ Operand moved(Operand operand, long long elements) {
     return operand;
 }
 
-cublasStatus_t strided(const char *name, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                       int k, const void *alpha, Operand a, long long stride_a, Operand b, long long stride_b,
+cublasStatus_t strided(const char *name, cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                       int n, int k, const void *alpha, Operand a, long long stride_a, Operand b, long long stride_b,
                        const void *beta, Operand c, long long stride_c, int batch, cudaDataType scale) {
     emu_count_library_call(name);
     for (int i = 0; i < batch; i++) {
-        cublasStatus_t status = product(name, handle, ta, tb, m, n, k, alpha, moved(a, i * stride_a), moved(b, i * stride_b), beta,
-                                        moved(c, i * stride_c), scale);
+        cublasStatus_t status = product(name, handle, ta, tb, m, n, k, alpha, moved(a, i * stride_a),
+                                        moved(b, i * stride_b), beta, moved(c, i * stride_c), scale);
         if (status != CUBLAS_STATUS_SUCCESS) return status;
     }
     return batch < 0 ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t vector_product(const char *name, cublasHandle_t handle, cublasOperation_t t, int m, int n, const void *alpha,
-                              const void *a, int leading, const void *x, int dx, const void *beta, void *y, int dy,
-                              cudaDataType type) {
+cublasStatus_t vector_product(const char *name, cublasHandle_t handle, cublasOperation_t t, int m, int n,
+                              const void *alpha, const void *a, int leading, const void *x, int dx, const void *beta,
+                              void *y, int dy, cudaDataType type) {
     emu_count_library_call(name);
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (m < 0 || n < 0 || dx < 1 || dy < 1 || leading < (m > 1 ? m : 1)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -83,8 +85,16 @@ cublasStatus_t vector_product(const char *name, cublasHandle_t handle, cublasOpe
     int rows = transpose ? n : m, inner = transpose ? m : n;
     Matrix result{y, type, dy, 1};
     if (rows) {
-        multiply({name, rows, 1, inner, number(alpha, type), number(beta, type), Matrix::columns(a, type, leading, transpose),
-                  {x, type, dx, 1}, result, result});
+        multiply({name,
+                  rows,
+                  1,
+                  inner,
+                  number(alpha, type),
+                  number(beta, type),
+                  Matrix::columns(a, type, leading, transpose),
+                  {x, type, dx, 1},
+                  result,
+                  result});
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -136,26 +146,26 @@ const char *cublasGetStatusString(cublasStatus_t) { return "an error of the cuBL
 cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
                               const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta,
                               float *c, int ldc) {
-    return strided("cublasSgemm", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_32F, lda}, 0, {b, CUDA_R_32F, ldb}, 0, beta,
-                   {c, CUDA_R_32F, ldc}, 0, 1, CUDA_R_32F);
+    return strided("cublasSgemm", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_32F, lda}, 0, {b, CUDA_R_32F, ldb}, 0,
+                   beta, {c, CUDA_R_32F, ldc}, 0, 1, CUDA_R_32F);
 }
 cublasStatus_t cublasDgemm_v2(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                              const double *alpha, const double *a, int lda, const double *b, int ldb, const double *beta,
-                              double *c, int ldc) {
-    return strided("cublasDgemm", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_64F, lda}, 0, {b, CUDA_R_64F, ldb}, 0, beta,
-                   {c, CUDA_R_64F, ldc}, 0, 1, CUDA_R_64F);
+                              const double *alpha, const double *a, int lda, const double *b, int ldb,
+                              const double *beta, double *c, int ldc) {
+    return strided("cublasDgemm", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_64F, lda}, 0, {b, CUDA_R_64F, ldb}, 0,
+                   beta, {c, CUDA_R_64F, ldc}, 0, 1, CUDA_R_64F);
 }
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                         int k, const float *alpha, const float *a, int lda, long long stride_a,
-                                         const float *b, int ldb, long long stride_b, const float *beta, float *c, int ldc,
-                                         long long stride_c, int batch) {
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                                         int n, int k, const float *alpha, const float *a, int lda, long long stride_a,
+                                         const float *b, int ldb, long long stride_b, const float *beta, float *c,
+                                         int ldc, long long stride_c, int batch) {
     return strided("cublasSgemmStridedBatched", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_32F, lda}, stride_a,
                    {b, CUDA_R_32F, ldb}, stride_b, beta, {c, CUDA_R_32F, ldc}, stride_c, batch, CUDA_R_32F);
 }
-cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                         int k, const double *alpha, const double *a, int lda, long long stride_a,
-                                         const double *b, int ldb, long long stride_b, const double *beta, double *c,
-                                         int ldc, long long stride_c, int batch) {
+cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                                         int n, int k, const double *alpha, const double *a, int lda,
+                                         long long stride_a, const double *b, int ldb, long long stride_b,
+                                         const double *beta, double *c, int ldc, long long stride_c, int batch) {
     return strided("cublasDgemmStridedBatched", handle, ta, tb, m, n, k, alpha, {a, CUDA_R_64F, lda}, stride_a,
                    {b, CUDA_R_64F, ldb}, stride_b, beta, {c, CUDA_R_64F, ldc}, stride_c, batch, CUDA_R_64F);
 }
@@ -168,20 +178,22 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta, cublasO
     return strided("cublasGemmEx", handle, ta, tb, m, n, k, alpha, {a, type_a, lda}, 0, {b, type_b, ldb}, 0, beta,
                    {c, type_c, ldc}, 0, 1, *scale);
 }
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
-                                          int k, const void *alpha, const void *a, cudaDataType type_a, int lda,
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m,
+                                          int n, int k, const void *alpha, const void *a, cudaDataType type_a, int lda,
                                           long long stride_a, const void *b, cudaDataType type_b, int ldb,
                                           long long stride_b, const void *beta, void *c, cudaDataType type_c, int ldc,
-                                          long long stride_c, int batch, cublasComputeType_t compute, cublasGemmAlgo_t) {
+                                          long long stride_c, int batch, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t) {
     auto scale = scale_of(compute);
     if (!scale) return CUBLAS_STATUS_NOT_SUPPORTED;
     return strided("cublasGemmStridedBatchedEx", handle, ta, tb, m, n, k, alpha, {a, type_a, lda}, stride_a,
                    {b, type_b, ldb}, stride_b, beta, {c, type_c, ldc}, stride_c, batch, *scale);
 }
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                                   const void *alpha, const void *const a[], cudaDataType type_a, int lda,
-                                   const void *const b[], cudaDataType type_b, int ldb, const void *beta, void *const c[],
-                                   cudaDataType type_c, int ldc, int batch, cublasComputeType_t compute, cublasGemmAlgo_t) {
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                   int k, const void *alpha, const void *const a[], cudaDataType type_a, int lda,
+                                   const void *const b[], cudaDataType type_b, int ldb, const void *beta,
+                                   void *const c[], cudaDataType type_c, int ldc, int batch,
+                                   cublasComputeType_t compute, cublasGemmAlgo_t) {
     auto scale = scale_of(compute);
     if (!scale) return CUBLAS_STATUS_NOT_SUPPORTED;
     emu_count_library_call("cublasGemmBatchedEx");
@@ -194,12 +206,13 @@ cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t ta, 
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t t, int m, int n, const float *alpha, const float *a,
-                              int lda, const float *x, int dx, const float *beta, float *y, int dy) {
+cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t t, int m, int n, const float *alpha,
+                              const float *a, int lda, const float *x, int dx, const float *beta, float *y, int dy) {
     return vector_product("cublasSgemv", handle, t, m, n, alpha, a, lda, x, dx, beta, y, dy, CUDA_R_32F);
 }
 cublasStatus_t cublasDgemv_v2(cublasHandle_t handle, cublasOperation_t t, int m, int n, const double *alpha,
-                              const double *a, int lda, const double *x, int dx, const double *beta, double *y, int dy) {
+                              const double *a, int lda, const double *x, int dx, const double *beta, double *y,
+                              int dy) {
     return vector_product("cublasDgemv", handle, t, m, n, alpha, a, lda, x, dx, beta, y, dy, CUDA_R_64F);
 }
 }

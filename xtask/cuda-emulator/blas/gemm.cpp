@@ -22,14 +22,16 @@ T read(const void *data, std::int64_t index) {
 }
 template <class T>
 void write(const void *data, std::int64_t index, T value) {
-    std::memcpy(static_cast<char *>(const_cast<void *>(data)) + index * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
+    std::memcpy(static_cast<char *>(const_cast<void *>(data)) + index * static_cast<std::int64_t>(sizeof(T)), &value,
+                sizeof(T));
 }
 
 void check(const char *name, const char *which, const Matrix &matrix, std::int64_t rows, std::int64_t columns) {
     if (!rows || !columns) return;
     std::size_t elements = static_cast<std::size_t>((rows - 1) * matrix.row + (columns - 1) * matrix.column + 1);
     if (emu_is_device(matrix.data, elements * bytes_of(matrix.type))) return;
-    std::fprintf(stderr, "\nCUDA emulator: %s: matrix %s of %ld x %ld reaches out of its memory on the device\n", name, which, rows, columns);
+    std::fprintf(stderr, "\nCUDA emulator: %s: matrix %s of %ld x %ld reaches out of its memory on the device\n", name,
+                 which, rows, columns);
     std::abort();
 }
 
@@ -37,7 +39,8 @@ template <class T>
 std::vector<T> pack(const Matrix &matrix, std::int64_t rows, std::int64_t columns) {
     std::vector<T> packed(static_cast<std::size_t>(rows * columns));
     for (std::int64_t j = 0, at = 0; j < columns; j++) {
-        for (std::int64_t i = 0; i < rows; i++) packed[static_cast<std::size_t>(at++)] = static_cast<T>(matrix.get(i, j));
+        for (std::int64_t i = 0; i < rows; i++)
+            packed[static_cast<std::size_t>(at++)] = static_cast<T>(matrix.get(i, j));
     }
     return packed;
 }
@@ -114,8 +117,10 @@ void multiply(const Product &p) {
     if (p.beta != 0) check(p.name, "C", p.c, p.m, p.n);
     check(p.name, "D", p.d, p.m, p.n);
     bool exact = p.a.type == CUDA_R_64F || p.d.type == CUDA_R_64F;
-    if (exact) multiply_in<double>(p);
-    else multiply_in<float>(p);
+    if (exact)
+        multiply_in<double>(p);
+    else
+        multiply_in<float>(p);
 }
 
 }  // namespace emu

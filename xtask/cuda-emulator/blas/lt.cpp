@@ -106,8 +106,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
                                               const void *data, size_t bytes) {
     return body<Description>(handle)->set(attribute, data, bytes);
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows, uint64_t columns,
-                                          int64_t leading) {
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t leading) {
     *out = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{{}, type, rows, columns, leading});
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -115,8 +115,9 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t handle) {
     delete body<Layout>(handle);
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t handle, cublasLtMatrixLayoutAttribute_t attribute,
-                                                const void *data, size_t bytes) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t handle,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *data,
+                                                size_t bytes) {
     return body<Layout>(handle)->set(attribute, data, bytes);
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
@@ -149,7 +150,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, const void *alpha, const void *a_data,
                               cublasLtMatrixLayout_t a_layout, const void *b_data, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c_data, cublasLtMatrixLayout_t c_layout, void *d_data,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t) {
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *, void *, size_t,
+                              cudaStream_t) {
     emu_count_library_call("cublasLtMatmul");
     const auto &description = *body<Description>(operation);
     const auto &a = *body<Layout>(a_layout), &b = *body<Layout>(b_layout), &c = *body<Layout>(c_layout),
@@ -161,7 +163,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     bool tb = description.get<int>(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N) != CUBLAS_OP_N;
     auto m = static_cast<std::int64_t>(d.rows), n = static_cast<std::int64_t>(d.columns);
     auto k = static_cast<std::int64_t>(ta ? a.rows : a.columns);
-    bool fit = static_cast<std::int64_t>(ta ? a.columns : a.rows) == m && static_cast<std::int64_t>(tb ? b.columns : b.rows) == k &&
+    bool fit = static_cast<std::int64_t>(ta ? a.columns : a.rows) == m &&
+               static_cast<std::int64_t>(tb ? b.columns : b.rows) == k &&
                static_cast<std::int64_t>(tb ? b.rows : b.columns) == n && c.rows == d.rows && c.columns == d.columns;
     if (!fit || a.batch() != d.batch() || b.batch() != d.batch()) return CUBLAS_STATUS_INVALID_VALUE;
     int epilogue = description.get<int>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT);
@@ -176,10 +179,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     void *aux_data = description.get<void *>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, nullptr);
     bool bias_gradient = epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD || epilogue == CUBLASLT_EPILOGUE_BGRADA ||
                          epilogue == CUBLASLT_EPILOGUE_BGRADB;
-    if (((adds_bias || bias_gradient) && !bias_data) || ((aux_out || slope) && !aux_data)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (((adds_bias || bias_gradient) && !bias_data) || ((aux_out || slope) && !aux_data))
+        return CUBLAS_STATUS_INVALID_VALUE;
     auto bias_type = static_cast<cudaDataType>(description.get<int>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, d.type));
     auto bias_stride = description.get<std::int64_t>(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, 0);
-    auto aux_type = static_cast<cudaDataType>(description.get<int>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, d.type));
+    auto aux_type =
+        static_cast<cudaDataType>(description.get<int>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, d.type));
     auto aux_leading = description.get<std::int64_t>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, m);
     auto aux_stride = description.get<std::int64_t>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, 0);
 
@@ -197,8 +202,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
             if (!row_sums.empty()) row_sums[static_cast<std::size_t>(i)] += value;
             return value;
         };
-        Product product{"cublasLtMatmul", m, n, k, number(alpha, description.scale), number(beta, description.scale), ma, mb,
-                        c.matrix(c_data, batch, false), d.matrix(d_data, batch, false)};
+        Product product{"cublasLtMatmul",
+                        m,
+                        n,
+                        k,
+                        number(alpha, description.scale),
+                        number(beta, description.scale),
+                        ma,
+                        mb,
+                        c.matrix(c_data, batch, false),
+                        d.matrix(d_data, batch, false)};
         if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) product.epilogue = finish;
         multiply(product);
         for (std::size_t i = 0; i < row_sums.size(); i++) bias.set(static_cast<std::int64_t>(i), 0, row_sums[i]);

@@ -1,11 +1,11 @@
 // The device, its context, streams and events. There is one of each that matters, and all work is done when the call
 // that asks for it returns.
+#include <cuda.h>
+
 #include <chrono>
 #include <cstring>
 #include <map>
 #include <set>
-
-#include <cuda.h>
 
 #include "../counters.h"
 #include "errors.h"
@@ -242,7 +242,8 @@ CUresult cuEventElapsedTime(float *milliseconds, CUevent from, CUevent to) {
     Lock lock;
     auto a = events.find(from), b = events.find(to);
     if (a == events.end() || b == events.end()) return CUDA_ERROR_INVALID_HANDLE;
-    if (!a->second.timed || !b->second.timed || !a->second.recorded || !b->second.recorded) return CUDA_ERROR_INVALID_HANDLE;
+    if (!a->second.timed || !b->second.timed || !a->second.recorded || !b->second.recorded)
+        return CUDA_ERROR_INVALID_HANDLE;
     *milliseconds = std::chrono::duration<float, std::milli>(b->second.time - a->second.time).count();
     return CUDA_SUCCESS;
 }

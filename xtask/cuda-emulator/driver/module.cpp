@@ -36,14 +36,16 @@ unsigned most_threads(CUfunction function) { return function->entry.max_threads 
 
 int most_dynamic(CUfunction function) {
     int fixed = static_cast<int>(function->entry.shared_bytes);
-    return std::min(function->dynamic_limit, (function->dynamic_limit > SHARED_DEFAULT ? SHARED_OPT_IN : SHARED_DEFAULT) - fixed);
+    return std::min(function->dynamic_limit,
+                    (function->dynamic_limit > SHARED_DEFAULT ? SHARED_OPT_IN : SHARED_DEFAULT) - fixed);
 }
 
 CUresult check(CUfunction function, dim3 grid, dim3 block, unsigned shared, void **params, void **extra) {
     unsigned long threads = static_cast<unsigned long>(block.x) * block.y * block.z;
     if (!grid.x || !grid.y || !grid.z || !threads) return CUDA_ERROR_INVALID_VALUE;
     if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) return CUDA_ERROR_INVALID_VALUE;
-    if (block.x > 1024 || block.y > 1024 || block.z > 64 || threads > most_threads(function)) return CUDA_ERROR_INVALID_VALUE;
+    if (block.x > 1024 || block.y > 1024 || block.z > 64 || threads > most_threads(function))
+        return CUDA_ERROR_INVALID_VALUE;
     if (static_cast<long>(shared) > most_dynamic(function)) return CUDA_ERROR_INVALID_VALUE;
     if (extra || (!params && !function->entry.parameters.empty())) return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
@@ -119,7 +121,8 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
     Lock lock;
     switch (attribute) {
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
-            if (value < 0 || value + static_cast<int>(function->entry.shared_bytes) > SHARED_OPT_IN) return CUDA_ERROR_INVALID_VALUE;
+            if (value < 0 || value + static_cast<int>(function->entry.shared_bytes) > SHARED_OPT_IN)
+                return CUDA_ERROR_INVALID_VALUE;
             function->dynamic_limit = value;
             return CUDA_SUCCESS;
         case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
@@ -129,8 +132,8 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
 }
 CUresult cuFuncSetCacheConfig(CUfunction, CUfunc_cache) { return CUDA_SUCCESS; }
 
-CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                        unsigned shared, CUstream, void **params, void **extra) {
+CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                        unsigned bz, unsigned shared, CUstream, void **params, void **extra) {
     Lock lock;
     if (!has_context()) return CUDA_ERROR_INVALID_CONTEXT;
     dim3 grid(gx, gy, gz), block(bx, by, bz);
@@ -142,11 +145,13 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
 }
 
 // As if registers never were the limit.
-CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function, int threads, std::size_t shared) {
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function, int threads,
+                                                     std::size_t shared) {
     Lock lock;
     if (threads < 1) return CUDA_ERROR_INVALID_VALUE;
     std::size_t per_block = shared + function->entry.shared_bytes + 1024;
-    *blocks = static_cast<int>(std::min({std::size_t{2048} / static_cast<std::size_t>(threads), std::size_t{SHARED_OPT_IN + 1024} / per_block, std::size_t{32}}));
+    *blocks = static_cast<int>(std::min({std::size_t{2048} / static_cast<std::size_t>(threads),
+                                         std::size_t{SHARED_OPT_IN + 1024} / per_block, std::size_t{32}}));
     return CUDA_SUCCESS;
 }
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, CUfunction function, int threads,
@@ -165,8 +170,9 @@ CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction func
     *grid = blocks * 4;
     return result;
 }
-CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CUfunction function, CUoccupancyB2DSize shared_of,
-                                                   std::size_t shared, int limit, unsigned) {
+CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CUfunction function,
+                                                   CUoccupancyB2DSize shared_of, std::size_t shared, int limit,
+                                                   unsigned) {
     return cuOccupancyMaxPotentialBlockSize(grid, block, function, shared_of, shared, limit);
 }
 CUresult cuOccupancyAvailableDynamicSMemPerBlock(std::size_t *bytes, CUfunction function, int, int) {

@@ -18,7 +18,8 @@ Variable variable(const std::string &declaration) {
     Variable made;
     std::istringstream words(declaration);
     for (std::string word; words >> word;) {
-        bool type = word.size() > 2 && word[0] == '.' && std::strchr("usbf", word[1]) && std::isdigit(static_cast<unsigned char>(word[2]));
+        bool type = word.size() > 2 && word[0] == '.' && std::strchr("usbf", word[1]) &&
+                    std::isdigit(static_cast<unsigned char>(word[2]));
         if (type) made.bytes = static_cast<unsigned>(std::atoi(word.c_str() + 2)) / 8;
         made.name = word;
     }

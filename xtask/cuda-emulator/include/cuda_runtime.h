@@ -26,8 +26,8 @@
 // What is left after the builder has rewritten shared memory (xtask/src/cuda_emulator/rewrite.rs).
 #define __shared__ error_shared_memory_in_a_form_that_the_emulator_does_not_know
 
-#include "emulator/vectors.h"
-#include "emulator/math.h"
 #include "emulator/bits.h"
+#include "emulator/math.h"
 #include "emulator/memory.h"
+#include "emulator/vectors.h"
 #include "emulator/warp.h"

@@ -36,8 +36,10 @@ extern "C" __global__ void shuffles(int *out) {
     out[192 + me] = __any_sync(0xffffffff, me == 7) + 2 * __all_sync(0xffffffff, me < 32);
     // Halves of a warp on their own way.
     unsigned half = me < 16 ? 0x0000ffffu : 0xffff0000u;
-    if (me < 16) out[224 + me] = __shfl_xor_sync(half, me, 8);
-    else out[224 + me] = __shfl_xor_sync(half, me, 1);
+    if (me < 16)
+        out[224 + me] = __shfl_xor_sync(half, me, 8);
+    else
+        out[224 + me] = __shfl_xor_sync(half, me, 1);
     __syncwarp();
     emu::Lanes<short2> all = emu::warp_exchange(make_short2(static_cast<short>(me), static_cast<short>(2 * me)));
     out[256 + me] = all[31 - me].y;
@@ -71,8 +73,10 @@ extern "C" __global__ void out_of_bounds(float *x, int n) { x[n] = 1.0f; }
 extern "C" __global__ void no_memory(float *x) { x[threadIdx.x] = 1.0f; }
 
 extern "C" __global__ void diverged_barrier(int *x) {
-    if (threadIdx.x < 8) x[threadIdx.x] = __shfl_xor_sync(0xffffffff, 1, 1);
-    else __syncthreads();
+    if (threadIdx.x < 8)
+        x[threadIdx.x] = __shfl_xor_sync(0xffffffff, 1, 1);
+    else
+        __syncthreads();
 }
 
 extern "C" __global__ void own_lane_missing(int *x) { x[threadIdx.x] = __shfl_sync(0xfffffffe, 1, 2); }
@@ -92,7 +96,9 @@ extern "C" __global__ void indices(unsigned *out) {
     out[block * blockDim.x * blockDim.y * blockDim.z + thread] += block * 1000 + thread;
 }
 
-extern "C" __global__ void __launch_bounds__(64) bounded(double a, char b, float4 c, double *out) { *out = a + b + c.w; }
+extern "C" __global__ void __launch_bounds__(64) bounded(double a, char b, float4 c, double *out) {
+    *out = a + b + c.w;
+}
 
 // One barrier for two warps of four, another for the others.
 extern "C" __global__ void named_barriers(int *out) {

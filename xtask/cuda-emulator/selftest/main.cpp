@@ -18,12 +18,12 @@ namespace {
 
 int failures;
 
-#define EXPECT(truth)                                                      \
-    do {                                                                   \
-        if (!(truth)) {                                                    \
-            std::printf("FAILED: %s (line %d)\n", #truth, __LINE__);       \
-            failures++;                                                    \
-        }                                                                  \
+#define EXPECT(truth)                                                \
+    do {                                                             \
+        if (!(truth)) {                                              \
+            std::printf("FAILED: %s (line %d)\n", #truth, __LINE__); \
+            failures++;                                              \
+        }                                                            \
     } while (0)
 
 // What ptxas would read of kernels.cu: only the heads matter to the emulator.
@@ -249,7 +249,8 @@ void launches_are_checked() {
     EXPECT(cuFuncSetAttribute(f, limit, 100 * 1024) == CUDA_SUCCESS);
     EXPECT(launch("too_much_shared", 1, 1, 100 * 1024, 0) == CUDA_SUCCESS);
     void *params[] = {&out.pointer};
-    EXPECT(cuLaunchKernel(function("race"), 1, 65536, 1, 1, 1, 1, 0, nullptr, params, nullptr) == CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuLaunchKernel(function("race"), 1, 65536, 1, 1, 1, 1, 0, nullptr, params, nullptr) ==
+           CUDA_ERROR_INVALID_VALUE);
     int shared = 0;
     EXPECT(cuFuncGetAttribute(&shared, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function("poison")) == CUDA_SUCCESS);
     EXPECT(shared == 36);
@@ -278,13 +279,15 @@ void mistakes_are_found() {
     EXPECT(contains(text, "warp 0: lanes 0-7 wait at __shfl_xor_sync with mask 0xffffffff"));
     EXPECT(contains(text, "warp 0: lanes 8-31 wait at __syncthreads"));
     EXPECT(contains(text, "warp 1: lanes 0-7 wait at __syncthreads"));
-    EXPECT(contains(abort_message([&] { launch("own_lane_missing", 1, 32, 0, x.pointer); }), "lane 0 is not in its own mask"));
+    EXPECT(contains(abort_message([&] { launch("own_lane_missing", 1, 32, 0, x.pointer); }),
+                    "lane 0 is not in its own mask"));
     EXPECT(contains(abort_message([&] { launch("failed_assertion", 1, 32, 0); }), "threadIdx.x < 3"));
 #if defined(__SANITIZE_ADDRESS__)
     const char *outside = "heap-buffer-overflow", *variable = "use-after-poison";
 #else
     const char *outside = "outside of", *variable = "outside of the shared variable row";
-    EXPECT(contains(abort_message([&] { launch("no_memory", 1, 32, 0, CUdeviceptr{64}); }), "kernel no_memory, block (0, 0, 0)"));
+    EXPECT(contains(abort_message([&] { launch("no_memory", 1, 32, 0, CUdeviceptr{64}); }),
+                    "kernel no_memory, block (0, 0, 0)"));
 #endif
     EXPECT(contains(abort_message([&] { launch("too_much_shared", 1, 1, 64, 16); }), outside));
     EXPECT(launch("beyond_an_array", 1, 1, 0, 4) == CUDA_SUCCESS);

@@ -34,6 +34,9 @@ const LIBRARIES: [Library; 4] = [
         sources: &[
             "fiber.cpp",
             "block.cpp",
+            "waits.cpp",
+            "deadlock.cpp",
+            "order.cpp",
             "crash.cpp",
             "poison.cpp",
             "counters.cpp",

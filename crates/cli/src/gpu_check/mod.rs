@@ -135,8 +135,8 @@ impl<'a> Check<'a> {
     }
 
     fn device(&mut self) -> Result<()> {
-        let side = if self.args.quick { 256 } else { 8192 };
-        let facts = self.ours.ask(&Job::Device { side }, &[], self.clock.share(0.2)).map_err(|e| anyhow!(e))?;
+        let side = if self.args.quick || self.args.device == "cpu" { 256 } else { 8192 };
+        let facts = self.ours.ask(&Job::Device { side }, &[], self.clock.share(0.5)).map_err(|e| anyhow!(e))?;
         println!("{}", table::device(&facts));
         self.report.device = Some(facts);
         if self.wants(Part::Speed) {

@@ -138,7 +138,7 @@ mod memory {
 
     #[cfg(feature = "cuda")]
     pub fn peak(device: &Device) -> Result<(Option<u64>, Option<u64>)> {
-        let peak = device.is_cuda().then(|| selfpatch_nn::cuda::memory::peak(device)).transpose()?;
+        let peak = device.is_cuda().then(|| selfpatch_nn::cuda::memory::peak(device)).transpose()?.flatten();
         Ok((peak.map(|p| p.used), peak.map(|p| p.reserved)))
     }
 

@@ -1,6 +1,7 @@
 // What the kernels share: number types, runs of elements, sums over a warp.
 #pragma once
 
+#include <assert.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -22,7 +23,15 @@ template <typename T, int N> struct alignas(sizeof(T) * N) Run {
     T v[N];
 };
 
+// A GPU stops at a run that does not begin at a multiple of its size; the CPU of the emulator would not.
+#ifdef SELFPATCH_EMULATED
+#define CHECK_RUN(address, size) assert((uintptr_t)(address) % (size) == 0)
+#else
+#define CHECK_RUN(address, size)
+#endif
+
 template <int N, typename T> __device__ __forceinline__ void load(const T *from, float (&to)[N]) {
+    CHECK_RUN(from, sizeof(T) * N);
     const Run<T, N> run = *reinterpret_cast<const Run<T, N> *>(from);
 #pragma unroll
     for (int i = 0; i < N; i++) to[i] = to_float(run.v[i]);
@@ -32,8 +41,22 @@ template <int N, typename T> __device__ __forceinline__ void store(T *to, const 
     Run<T, N> run;
 #pragma unroll
     for (int i = 0; i < N; i++) run.v[i] = from_float<T>(from[i]);
+    CHECK_RUN(to, sizeof(T) * N);
     *reinterpret_cast<Run<T, N> *>(to) = run;
 }
+
+// Which run of V elements a thread of a one-dimensional grid has, in rows of `dim`, a multiple of V. Divided in 32
+// bits, which take a fraction of the time of 64.
+template <int V> struct Place {
+    long long i;
+    unsigned row, column;
+    __device__ __forceinline__ Place(int dim) {
+        const unsigned run = blockIdx.x * blockDim.x + threadIdx.x, runs = dim / V;
+        i = (long long)run * V;
+        row = run / runs;
+        column = (run - row * runs) * V;
+    }
+};
 
 // The shared memory that a launch asks for.
 __device__ __forceinline__ unsigned char *dynamic_shared() {

@@ -12,19 +12,31 @@ pub fn new(ordinal: usize) -> Result<Device> {
     let cuda = device.as_cuda_device()?;
     // SAFETY: there is one stream, so that nothing is used before it is written or freed while in use.
     unsafe { cuda.disable_event_tracking() };
-    keep_memory(ordinal)?;
+    if let Some(pool) = pool(&device)? {
+        keep_memory(pool)?;
+    }
     Ok(device)
 }
 
-/// Keeps the driver's pool from handing memory back whenever the host waits for the device.
-fn keep_memory(ordinal: usize) -> Result<()> {
-    let cu = result::device::get(ordinal as i32).w()?;
-    let mut pool: sys::CUmemoryPool = std::ptr::null_mut();
-    let mut all = u64::MAX;
-    // SAFETY: `pool` and `all` outlive the calls, and the attribute's value is a 64-bit number.
-    unsafe {
-        sys::cuDeviceGetDefaultMemPool(&mut pool, cu).result().w()?;
-        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result().w()
+/// The driver's pool that all memory comes from; `None` where the driver has none, as in some virtual machines, and
+/// memory comes from it directly.
+pub(super) fn pool(device: &Device) -> Result<Option<sys::CUmemoryPool>> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let supported = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
+    if stream.context().attribute(supported).w()? == 0 {
+        return Ok(None);
     }
+    let device = result::device::get(stream.context().ordinal() as i32).w()?;
+    let mut pool: sys::CUmemoryPool = std::ptr::null_mut();
+    // SAFETY: `pool` outlives the call.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, device) }.result().w()?;
+    Ok(Some(pool))
+}
+
+/// Keeps the pool from handing memory back whenever the host waits for the device.
+fn keep_memory(pool: sys::CUmemoryPool) -> Result<()> {
+    let mut all = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the pool is the device's own, and the attribute's value is a 64-bit number that outlives the call.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()) }.result().w()
 }

@@ -1,7 +1,8 @@
 //! What a device's pool of memory, where all tensors come from, has given out.
 
+use super::device::pool;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::sys;
 use candle_core::{Device, Result};
 
 /// Most memory at a time since [`reset_peak`], in bytes.
@@ -13,9 +14,9 @@ pub struct Peak {
     pub reserved: u64,
 }
 
-/// Begins to look for the most memory anew.
+/// Begins to look for the most memory anew, if the device has a pool.
 pub fn reset_peak(device: &Device) -> Result<()> {
-    let pool = pool(device)?;
+    let Some(pool) = pool(device)? else { return Ok(()) };
     for attribute in [HIGH, RESERVED] {
         let mut zero = 0u64;
         // SAFETY: the pool is the device's own; these attributes are 64-bit numbers that may be set to 0.
@@ -24,33 +25,25 @@ pub fn reset_peak(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The most memory since then.
-pub fn peak(device: &Device) -> Result<Peak> {
-    let pool = pool(device)?;
+/// The most memory since then; `None` without a pool, which alone knows.
+pub fn peak(device: &Device) -> Result<Option<Peak>> {
+    let Some(pool) = pool(device)? else { return Ok(None) };
     let read = |attribute| {
         let mut value = 0u64;
         // SAFETY: as above; the value outlives the call.
         unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut value).cast()) }.result().w()?;
         Ok::<_, candle_core::Error>(value)
     };
-    Ok(Peak { used: read(HIGH)?, reserved: read(RESERVED)? })
+    Ok(Some(Peak { used: read(HIGH)?, reserved: read(RESERVED)? }))
 }
 
 /// Gives what no tensor holds back to the driver, for other processes.
 pub fn release(device: &Device) -> Result<()> {
     device.synchronize()?;
+    let Some(pool) = pool(device)? else { return Ok(()) };
     // SAFETY: memory that is in use stays.
-    unsafe { sys::cuMemPoolTrimTo(pool(device)?, 0) }.result().w()
+    unsafe { sys::cuMemPoolTrimTo(pool, 0) }.result().w()
 }
 
 const HIGH: sys::CUmemPool_attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
 const RESERVED: sys::CUmemPool_attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
-
-fn pool(device: &Device) -> Result<sys::CUmemoryPool> {
-    let ordinal = device.as_cuda_device()?.cuda_stream().context().ordinal();
-    let device = result::device::get(ordinal as i32).w()?;
-    let mut pool: sys::CUmemoryPool = std::ptr::null_mut();
-    // SAFETY: `pool` outlives the call.
-    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, device) }.result().w()?;
-    Ok(pool)
-}

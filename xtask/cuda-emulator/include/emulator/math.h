@@ -19,14 +19,18 @@
 template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
 constexpr auto max(A a, B b) -> std::common_type_t<A, B> {
     using C = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<C>) return std::fmax(static_cast<C>(a), static_cast<C>(b));
-    else return static_cast<C>(a) < static_cast<C>(b) ? static_cast<C>(b) : static_cast<C>(a);
+    if constexpr (std::is_floating_point_v<C>)
+        return std::fmax(static_cast<C>(a), static_cast<C>(b));
+    else
+        return static_cast<C>(a) < static_cast<C>(b) ? static_cast<C>(b) : static_cast<C>(a);
 }
 template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
 constexpr auto min(A a, B b) -> std::common_type_t<A, B> {
     using C = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<C>) return std::fmin(static_cast<C>(a), static_cast<C>(b));
-    else return static_cast<C>(b) < static_cast<C>(a) ? static_cast<C>(b) : static_cast<C>(a);
+    if constexpr (std::is_floating_point_v<C>)
+        return std::fmin(static_cast<C>(a), static_cast<C>(b));
+    else
+        return static_cast<C>(b) < static_cast<C>(a) ? static_cast<C>(b) : static_cast<C>(a);
 }
 
 // C libraries have or will get functions of these names with a linkage of their own; macros step around them.

@@ -5,19 +5,33 @@
 #include <cstdint>
 
 template <class T>
-inline T __ldg(const T *p) { return *p; }
+inline T __ldg(const T *p) {
+    return *p;
+}
 template <class T>
-inline T __ldcg(const T *p) { return *p; }
+inline T __ldcg(const T *p) {
+    return *p;
+}
 template <class T>
-inline T __ldca(const T *p) { return *p; }
+inline T __ldca(const T *p) {
+    return *p;
+}
 template <class T>
-inline T __ldcs(const T *p) { return *p; }
+inline T __ldcs(const T *p) {
+    return *p;
+}
 template <class T>
-inline void __stcg(T *p, T value) { *p = value; }
+inline void __stcg(T *p, T value) {
+    *p = value;
+}
 template <class T>
-inline void __stcs(T *p, T value) { *p = value; }
+inline void __stcs(T *p, T value) {
+    *p = value;
+}
 template <class T>
-inline void __stwt(T *p, T value) { *p = value; }
+inline void __stwt(T *p, T value) {
+    *p = value;
+}
 
 inline void __threadfence() {}
 inline void __threadfence_block() {}

@@ -16,7 +16,9 @@ struct Half {
         if (a > 0x7f800000) return 0x7fff;
         if (a >= 0x477ff000) return static_cast<std::uint16_t>(sign | 0x7c00);
         // Below the smallest normal number: a multiple of 2^-24.
-        if (a < 0x38800000) return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(std::nearbyint(std::fabs(f) * 0x1p24f)));
+        if (a < 0x38800000)
+            return static_cast<std::uint16_t>(sign |
+                                              static_cast<std::uint32_t>(std::nearbyint(std::fabs(f) * 0x1p24f)));
         return static_cast<std::uint16_t>(sign | (((a + 0xfff + (a >> 13 & 1)) >> 13) - (112 << 10)));
     }
     static float to(std::uint16_t h) {
@@ -99,11 +101,11 @@ struct Small {
 
     float value() const { return F::to(bits); }
 
-#define EMU_BINARY(OP, NAME)                                                              \
+#define EMU_BINARY(OP, NAME)                                                             \
     friend Small operator OP(Small a, Small b) { return Small(a.value() OP b.value()); } \
-    friend Small NAME(Small a, Small b) { return a OP b; }                                \
-    friend Small NAME##_rn(Small a, Small b) { return a OP b; }                           \
-    friend Small &operator OP##=(Small &a, Small b) { return a = a OP b; }
+    friend Small NAME(Small a, Small b) { return a OP b; }                               \
+    friend Small NAME##_rn(Small a, Small b) { return a OP b; }                          \
+    friend Small &operator OP## = (Small & a, Small b) { return a = a OP b; }
     EMU_BINARY(+, __hadd)
     EMU_BINARY(-, __hsub)
     EMU_BINARY(*, __hmul)
@@ -117,8 +119,8 @@ struct Small {
     friend Small __habs(Small a) { return raw(a.bits & 0x7fff); }
     friend Small __hfma(Small a, Small b, Small c) { return Small(odd_fma(a.value(), b.value(), c.value())); }
 
-#define EMU_COMPARE(OP, NAME)                                                        \
-    friend bool operator OP(Small a, Small b) { return a.value() OP b.value(); }    \
+#define EMU_COMPARE(OP, NAME)                                                    \
+    friend bool operator OP(Small a, Small b) { return a.value() OP b.value(); } \
     friend bool NAME(Small a, Small b) { return a.value() OP b.value(); }
     EMU_COMPARE(==, __heq)
     EMU_COMPARE(!=, __hne)
@@ -165,10 +167,10 @@ struct alignas(4) Pair {
     Pair() = default;
     Pair(S x, S y) : x(x), y(y) {}
 
-#define EMU_BINARY(OP, NAME)                                                              \
-    friend Pair operator OP(Pair a, Pair b) { return {a.x OP b.x, a.y OP b.y}; }         \
-    friend Pair NAME(Pair a, Pair b) { return a OP b; }                                   \
-    friend Pair &operator OP##=(Pair &a, Pair b) { return a = a OP b; }
+#define EMU_BINARY(OP, NAME)                                                     \
+    friend Pair operator OP(Pair a, Pair b) { return {a.x OP b.x, a.y OP b.y}; } \
+    friend Pair NAME(Pair a, Pair b) { return a OP b; }                          \
+    friend Pair &operator OP## = (Pair & a, Pair b) { return a = a OP b; }
     EMU_BINARY(+, __hadd2)
     EMU_BINARY(-, __hsub2)
     EMU_BINARY(*, __hmul2)

@@ -27,7 +27,8 @@ T shuffle(const char *name, unsigned mask, T value, int width, int wanted) {
         T value;
         int source;
     };
-    if (width < 1 || width > 32 || (width & (width - 1))) fail("%s: the width %d is not a power of two up to 32", name, width);
+    if (width < 1 || width > 32 || (width & (width - 1)))
+        fail("%s: the width %d is not a power of two up to 32", name, width);
     In in{value, wanted};
     T out;
     collective(
@@ -102,8 +103,8 @@ T reduce(const char *name, unsigned mask, T value, F join) {
 
 }  // namespace emu
 
-#define EMU_REDUCE(NAME, T, JOIN)                                                               \
-    inline T NAME(unsigned mask, T value) {                                                     \
+#define EMU_REDUCE(NAME, T, JOIN)                                                                 \
+    inline T NAME(unsigned mask, T value) {                                                       \
         return emu::reduce<T>(#NAME, mask, value, [](T a, T b) { return static_cast<T>(JOIN); }); \
     }
 EMU_REDUCE(__reduce_add_sync, unsigned, a + b)

@@ -4,7 +4,10 @@ use crate::cuda::{Arg, Grid, Module, launch, record, suffix, uninitialised};
 use crate::{Sequences, cuda_module};
 use candle_core::{DType, Device, Result, Tensor};
 
-const MODULE: Module = cuda_module!("attention");
+// Apart, because the driver compiles a file when its first kernel is asked for.
+const TENSOR: Module = cuda_module!("attention");
+const PLAIN: Module = cuda_module!("attention_plain");
+const DELTAS: Module = cuda_module!("attention_deltas");
 
 /// Where the sequences of a packed batch begin, on the device.
 pub(in crate::ops) struct Packed {
@@ -88,7 +91,7 @@ pub(in crate::ops) fn backward(
         Arg::Int(tokens),
     ];
     // SAFETY: the arguments of sp_attention_deltas.
-    unsafe { launch(device, MODULE, &name, Grid::new(tokens.div_ceil(8), 256), &args)? };
+    unsafe { launch(device, DELTAS, &name, Grid::new(tokens.div_ceil(8), 256), &args)? };
     let dqkv = uninitialised((tokens, width), qkv.dtype(), device)?;
     let kernel = Kernel::of(qkv.dtype(), d)?;
     for what in ["backward_queries", "backward_keys"] {
@@ -163,7 +166,8 @@ impl Kernel {
     ) -> Result<()> {
         let blocks = (packed.count, heads, packed.longest.div_ceil(self.tile));
         let grid = Grid { blocks, threads: 128, shared: self.shared(tiles) };
+        let module = if self.tensor_cores { TENSOR } else { PLAIN };
         // SAFETY: the caller's promise.
-        unsafe { launch(device, MODULE, &format!("sp_attention_{what}_{}", self.suffix), grid, args) }
+        unsafe { launch(device, module, &format!("sp_attention_{what}_{}", self.suffix), grid, args) }
     }
 }

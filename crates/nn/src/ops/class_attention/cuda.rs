@@ -39,6 +39,8 @@ struct Fed {
     norm2: Normed,
     /// The product of fc1, without its bias.
     hidden: Tensor,
+    /// What fc2 was given.
+    activated: Tensor,
 }
 
 /// What the backward pass needs of one block.
@@ -131,7 +133,7 @@ impl Weighed {
         let hidden = matmul(&norm2.out, t(&self.fc1), self.dtype)?;
         let activated = gelu::forward(&hidden, mlp.fc1.bias.as_ref())?;
         let branch = branch(matmul(&activated, t(&self.fc2), self.dtype)?, &mlp.fc2);
-        Ok((Fed { norm2, hidden }, branch))
+        Ok((Fed { norm2, hidden, activated }, branch))
     }
 
     /// [`Weighed::feed`] without a backward pass.
@@ -143,10 +145,10 @@ impl Weighed {
 impl Saved {
     /// Takes `dc [S, D]` from the block's output to its input and adds to `dx [T, D]`; f32, in place.
     fn backward(self, packed: &Packed, dc: &Tensor, dx: &Tensor) -> Result<()> {
-        let Saved { weighed, tokens, queries, projected, out, trace, fed: Fed { norm2, hidden } } = self;
+        let Saved { weighed, tokens, queries, projected, out, trace, fed: Fed { norm2, hidden, activated } } = self;
         let (block, mlp, dtype) = (&weighed.block, &weighed.block.mlp, weighed.dtype);
         let dy = branch_gradient(dc, None, dtype)?;
-        let (dhidden, activated) = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &weighed.fc2, dtype)?)?;
+        let dhidden = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &weighed.fc2, dtype)?)?;
         deposit_linear(&mlp.fc2, &dy, &activated)?;
         deposit_linear(&mlp.fc1, &dhidden, &norm2.out)?;
         norm_backward(&matmul(&dhidden, &weighed.fc1, dtype)?, &norm2, &block.norm2, dc)?;

@@ -16,30 +16,28 @@ pub(in crate::ops) fn forward(x: &Tensor, bias: Option<&Tensor>) -> Result<Tenso
     Ok(out)
 }
 
-/// The gradient of `x`, and `gelu(x + bias)` once more.
-pub(in crate::ops) fn backward(x: &Tensor, bias: Option<&Tensor>, dout: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (dx, out) =
-        (uninitialised(x.shape(), x.dtype(), x.device())?, uninitialised(x.shape(), x.dtype(), x.device())?);
+/// The gradient of `x`.
+pub(in crate::ops) fn backward(x: &Tensor, bias: Option<&Tensor>, dout: &Tensor) -> Result<Tensor> {
+    let dx = uninitialised(x.shape(), x.dtype(), x.device())?;
     let (name, grid, dim) = plan("backward", x)?;
     let args = &[
         Arg::Tensor(x),
         Arg::Optional(bias),
         Arg::Tensor(dout),
         Arg::Tensor(&dx),
-        Arg::Tensor(&out),
         Arg::Long(x.elem_count()),
         Arg::Int(dim),
     ];
     // SAFETY: the arguments of sp_gelu_backward.
     unsafe { launch(x.device(), MODULE, &name, grid, args)? };
-    Ok((dx, out))
+    Ok(dx)
 }
 
 /// The op as a node of the graph.
 pub(super) fn gelu(x: &Tensor) -> Result<Tensor> {
     let input = x.detach().contiguous()?;
     let out = forward(&input, None)?;
-    record(x, x, out, move |dy| Ok(Some(backward(&input, None, dy)?.0)))
+    record(x, x, out, move |dy| backward(&input, None, dy).map(Some))
 }
 
 fn plan(what: &str, x: &Tensor) -> Result<(String, Grid, usize)> {

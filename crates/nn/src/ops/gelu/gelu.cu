@@ -7,38 +7,34 @@ __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * (1.f + erff
 // out = gelu(x + bias); `bias` may be null.
 template <typename T, int V>
 __device__ __forceinline__ void gelu_forward(const T *x, const float *bias, T *out, long long count, int dim) {
-    const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;
-    if (i >= count) return;
-    const int column = (int)(i % dim);
+    const Place<V> at(dim);
+    if (at.i >= count) return;
     float v[V];
-    load<V>(x + i, v);
+    load<V>(x + at.i, v);
 #pragma unroll
     for (int j = 0; j < V; j++) {
-        if (bias) v[j] += bias[column + j];
+        if (bias) v[j] += bias[at.column + j];
         v[j] *= normal_cdf(v[j]);
     }
-    store<V>(out + i, v);
+    store<V>(out + at.i, v);
 }
 
-// dx = dout gelu'(x + bias), and out = gelu(x + bias) once more; `out` may be null.
+// dx = dout gelu'(x + bias).
 template <typename T, int V>
-__device__ __forceinline__ void gelu_backward(const T *x, const float *bias, const T *dout, T *dx, T *out,
-                                              long long count, int dim) {
-    const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;
-    if (i >= count) return;
-    const int column = (int)(i % dim);
+__device__ __forceinline__ void gelu_backward(const T *x, const float *bias, const T *dout, T *dx, long long count,
+                                              int dim) {
+    const Place<V> at(dim);
+    if (at.i >= count) return;
     float v[V], d[V];
-    load<V>(x + i, v);
-    load<V>(dout + i, d);
+    load<V>(x + at.i, v);
+    load<V>(dout + at.i, d);
 #pragma unroll
     for (int j = 0; j < V; j++) {
-        if (bias) v[j] += bias[column + j];
+        if (bias) v[j] += bias[at.column + j];
         const float cdf = normal_cdf(v[j]), pdf = 0.39894228f * expf(-0.5f * v[j] * v[j]);
         d[j] *= cdf + v[j] * pdf;
-        v[j] *= cdf;
     }
-    store<V>(dx + i, d);
-    if (out) store<V>(out + i, v);
+    store<V>(dx + at.i, d);
 }
 
 #define KERNELS(T, NAME, V)                                                                                       \
@@ -47,8 +43,8 @@ __device__ __forceinline__ void gelu_backward(const T *x, const float *bias, con
         gelu_forward<T, V>(x, bias, out, count, dim);                                                             \
     }                                                                                                             \
     extern "C" __global__ void sp_gelu_backward_##NAME##_##V(const T *x, const float *bias, const T *dout, T *dx, \
-                                                             T *out, long long count, int dim) {                  \
-        gelu_backward<T, V>(x, bias, dout, dx, out, count, dim);                                                  \
+                                                             long long count, int dim) {                          \
+        gelu_backward<T, V>(x, bias, dout, dx, count, dim);                                                       \
     }
 
 KERNELS(float, f32, 1)

@@ -59,18 +59,20 @@ pub(in crate::ops) fn forward(
     Ok(Normed { x: y.unwrap_or_else(|| x.clone()), out, stats })
 }
 
-/// Adds what the norm hands back to `dx [T, D]` (f32, in place); the gradients of weight and shift, `[D]` each.
+/// Adds what the norm hands back to `dx [T, D]` (f32, in place); the gradients of weight and shift, `[D]` each. `next`
+/// becomes the gradient of the branch before, whose rows are scaled by `scale`.
 pub(in crate::ops) fn backward(
     dout: &Tensor,
     (x, stats): (&Tensor, &Tensor),
     weight: &Tensor,
     dx: &Tensor,
+    (scale, next): (Option<&Tensor>, Option<&Tensor>),
 ) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = x.dims2()?;
     let blocks = rows.div_ceil(WARPS).min(512);
     let partial = uninitialised((blocks, 2 * dim), DType::F32, x.device())?;
     let grid = Grid::new(blocks, 32 * WARPS).shared(2 * WARPS * dim * 4);
-    let args = cuda_args![dout, x, stats, weight, dx, &partial, rows, dim];
+    let args = cuda_args![dout, x, stats, weight, dx, scale, next, &partial, rows, dim];
     // SAFETY: the arguments of sp_norm_backward; all tensors have the sizes that it is told.
     unsafe { launch(x.device(), MODULE, &name("backward", dout.dtype(), dim)?, grid, args)? };
     let sums = column_sums(&partial)?;
@@ -87,7 +89,7 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     let (weight, bias, stats) = (weight.clone(), bias.clone(), normed.stats);
     record(x, anchor, out, move |dy| {
         let dx = Tensor::zeros(rows.shape(), DType::F32, rows.device())?;
-        let (dw, db) = backward(&dy.reshape(rows.shape())?, (&rows, &stats), &weight, &dx)?;
+        let (dw, db) = backward(&dy.reshape(rows.shape())?, (&rows, &stats), &weight, &dx, (None, None))?;
         deposit_tensor(&weight, || Ok(dw))?;
         deposit_tensor(&bias, || Ok(db))?;
         x_like.track_op().then(|| dx.reshape(x_like.shape())?.to_dtype(x_like.dtype())).transpose()

@@ -53,10 +53,12 @@ __device__ __forceinline__ void norm_forward(const float *x, const T *branch, co
 }
 
 // dx += inverse (g - mean(g) - hat mean(g hat)) with g = dout weight, hat = (x - mean) inverse; each block
-// leaves its sums of dout hat and of dout in `partial [blocks, 2 dim]`. Shared memory: 2 dim floats per warp.
+// leaves its sums of dout hat and of dout in `partial [blocks, 2 dim]`. `next`, if it is not null, becomes scale dx:
+// the gradient of the branch that was added to the residual stream before. Shared memory: 2 dim floats per warp.
 template <typename T, int V>
 __device__ __forceinline__ void norm_backward(const T *dout, const float *x, const float *stats, const float *weight,
-                                              float *dx, float *partial, int rows, int dim) {
+                                              float *dx, const float *scale, T *next, float *partial, int rows,
+                                              int dim) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     float *sums = reinterpret_cast<float *>(dynamic_shared());
     float *dweight = sums + warp * 2 * dim, *dshift = dweight + dim;
@@ -65,7 +67,7 @@ __device__ __forceinline__ void norm_backward(const T *dout, const float *x, con
         for (int j = 0; j < V; j++) dweight[i + j] = dshift[i + j] = 0.f;
     }
     for (long long row = (long long)blockIdx.x * warps + warp; row < rows; row += (long long)gridDim.x * warps) {
-        const float mean = stats[row], inverse = stats[(long long)rows + row];
+        const float mean = stats[row], inverse = stats[(long long)rows + row], factor = scale ? scale[row] : 1.f;
         float a = 0.f, b = 0.f;
         for (int i = lane * V; i < dim; i += 32 * V) {
             float d[V], v[V], w[V], s[V];
@@ -97,6 +99,11 @@ __device__ __forceinline__ void norm_backward(const T *dout, const float *x, con
                 g[j] += inverse * (d[j] * weight[i + j] - a - hat * b);
             }
             store<V>(dx + row * dim + i, g);
+            if (next) {
+#pragma unroll
+                for (int j = 0; j < V; j++) g[j] *= factor;
+                store<V>(next + row * dim + i, g);
+            }
         }
     }
     __syncthreads();
@@ -115,8 +122,8 @@ __device__ __forceinline__ void norm_backward(const T *dout, const float *x, con
     }                                                                                                             \
     extern "C" __global__ void __launch_bounds__(128)                                                             \
         sp_norm_backward_##NAME##_##V(const T *dout, const float *x, const float *stats, const float *weight,     \
-                                      float *dx, float *partial, int rows, int dim) {                             \
-        norm_backward<T, V>(dout, x, stats, weight, dx, partial, rows, dim);                                      \
+                                      float *dx, const float *scale, T *next, float *partial, int rows, int dim) { \
+        norm_backward<T, V>(dout, x, stats, weight, dx, scale, next, partial, rows, dim);                         \
     }
 
 KERNELS(float, f32, 1)

@@ -1,8 +1,9 @@
 //! What stands around the products of linear layers on CUDA; see `linear.cu`.
 
-use crate::cuda::{Arg, Grid, Module, launch, suffix, uninitialised};
-use crate::cuda_module;
+use crate::cuda::{Arg, Grid, Module, launch, matmul, record, suffix, t, uninitialised};
 use crate::ops::layer_norm::cuda::Branch;
+use crate::precision::compute_dtype;
+use crate::{cuda_module, deposit_tensor};
 use candle_core::{DType, Result, Tensor};
 
 const MODULE: Module = cuda_module!("linear");
@@ -12,6 +13,20 @@ pub(in crate::ops) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     let dim = bias.elem_count();
     let args = &[Arg::Tensor(y), Arg::Tensor(bias), Arg::Long(y.elem_count()), Arg::Int(dim)];
     each("add_bias", y.dtype(), dim, y, args)
+}
+
+/// `x W^T + b` of rows `x [R, I]` that are data, so that no gradient leads to them: `[R, O]` f32. The gradient of the
+/// weight, which may have been made from a parameter, goes on from there.
+pub(super) fn of_data(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let dtype = compute_dtype(x);
+    let rows = x.to_dtype(dtype)?.contiguous()?;
+    let out = matmul(&rows, t(&weight.detach().to_dtype(dtype)?.contiguous()?), DType::F32)?;
+    add_bias(&out, bias)?;
+    let of = bias.clone();
+    record(weight, bias, out, move |dy| {
+        deposit_tensor(&of, || column_sums(dy))?;
+        matmul(t(&dy.to_dtype(dtype)?), &rows, DType::F32).map(Some)
+    })
 }
 
 /// `x + branch`, `x [T, D]` f32.
@@ -42,29 +57,7 @@ pub(in crate::ops) fn branch_gradient(d: &Tensor, scale: Option<&Tensor>, dtype:
 
 /// Sums of the columns of `x [T, D]`, in f32 and in a fixed order: `[D]`.
 pub(in crate::ops) fn column_sums(x: &Tensor) -> Result<Tensor> {
-    /// Rows of one block: enough blocks for the whole device.
-    const CHUNK: usize = 256;
-    let (rows, dim) = x.dims2()?;
-    if rows == 0 {
-        return Tensor::zeros(dim, DType::F32, x.device());
-    }
-    let sums = |x: &Tensor, rows: usize, chunk: usize| -> Result<Tensor> {
-        let chunks = rows.div_ceil(chunk);
-        let out = uninitialised((chunks, dim), DType::F32, x.device())?;
-        let run = run(dim);
-        let grid = Grid { blocks: (dim.div_ceil(32 * run), chunks, 1), threads: 256, shared: 0 };
-        let name = format!("sp_column_sums_{}_{run}", suffix(x.dtype())?);
-        let args = &[Arg::Tensor(x), Arg::Tensor(&out), Arg::Int(rows), Arg::Int(dim), Arg::Int(chunk)];
-        // SAFETY: the arguments of sp_column_sums.
-        unsafe { launch(x.device(), MODULE, &name, grid, args)? };
-        Ok(out)
-    };
-    let mut out = sums(x, rows, CHUNK)?;
-    if rows > CHUNK {
-        let chunks = out.dim(0)?;
-        out = sums(&out, chunks, chunks)?;
-    }
-    out.reshape(dim)
+    crate::ops::sum_rows(&x.detach())?.flatten_all()
 }
 
 /// Columns that one thread takes.

@@ -36,6 +36,10 @@ pub fn linear_in_order(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Ten
     if x.dim(D::Minus1)? != inp || bias.dims() != [out] || out * inp == 0 {
         bail!("a linear layer {inp} -> {out} with bias {:?} was given {:?}", bias.dims(), x.dims())
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::fusible(x) && x.rank() == 2 && !x.track_op() && crate::cuda::holds([bias]) {
+        return cuda::of_data(x, weight, bias);
+    }
     if !kernel::fusible(x) {
         return reference(x, weight, Some(bias));
     }

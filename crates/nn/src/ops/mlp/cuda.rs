@@ -53,7 +53,7 @@ pub(super) fn mlp(x: &Tensor, anchor: &Tensor, layers: &[Linear]) -> Result<Tens
             d = match saved.last() {
                 // The input is the GELU of the product before it.
                 Some(Saved { product: Some(product), .. }) => {
-                    gelu::backward(product, layers[saved.len() - 1].bias.as_ref(), &dx()?)?.0
+                    gelu::backward(product, layers[saved.len() - 1].bias.as_ref(), &dx()?)?
                 }
                 _ if input.track_op() => return dx()?.to_dtype(input.dtype()).map(Some),
                 _ => return Ok(None),

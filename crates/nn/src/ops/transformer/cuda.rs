@@ -2,7 +2,7 @@
 //! The residual stream is f32; what the products take and give has the type of computation.
 
 use super::{Activations, Survivals};
-use crate::cuda::{matmul, record, spread, t};
+use crate::cuda::{matmul, record, spread, t, uninitialised};
 use crate::ops::attention::cuda::{self as attention, Packed};
 use crate::ops::gelu::cuda as gelu;
 use crate::ops::layer_norm::cuda::{self as layer_norm, Branch, Normed};
@@ -36,6 +36,8 @@ struct Saved {
     norm2: Normed,
     /// The product of fc1, without its bias.
     hidden: Tensor,
+    /// What fc2 was given.
+    activated: Tensor,
 }
 
 enum Kept {
@@ -82,12 +84,18 @@ pub(super) fn transformer(
     };
     record(&input.clone(), anchor, out, move |dy| {
         let dx = dy.copy()?; // updated in place
-        while let Some((weighed, kept)) = kept.pop() {
-            let saved = match kept {
+        let mut dfed = None; // of the feed-forward branch
+        while let Some((weighed, of_block)) = kept.pop() {
+            let saved = match of_block {
                 Kept::All(saved) => *saved,
                 Kept::Input(x) => weighed.forward(&x, None, &packed, dtype)?.0,
             };
-            weighed.backward(saved, &packed, &dx, dtype)?;
+            let dy = match dfed.take() {
+                Some(dy) => dy,
+                None => branch_gradient(&dx, weighed.scales[1].as_ref(), dtype)?,
+            };
+            let before = kept.last().map(|(before, _)| before.scales[1].as_ref());
+            dfed = weighed.backward(saved, &packed, (&dx, dy), before, dtype)?;
         }
         input.track_op().then(|| dx.to_dtype(input.dtype())).transpose()
     })
@@ -107,9 +115,25 @@ pub(in crate::ops) fn norm(x: &Tensor, branch: Option<&Branch>, norm: &LayerNorm
 
 /// Deposits the gradients of a norm's parameters; adds what it hands back to `dx`.
 pub(in crate::ops) fn norm_backward(du: &Tensor, normed: &Normed, norm: &LayerNorm, dx: &Tensor) -> Result<()> {
-    let (dw, db) = layer_norm::backward(du, (&normed.x, &normed.stats), &norm.weight, dx)?;
+    let (dw, db) = layer_norm::backward(du, (&normed.x, &normed.stats), &norm.weight, dx, (None, None))?;
     deposit_tensor(&norm.weight, || Ok(dw))?;
     deposit_tensor(&norm.bias, || Ok(db))
+}
+
+/// [`norm_backward`], and the gradient of the branch that was added before the norm, whose rows are scaled by `scale`.
+fn norm_and_branch_backward(
+    du: &Tensor,
+    normed: &Normed,
+    norm: &LayerNorm,
+    dx: &Tensor,
+    scale: Option<&Tensor>,
+) -> Result<Tensor> {
+    let branch = uninitialised(dx.shape(), du.dtype(), dx.device())?;
+    let of = (&normed.x, &normed.stats);
+    let (dw, db) = layer_norm::backward(du, of, &norm.weight, dx, (scale, Some(&branch)))?;
+    deposit_tensor(&norm.weight, || Ok(dw))?;
+    deposit_tensor(&norm.bias, || Ok(db))?;
+    Ok(branch)
 }
 
 /// Deposits the gradients of a linear layer, given those of its output and its input.
@@ -146,24 +170,35 @@ impl Weighed {
         let hidden = matmul(&norm2.out, t(&self.fc1), dtype)?;
         let activated = gelu::forward(&hidden, block.mlp.fc1.bias.as_ref())?;
         let fed = branch_of(matmul(&activated, t(&self.fc2), dtype)?, &block.mlp.fc2, &self.scales[1]);
-        Ok((Saved { norm1, qkv, out, lse, norm2, hidden }, fed))
+        Ok((Saved { norm1, qkv, out, lse, norm2, hidden, activated }, fed))
     }
 
-    /// Takes `dx [T, D]` (f32, in place) from the block's output to its input.
-    fn backward(&self, saved: Saved, packed: &Packed, dx: &Tensor, dtype: DType) -> Result<()> {
+    /// Takes `dx [T, D]` (f32, in place) from the block's output to its input; `dy`: its share for the feed-forward
+    /// branch. If there is a block before, whose feed-forward branch is scaled by `before`: the share of that one.
+    fn backward(
+        &self,
+        saved: Saved,
+        packed: &Packed,
+        (dx, dy): (&Tensor, Tensor),
+        before: Option<Option<&Tensor>>,
+        dtype: DType,
+    ) -> Result<Option<Tensor>> {
         let (block, mlp) = (&self.block, &self.block.mlp);
-        let Saved { norm1, qkv, out, lse, norm2, hidden } = saved;
-        let dy = branch_gradient(dx, self.scales[1].as_ref(), dtype)?;
-        let (dhidden, activated) = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &self.fc2, dtype)?)?;
+        let Saved { norm1, qkv, out, lse, norm2, hidden, activated } = saved;
+        let dhidden = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &self.fc2, dtype)?)?;
         deposit_linear(&mlp.fc2, &dy, &activated)?;
         deposit_linear(&mlp.fc1, &dhidden, &norm2.out)?;
-        norm_backward(&matmul(&dhidden, &self.fc1, dtype)?, &norm2, &block.norm2, dx)?;
+        let du = matmul(&dhidden, &self.fc1, dtype)?;
+        let dy = norm_and_branch_backward(&du, &norm2, &block.norm2, dx, self.scales[0].as_ref())?;
 
-        let dy = branch_gradient(dx, self.scales[0].as_ref(), dtype)?;
         deposit_linear(&block.proj, &dy, &out)?;
         let dout = matmul(&dy, &self.proj, dtype)?;
         let dqkv = attention::backward((&qkv, block.qkv.bias.as_ref()), packed, block.heads, (&out, &lse), &dout)?;
         deposit_linear(&block.qkv, &dqkv, &norm1.out)?;
-        norm_backward(&matmul(&dqkv, &self.qkv, dtype)?, &norm1, &block.norm1, dx)
+        let du = matmul(&dqkv, &self.qkv, dtype)?;
+        match before {
+            Some(scale) => norm_and_branch_backward(&du, &norm1, &block.norm1, dx, scale).map(Some),
+            None => norm_backward(&du, &norm1, &block.norm1, dx).map(|()| None),
+        }
     }
 }
