@@ -136,6 +136,7 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfpatch_train::Settings;
 
     /// The peer takes the keys for its flags.
     #[test]
@@ -146,7 +147,7 @@ mod tests {
         assert!(line.starts_with(r#"{"job":"speed","arch":"vit_small","width":384"#), "{line}");
         assert!(line.contains(r#""autocast":"bf16","batch":64"#), "{line}");
         let Job::Speed(back) = serde_json::from_str(&line)? else { panic!("{line}") };
-        assert!(back.config().check().is_ok() && back.config().optim.batch_size == 64);
+        assert!(Settings::of(&back.config()).is_ok() && back.config().optim.batch_size == 64);
         Ok(())
     }
 }

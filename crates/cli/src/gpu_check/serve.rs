@@ -62,9 +62,10 @@ fn short(error: &str) -> String {
 
 #[cfg(feature = "cuda")]
 fn release(device: &Device) -> Result<()> {
-    Ok(if device.is_cuda() {
-        selfpatch_nn::cuda::memory::release(device)?
-    })
+    if device.is_cuda() {
+        selfpatch_nn::cuda::memory::release(device)?;
+    }
+    Ok(())
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -132,9 +132,10 @@ mod memory {
 
     #[cfg(feature = "cuda")]
     pub fn reset(device: &Device) -> Result<()> {
-        Ok(if device.is_cuda() {
-            selfpatch_nn::cuda::memory::reset_peak(device)?
-        })
+        if device.is_cuda() {
+            selfpatch_nn::cuda::memory::reset_peak(device)?;
+        }
+        Ok(())
     }
 
     #[cfg(feature = "cuda")]
