@@ -167,7 +167,8 @@ pub(crate) fn deposit(parameter: &Tensor, gradient: impl FnOnce() -> Buffer) -> 
     deposit_sum(parameter, || Ok(Sum::Host(gradient())))
 }
 
-/// [`deposit`] of a gradient that lies on the parameter's device, in f32 and any shape of as many elements.
+/// Adds `gradient()`, which lies on the parameter's device in f32 and in any shape of as many elements, to what
+/// `parameter` gets from the running [`backward`] pass; nothing is computed for a frozen parameter.
 pub fn deposit_tensor(parameter: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
     deposit_sum(parameter, || Ok(Sum::Device(gradient()?)))
 }
