@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What the loss is multiplied with, moved by the rules of PyTorch's `GradScaler`: halved after a step whose
-/// gradients overflow, doubled after [`GROWTH_INTERVAL`] steps in a row without one.
+/// gradients overflow, doubled after 2,000 steps in a row without one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaler {
     /// The factor, a power of two: dividing gradients by it rounds nothing.
