@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::Device;
-use selfpatch_nn::Precision;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use selfpatch_train::config::Precision;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
 use std::ffi::OsString;
 
 /// Flags that every computing command has.
@@ -27,25 +30,10 @@ impl Compute {
     }
 }
 
-/// What evaluations compute in.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// Single precision
-    F32,
-    /// bfloat16
-    Bf16,
-    /// IEEE half precision
-    Fp16,
-}
-
-impl From<Arithmetic> for Precision {
-    fn from(arithmetic: Arithmetic) -> Self {
-        match arithmetic {
-            Arithmetic::F32 => Self::F32,
-            Arithmetic::Bf16 => Self::Bf16,
-            Arithmetic::Fp16 => Self::F16,
-        }
-    }
+/// Reads the name that a precision has in a configuration.
+pub fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(["f32", "bf16", "fp16"])
+        .try_map(|name| Precision::deserialize(name.into_deserializer()).map_err(|e: serde::de::value::Error| e))
 }
 
 /// The device called `name`, a value of `--device`. A program that was built for CUDA says which one `auto` is.

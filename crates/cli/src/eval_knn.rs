@@ -1,6 +1,6 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
-use crate::device::{Arithmetic, Compute};
+use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -10,6 +10,7 @@ use selfpatch_datasets::{Access, Decoding, Samples};
 use selfpatch_eval::images::{Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
 use selfpatch_nn::autocast;
+use selfpatch_train::config::Precision;
 use selfpatch_train::{MEAN, STD, checkpoint, normalized};
 use selfpatch_vit::Vit;
 use std::collections::BTreeSet;
@@ -55,8 +56,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// What the model computes in
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Arithmetic,
+    #[arg(long, value_parser = device::precision(), default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     compute: Compute,
 }

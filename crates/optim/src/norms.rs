@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 use selfpatch_nn::ops::dot;
-use selfpatch_nn::{Gradients, Params};
+use selfpatch_nn::{Gradients, Params, transfer};
 use selfpatch_simd::wide;
 
 /// Norms of the gradients of one step, before clipping.
@@ -32,7 +32,14 @@ impl Norms {
         }
         let values = match all.is_empty() {
             true => Tensor::zeros(0, DType::F64, &Device::Cpu)?,
-            false => (Tensor::stack(&all, 0)?.to_device(&Device::Cpu)?.sqrt()? / scale)?,
+            false => {
+                let squares = Tensor::stack(&all, 0)?;
+                let squares = match squares.device() {
+                    Device::Cpu => squares,
+                    _ => Tensor::new(transfer::to_host(&squares)?, &Device::Cpu)?,
+                };
+                (squares.sqrt()? / scale)?
+            }
         };
         Ok(Self { names, values })
     }

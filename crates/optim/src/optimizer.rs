@@ -117,11 +117,11 @@ impl Optimizer {
         let decay = if is_decayed(name, param.rank()) { step.weight_decay } else { 0. };
         let rows = if self.algorithm == Algorithm::AdamW { 2 } else { 1 };
         let state = self.states.of(name, param, rows)?;
-        let steps = state.advance()?;
+        state.advance()?;
         if self.algorithm == Algorithm::AdamW && update::in_place(param) {
             let one_pass = |g: &[f32]| {
                 let average = follower.map(|follower| (follower, step.momentum));
-                let coefficients = adamw_coefficients(steps, step.lr, decay);
+                let coefficients = adamw_coefficients(state.steps()?, step.lr, decay);
                 update::adamw_and_average(param, &state.moments, average, g, factor, coefficients)
             };
             if let Some(done) = grads.with(param, one_pass) {
@@ -131,7 +131,9 @@ impl Optimizer {
         let Some(gradient) = grads.get(param) else { return Ok(false) };
         let gradient = if factor != 1. { (gradient * factor)? } else { gradient };
         match self.algorithm {
-            Algorithm::AdamW => adamw(&state.moments, param, &gradient, adamw_coefficients(steps, step.lr, decay))?,
+            Algorithm::AdamW => {
+                adamw(&state.moments, param, &gradient, adamw_coefficients(state.steps()?, step.lr, decay))?
+            }
             Algorithm::Sgd => sgd(&state.moments, param, (gradient + (param.as_tensor() * decay)?)?, step.lr)?,
             Algorithm::Lars => lars(&state.moments, param, &gradient, step.lr, decay)?,
         }

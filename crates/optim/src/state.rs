@@ -28,11 +28,9 @@ impl State {
         self.steps.to_scalar()
     }
 
-    /// Counts one more step and returns the new count.
-    pub fn advance(&self) -> Result<u32> {
-        let steps = self.steps()?.saturating_add(1);
-        self.steps.set(&Tensor::new(steps, self.steps.device())?)?;
-        Ok(steps)
+    /// Counts one more step, on the device.
+    pub fn advance(&self) -> Result<()> {
+        self.steps.set(&(self.steps.as_tensor() + Tensor::new(1u32, self.steps.device())?)?)
     }
 }
 

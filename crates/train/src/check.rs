@@ -1,7 +1,7 @@
 //! The rules that join several fields of a configuration.
 
 use crate::Error;
-use crate::config::{Aggregation, Algorithm, Border, Config, Precision};
+use crate::config::{Aggregation, Algorithm, Border, Config};
 use selfpatch_aggregation::AggregatorConfig;
 use selfpatch_losses::HeadConfig;
 use selfpatch_matching::Neighbours;
@@ -98,11 +98,7 @@ impl Config {
 
     /// What layers and heads compute in.
     pub fn precision(&self) -> selfpatch_nn::Precision {
-        match self.optim.precision {
-            Precision::F32 => selfpatch_nn::Precision::F32,
-            Precision::Bf16 => selfpatch_nn::Precision::Bf16,
-            Precision::Fp16 => selfpatch_nn::Precision::F16,
-        }
+        self.optim.precision.into()
     }
 
     /// Sides of the square crops: global, and local if there are any.

@@ -7,6 +7,7 @@ use selfpatch_aggregation::{Aggregator, AggregatorConfig, mean_of_positives};
 use selfpatch_losses::{HeadConfig, Projected, ProjectionHead, TeacherViews};
 use selfpatch_matching::{Neighbours, positives};
 use selfpatch_nn::Sequences;
+use selfpatch_nn::ops::sum_rows;
 use selfpatch_vit::{Pass, Patches, Vit, VitConfig};
 
 /// Shapes of a network.
@@ -117,16 +118,15 @@ impl Network {
         let summed = count > used && (used + 1) * self.class_head.prototypes() > SMALL_PRODUCT;
         let rows = match summed {
             true => {
-                let others = embedded.narrow(0, used, count - used)?.sum_keepdim(0)?;
+                let others = sum_rows(&embedded.narrow(0, used, count - used)?)?;
                 Tensor::cat(&[&embedded.narrow(0, 0, used)?, &others], 0)?
             }
             false => embedded.clone(),
         };
         let logits = self.class_head.logits(&rows)?;
         let k = logits.dim(1)?;
-        let others = || {
-            Ok::<_, candle_core::Error>((logits.narrow(0, used, rows.dim(0)? - used)?.sum_keepdim(0)?, count - used))
-        };
+        let others =
+            || Ok::<_, candle_core::Error>((sum_rows(&logits.narrow(0, used, rows.dim(0)? - used)?)?, count - used));
         let others = (count > used).then(others);
         let class = TeacherViews {
             globals: logits.narrow(0, 0, used)?.reshape((globals, images, k))?,

@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{session, tiny, unasked};
-use selfpatch_nn::random::normal;
+use common::{crops, session, tiny, unasked};
 use selfpatch_nn::{cuda, transfer};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Config, Precision};
@@ -27,19 +26,11 @@ fn gpu() -> Option<Device> {
     }
 }
 
-fn crops(images: usize, device: &Device) -> Vec<Tensor> {
-    let crops = |(views, size): (usize, usize)| normal(size as u64, (views * images, 3, size, size))?.to_device(device);
-    [(2, 48), (4, 24)].map(|shape| crops(shape).expect("random crops")).to_vec()
+fn crops_on(device: &Device) -> Result<Vec<Tensor>, Error> {
+    Ok(crops(2).iter().map(|crops| crops.to_device(device)).collect::<Result<_, _>>()?)
 }
 
-const HYPER: Hyper = Hyper {
-    lr: 5e-4,
-    weight_decay: 0.04,
-    momentum: 0.9,
-    teacher_temp: 0.04,
-    patch_teacher_temp: 0.04,
-    freeze_last_layer: false,
-};
+const HYPER: Hyper = Hyper { lr: 5e-4, ..common::HYPER };
 
 fn trainer(config: &Config, device: &Device) -> Result<Trainer, Error> {
     Ok(Trainer::new(Settings::of(config)?, DType::F32, device)?)
@@ -67,7 +58,7 @@ fn losses(config: &Config, device: &Device) -> Result<Vec<f64>, Error> {
     let mut trainer = trainer(config, device)?;
     // Their gradients are large at first, see precision.rs.
     trainer.scaler.iter_mut().for_each(|scaler| scaler.scale = 8.);
-    let crops = crops(2, device);
+    let crops = crops_on(device)?;
     let step = |step: usize| {
         let before = (transfer::count(), copies_to_host());
         let report = trainer.step(&crops, 2, step, &HYPER)?;
@@ -127,7 +118,7 @@ fn a_number_that_is_not_finite_changes_nothing() -> Result<(), Error> {
         config.optim.precision = precision;
         let mut trainer = trainer(&config, &gpu)?;
         trainer.scaler.iter_mut().for_each(|scaler| scaler.scale = 8.);
-        let (good, mut bad) = (crops(2, &gpu), crops(2, &gpu));
+        let (good, mut bad) = (crops_on(&gpu)?, crops_on(&gpu)?);
         bad[1] = (&bad[1] * f64::NAN)?;
         trainer.step(&good, 2, 0, &HYPER)?;
         let before = state(&trainer)?;
@@ -147,7 +138,7 @@ fn an_overflow_leaves_the_student_and_halves_the_scale() -> Result<(), Error> {
     let mut config = tiny(Path::new("unused"));
     config.optim.precision = Precision::Fp16;
     let mut trainer = trainer(&config, &gpu)?;
-    let crops = crops(2, &gpu);
+    let crops = crops_on(&gpu)?;
     trainer.scaler = Some(Scaler { scale: 8., good_steps: 0 });
     trainer.step(&crops, 2, 0, &HYPER)?;
     trainer.scaler = Some(Scaler { scale: 2f64.powi(60), good_steps: 7 });

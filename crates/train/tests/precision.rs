@@ -2,29 +2,13 @@
 
 mod common;
 
-use common::{go, go_on, session, tiny};
-use selfpatch_nn::random::normal;
+use common::{HYPER, crops, go, go_on, session, tiny};
 use selfpatch_nn::{autocast, backward};
 use selfpatch_train::candle_core::{DType, Device, Tensor, Var};
 use selfpatch_train::config::{Config, Precision};
-use selfpatch_train::{Error, Hyper, Scaler, Session, Settings, Trainer, telemetry};
+use selfpatch_train::{Error, Scaler, Session, Settings, Trainer, telemetry};
 use selfpatch_vit::Pass;
 use std::path::Path;
-
-fn crops(images: usize) -> Vec<Tensor> {
-    [(2, 48), (4, 24)]
-        .map(|(views, size)| normal(size as u64, (views * images, 3, size, size)).expect("random"))
-        .to_vec()
-}
-
-const HYPER: Hyper = Hyper {
-    lr: 1e-3,
-    weight_decay: 0.04,
-    momentum: 0.9,
-    teacher_temp: 0.04,
-    patch_teacher_temp: 0.04,
-    freeze_last_layer: false,
-};
 
 /// A scale at which gradients of the tiny networks fit into fp16: their embeddings are short at first, and the
 /// gradients of what is normalised large.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{go, session, tiny, unasked};
+use common::{HYPER, crops, go, session, tiny, unasked};
 use selfpatch_nn::random::normal;
 use selfpatch_nn::{backward, weights};
 use selfpatch_train::candle_core::{DType, Device, Tensor};
@@ -50,23 +50,6 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
     read.into_iter().map(|(name, t)| (name, values(t))).collect()
 }
 
-fn crops(images: usize) -> Vec<Tensor> {
-    [(2, 48), (4, 24)]
-        .map(|(views, size)| normal(size as u64, (views * images, 3, size, size)).expect("random"))
-        .to_vec()
-}
-
-fn hyper() -> Hyper {
-    Hyper {
-        lr: 1e-3,
-        weight_decay: 0.04,
-        momentum: 0.9,
-        teacher_temp: 0.04,
-        patch_teacher_temp: 0.04,
-        freeze_last_layer: false,
-    }
-}
-
 #[test]
 fn every_trainable_parameter_receives_a_gradient() -> Result<(), Error> {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -80,7 +63,7 @@ fn every_trainable_parameter_receives_a_gradient() -> Result<(), Error> {
             let patches = trainer.teacher().backbone.patches(&crops)?;
             let teacher = trainer.teacher_targets(&patches, 2)?;
             let student = trainer.student_logits(&patches, 2, &Pass::default(), false)?;
-            let grads = backward(&trainer.loss(&student, &teacher, &patches, 2, &hyper())?.total)?;
+            let grads = backward(&trainer.loss(&student, &teacher, &patches, 2, &HYPER)?.total)?;
             for (name, var) in trainer.student_params.iter() {
                 let frozen = norm_last_layer && name.ends_with("weight_g");
                 let gradient = grads.get(&var);
@@ -108,7 +91,7 @@ fn the_loss_falls_on_repeated_crops() -> Result<(), Error> {
     let crops = crops(4);
     let mut losses = Vec::new();
     for step in 0..30 {
-        losses.push(trainer.step(&crops, 4, step, &hyper())?.losses[0]);
+        losses.push(trainer.step(&crops, 4, step, &HYPER)?.losses[0]);
     }
     assert!(losses[29] < 0.9 * losses[0], "{losses:?}");
     Ok(())
@@ -124,10 +107,10 @@ fn frozen_prototypes_stay_as_they_are() -> Result<(), Error> {
     };
     let before = value(&trainer)?;
     let crops = crops(2);
-    trainer.step(&crops, 2, 0, &Hyper { freeze_last_layer: true, ..hyper() })?;
+    trainer.step(&crops, 2, 0, &Hyper { freeze_last_layer: true, ..HYPER })?;
     assert_eq!(value(&trainer)?, before);
     assert!(!trainer.optimizer.steps()?.keys().any(|name| name.contains("last_layer")));
-    trainer.step(&crops, 2, 1, &hyper())?;
+    trainer.step(&crops, 2, 1, &HYPER)?;
     assert_ne!(value(&trainer)?, before);
     assert_eq!(trainer.optimizer.steps()?["c_head.last_layer.weight_v"], 1);
     Ok(())
@@ -139,7 +122,7 @@ fn two_steps(config: &Config, images: usize) -> Result<Vec<f64>, Error> {
     let crops = crops(images);
     let mut values = Vec::new();
     for step in 0..2 {
-        let report = trainer.step(&crops, images, step, &hyper())?;
+        let report = trainer.step(&crops, images, step, &HYPER)?;
         values.extend(report.losses);
         values.push(report.teacher_entropy);
     }
@@ -349,7 +332,7 @@ fn a_gradient_that_is_not_finite_stops_before_the_weights() -> Result<(), Error>
     let bad = trainer.student_params.get("backbone.pos_embed").expect("the positions");
     let mut grads = backward(&trainer.student_params.get("ca_head.norm.weight").expect("a weight").sum_all()?)?;
     grads.set(&bad, (bad.as_tensor() * f64::NAN)?);
-    match trainer.update(&mut grads, &hyper()) {
+    match trainer.update(&mut grads, &HYPER) {
         Err(Error::NotFiniteGradient { parameter }) => assert_eq!(parameter, "backbone.pos_embed"),
         other => panic!("{other:?}"),
     }

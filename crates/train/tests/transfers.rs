@@ -2,32 +2,23 @@
 
 mod common;
 
-use common::tiny;
-use selfpatch_nn::random::normal;
+use common::{HYPER, crops, tiny};
 use selfpatch_nn::transfer;
 use selfpatch_train::candle_core::{DType, Device};
 use selfpatch_train::config::Precision;
-use selfpatch_train::{Error, Hyper, Settings, Trainer};
+use selfpatch_train::{Error, Settings, Trainer};
 use std::path::Path;
 
 #[test]
 fn every_step_reads_its_device_once() -> Result<(), Error> {
-    let hyper = Hyper {
-        lr: 1e-3,
-        weight_decay: 0.04,
-        momentum: 0.9,
-        teacher_temp: 0.04,
-        patch_teacher_temp: 0.04,
-        freeze_last_layer: false,
-    };
     for (precision, accumulate) in [(Precision::F32, 1), (Precision::Bf16, 2), (Precision::Fp16, 1)] {
         let mut config = tiny(Path::new("unused"));
         (config.optim.precision, config.optim.accumulate) = (precision, accumulate);
         let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
-        let crops = [normal(1, (2 * 2, 3, 48, 48))?, normal(2, (4 * 2, 3, 24, 24))?];
+        let crops = crops(2);
         for step in 0..3 {
             let before = transfer::count();
-            assert_eq!(trainer.step(&crops, 2, step, &hyper)?.transfers, 1);
+            assert_eq!(trainer.step(&crops, 2, step, &HYPER)?.transfers, 1);
             assert_eq!(transfer::count() - before, 1);
         }
     }

@@ -4,7 +4,7 @@ mod overlay;
 mod page;
 pub mod results;
 
-use crate::device::{Arithmetic, Compute};
+use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
 use anyhow::{Result, bail};
 use candle_core::Device;
@@ -14,6 +14,7 @@ use selfpatch_datasets::{DavisFolder, ProceduralVideos, VideoSource};
 use selfpatch_eval::{
     DavisReport, Evaluation, FrameSize, Propagation, Protocol, VitFeatures, evaluate, first_mask_copied, table,
 };
+use selfpatch_train::config::Precision;
 use selfpatch_vit::Vit;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -76,8 +77,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// What the backbone computes in
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Arithmetic,
+    #[arg(long, value_parser = device::precision(), default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     compute: Compute,
 }

@@ -98,15 +98,6 @@ pub fn run(args: &Args) -> Result<bool> {
     check.end()
 }
 
-/// What a precision is called in the library.
-fn precision(precision: Precision) -> selfpatch_nn::Precision {
-    match precision {
-        Precision::F32 => selfpatch_nn::Precision::F32,
-        Precision::Bf16 => selfpatch_nn::Precision::Bf16,
-        Precision::Fp16 => selfpatch_nn::Precision::F16,
-    }
-}
-
 /// The check while it runs.
 struct Check<'a> {
     args: &'a Args,

@@ -46,7 +46,7 @@ fn answer(job: Job, device: &Device) -> Result<Value> {
     match job {
         Job::Device { side } => value(facts::of(device, side)?),
         Job::Parity { autocast, fixtures } => {
-            let computing = Computing { device: device.clone(), precision: super::precision(autocast) };
+            let computing = Computing { device: device.clone(), precision: autocast.into() };
             value(checked(&[fixtures], &super::fixtures::names(), &computing)?)
         }
         Job::Train { autocast, steps, folder } => value(training::losses(autocast, steps, &folder, device)?),

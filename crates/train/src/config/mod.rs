@@ -198,10 +198,20 @@ pub enum Precision {
     /// Single precision throughout.
     #[default]
     F32,
-    /// bfloat16, for GPUs: half the memory and several times the speed of f32.
+    /// bfloat16, for GPUs.
     Bf16,
     /// IEEE half precision with a scaled loss, as the published program trains.
     Fp16,
+}
+
+impl From<Precision> for selfpatch_nn::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Fp16 => Self::F16,
+        }
+    }
 }
 
 /// The optimiser and the values that change over the run.

@@ -1,9 +1,10 @@
 //! A tiny run, and ways to make it go.
 #![allow(dead_code)] // each test program uses some of it
 
-use selfpatch_train::candle_core::Device;
+use selfpatch_nn::random::normal;
+use selfpatch_train::candle_core::{Device, Tensor};
 use selfpatch_train::config::Config;
-use selfpatch_train::{Error, Event, Measure, Network, Preset, Resume, Session, run};
+use selfpatch_train::{Error, Event, Hyper, Measure, Network, Preset, Resume, Session, run};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -25,6 +26,22 @@ pub fn tiny(folder: &Path) -> Config {
     c.optim.epochs = 2;
     c
 }
+
+/// Random crops of the sizes of [`tiny`], 2 global and 4 local views of each image.
+pub fn crops(images: usize) -> Vec<Tensor> {
+    [(2, 48), (4, 24)]
+        .map(|(views, size)| normal(size as u64, (views * images, 3, size, size)).expect("random"))
+        .to_vec()
+}
+
+pub const HYPER: Hyper = Hyper {
+    lr: 1e-3,
+    weight_decay: 0.04,
+    momentum: 0.9,
+    teacher_temp: 0.04,
+    patch_teacher_temp: 0.04,
+    freeze_last_layer: false,
+};
 
 /// A judge that is not called.
 pub fn unasked(_: Measure, _: &Network) -> Result<f64, String> {

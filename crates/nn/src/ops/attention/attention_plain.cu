@@ -23,6 +23,38 @@ __device__ __forceinline__ float dot(const float *a, const float *b, int d) {
     return sum;
 }
 
+// out [EACH, 32 C] += weights [EACH, TILE] tile [count, d]: this warp's rows, channels on its lanes.
+template <int C>
+__device__ __forceinline__ void plain_accumulate(float (&out)[EACH][C], const float *weights, const float *tile,
+                                                 int count, int d) {
+    const int lane = threadIdx.x % 32;
+    for (int j = 0; j < count; j++) {
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            const int column = lane + 32 * c;
+            const float v = column < d ? tile[j * (d + 1) + column] : 0.f;
+#pragma unroll
+            for (int r = 0; r < EACH; r++) out[r][c] += weights[r * TILE + j] * v;
+        }
+    }
+}
+
+// `factor` times this warp's rows to rows of `stride` elements, those below `count`.
+template <typename T, int C>
+__device__ __forceinline__ void plain_write(T *to, long long stride, const float (&rows)[EACH][C], float factor,
+                                            int count, int d) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int r = 0; r < EACH; r++) {
+        const int row = warp * EACH + r;
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            const int column = lane + 32 * c;
+            if (row < count && column < d) to[row * stride + column] = from_float<T>(rows[r][c] * factor);
+        }
+    }
+}
+
 template <typename T, int C>
 __device__ __forceinline__ void plain_forward(const T *qkv, const float *bias, const uint32_t *starts, T *out,
                                               float *lse, int heads, int d, int tokens, float scale) {
@@ -61,15 +93,7 @@ __device__ __forceinline__ void plain_forward(const T *qkv, const float *bias, c
             probabilities[r * TILE + lane] = p;
         }
         __syncwarp();
-        for (int j = 0; j < left_over; j++) {
-#pragma unroll
-            for (int c = 0; c < C; c++) {
-                const int column = lane + 32 * c;
-                const float v = column < d ? values[j * (d + 1) + column] : 0.f;
-#pragma unroll
-                for (int r = 0; r < EACH; r++) o[r][c] += probabilities[r * TILE + j] * v;
-            }
-        }
+        plain_accumulate<C>(o, probabilities, values, left_over, d);
         __syncwarp();
     }
     for (int r = 0; r < EACH; r++) {
@@ -125,27 +149,10 @@ __device__ __forceinline__ void plain_backward_queries(const T *qkv, const float
             gradients[r * TILE + lane] = ds;
         }
         __syncwarp();
-        for (int j = 0; j < left_over; j++) {
-#pragma unroll
-            for (int c = 0; c < C; c++) {
-                const int column = lane + 32 * c;
-                const float k = column < d ? keys[j * (d + 1) + column] : 0.f;
-#pragma unroll
-                for (int r = 0; r < EACH; r++) dq[r][c] += gradients[r * TILE + j] * k;
-            }
-        }
+        plain_accumulate<C>(dq, gradients, keys, left_over, d);
         __syncwarp();
     }
-#pragma unroll
-    for (int r = 0; r < EACH; r++) {
-        const int row = warp * EACH + r;
-#pragma unroll
-        for (int c = 0; c < C; c++) {
-            const int column = lane + 32 * c;
-            if (row < count && column < d)
-                dqkv[(s.first + first + row) * 3 * width + h * d + column] = from_float<T>(dq[r][c] * scale);
-        }
-    }
+    plain_write<T, C>(dqkv + (s.first + first) * 3 * width + h * d, 3 * width, dq, scale, count, d);
 }
 
 template <typename T, int C>
@@ -187,34 +194,13 @@ __device__ __forceinline__ void plain_backward_keys(const T *qkv, const float *b
             gradients[r * TILE + lane] = ds;
         }
         __syncwarp();
-        for (int j = 0; j < left_over; j++) {
-#pragma unroll
-            for (int c = 0; c < C; c++) {
-                const int column = lane + 32 * c;
-                const float q = column < d ? queries[j * (d + 1) + column] : 0.f;
-                const float g = column < d ? douts[j * (d + 1) + column] : 0.f;
-#pragma unroll
-                for (int r = 0; r < EACH; r++) {
-                    dk[r][c] += gradients[r * TILE + j] * q;
-                    dv[r][c] += probabilities[r * TILE + j] * g;
-                }
-            }
-        }
+        plain_accumulate<C>(dk, gradients, queries, left_over, d);
+        plain_accumulate<C>(dv, probabilities, douts, left_over, d);
         __syncwarp();
     }
-#pragma unroll
-    for (int r = 0; r < EACH; r++) {
-        const int row = warp * EACH + r;
-#pragma unroll
-        for (int c = 0; c < C; c++) {
-            const int column = lane + 32 * c;
-            if (row < count && column < d) {
-                T *to = dqkv + (s.first + first + row) * 3 * width + h * d + column;
-                to[width] = from_float<T>(dk[r][c] * scale);
-                to[2 * width] = from_float<T>(dv[r][c]);
-            }
-        }
-    }
+    T *to = dqkv + (s.first + first) * 3 * width + h * d;
+    plain_write<T, C>(to + width, 3 * width, dk, scale, count, d);
+    plain_write<T, C>(to + 2 * width, 3 * width, dv, 1.f, count, d);
 }
 
 #define PLAIN(T, NAME, C)                                                                                         \
