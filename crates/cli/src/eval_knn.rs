@@ -205,7 +205,7 @@ impl Model {
 fn model(args: &Args, device: Device) -> Result<(Model, Sight)> {
     let (path, (usual, decoding, mean, std)) = match &args.file.weights {
         Some(path) => {
-            let decoding = Decoding { exif_orientation: false, exact_jpeg: true, ..Decoding::default() };
+            let decoding = Decoding { exif: false, exact_jpeg: true, ..Decoding::default() };
             (path.clone(), (PIXELS, decoding, MEAN.to_vec(), STD.to_vec()))
         }
         None => {

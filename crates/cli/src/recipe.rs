@@ -34,29 +34,28 @@ impl Recipe {
             None => None,
         };
         let set = self.set.iter().map(|text| setting(text)).collect::<Result<Vec<_>>>()?;
-        let preset = match &self.preset {
-            Some(name) => Preset::named(name)?,
-            None => self.guess(file.as_ref().map_or("", |(_, text)| text), &set),
-        };
         let data = self.data.as_ref().map(|d| ("data.path".to_string(), Value::String(d.clone())));
         let settings: Vec<Setting> = data.into_iter().chain(flags).chain(set).collect();
+        let preset = match &self.preset {
+            Some(name) => Preset::named(name)?,
+            None => guess(file.as_ref().map_or("", |(_, text)| text), &settings),
+        };
         Ok((preset, resolve(preset, file.as_ref().map(|(p, t)| (*p, t.as_str())), &settings)?))
     }
+}
 
-    /// The preset that fits the data: made-up, RGB, or something else.
-    fn guess(&self, file: &str, set: &[Setting]) -> Preset {
-        let file = file.parse::<toml::Table>().unwrap_or_default();
-        let of = |field: &str| {
-            let own = set.iter().rev().find(|(place, _)| place == &format!("data.{field}")).map(|(_, v)| v.clone());
-            own.or_else(|| file.get("data")?.get(field).cloned())
-        };
-        let path = self.data.clone().or_else(|| Some(of("path")?.as_str()?.to_string()));
-        if path.is_none_or(|p| p == "procedural") {
-            return Preset::Default;
-        }
-        let channels = of("channels").and_then(|v| v.as_integer()).unwrap_or(3);
-        if channels != 3 || of("range").is_some() { Preset::Multichannel } else { Preset::Folder }
+/// The preset that fits the data: made-up, RGB, or something else.
+fn guess(file: &str, settings: &[Setting]) -> Preset {
+    let file = file.parse::<toml::Table>().unwrap_or_default();
+    let of = |field: &str| {
+        let own = settings.iter().rev().find(|(place, _)| place == &format!("data.{field}")).map(|(_, v)| v.clone());
+        own.or_else(|| file.get("data")?.get(field).cloned())
+    };
+    if of("path").is_none_or(|path| path.as_str() == Some("procedural")) {
+        return Preset::Default;
     }
+    let channels = of("channels").and_then(|v| v.as_integer()).unwrap_or(3);
+    if channels != 3 || of("range").is_some() { Preset::Multichannel } else { Preset::Folder }
 }
 
 /// `FIELD=VALUE`; what is no TOML value is text.
