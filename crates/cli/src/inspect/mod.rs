@@ -151,7 +151,8 @@ fn print(s: &Survey, stages: &Stages, folder: &Path) -> Result<()> {
     writeln!(out, "width       {} to {}, median {}", s.width.least, s.width.most, s.width.median)?;
     writeln!(out, "height      {} to {}, median {}", s.height.least, s.height.most, s.height.median)?;
     let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    writeln!(out, "values      {} to {}", s.values[0], s.values[1])?;
+    // Scaled back from single precision, beyond which digits mean nothing.
+    writeln!(out, "values      {} to {}", s.values[0] as f32, s.values[1] as f32)?;
     writeln!(out, "mean        {}", list(&s.mean))?;
     writeln!(out, "std         {}", list(&s.std))?;
     if !s.classes.is_empty() {
