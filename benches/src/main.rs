@@ -44,6 +44,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: there is one thread so far.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Step(args) => step::run(args),
