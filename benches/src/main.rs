@@ -8,6 +8,8 @@ mod data;
 mod davis;
 mod machine;
 mod ops;
+#[cfg(test)]
+mod pages;
 mod scaling;
 mod step;
 mod upkeep;

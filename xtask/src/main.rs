@@ -4,6 +4,8 @@
 mod cuda;
 mod cuda_emulator;
 mod features;
+#[cfg(test)]
+mod pages;
 mod torture;
 
 use cuda::{Purpose, Variables};
