@@ -48,10 +48,10 @@ pub fn run(args: &Args) -> Result<bool> {
         }
     }
     for name in &unscored {
-        eprintln!("note: {name} has fewer than three annotated frames and is not scored");
+        note!("note: {name} has fewer than three annotated frames and is not scored");
     }
     for (name, reason) in &failed {
-        eprintln!("error: sequence {name}: {reason}");
+        note!("error: sequence {name}: {reason}");
     }
     if scored.is_empty() {
         bail!("no sequence could be scored");
@@ -59,9 +59,9 @@ pub fn run(args: &Args) -> Result<bool> {
     let report = DavisReport::of(scored);
     let label = args.results.display().to_string();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{}", table(&[(&label, &report)], true));
+        say!("{}", table(&[(&label, &report)], true).trim_end());
     }
     if let Some(folder) = &args.output_dir {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;

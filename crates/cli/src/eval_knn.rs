@@ -80,7 +80,7 @@ type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
 /// Evaluates and prints. False if an image could not be read.
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
-    let say = |text: &str| eprintln!("{text}");
+    let say = |text: &str| note!("{text}");
     let access = Access { say: &say, ..Access::usual() };
     let (train, val) = match &args.data_path {
         Some(root) => (format!("{root}/train"), format!("{root}/val")),
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let (scores, skipped) = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
     bar.finish_and_clear();
     for (name, reason) in &skipped {
-        eprintln!("error: skipped {name}: {reason}");
+        note!("error: skipped {name}: {reason}");
     }
     let classes = sets.0.labels.iter().collect::<BTreeSet<_>>().len();
     let images = [count, sets.1.places.len()];
@@ -119,13 +119,13 @@ pub fn run(args: &Args) -> Result<bool> {
             "skipped": skipped.len(),
             "scores": scores,
         });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        say!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        println!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
-        println!("{} images to classify by {} of {classes} classes", images[1], images[0]);
-        println!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
+        say!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
+        say!("{} images to classify by {} of {classes} classes", images[1], images[0]);
+        say!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
         for s in &scores {
-            println!("{:>5}  {:>6.2}  {:>6.2}", s.k, 100. * s.top1, 100. * s.top5);
+            say!("{:>5}  {:>6.2}  {:>6.2}", s.k, 100. * s.top1, 100. * s.top5);
         }
     }
     Ok(skipped.is_empty())
@@ -212,7 +212,7 @@ fn model(args: &Args, device: Device) -> Result<(Model, Sight)> {
             let run = args.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
             let config = model::config_of(&run)?;
             let data = &config.data;
-            let found = checkpoint::newest(&run, |warning| eprintln!("warning: {warning}"))?;
+            let found = checkpoint::newest(&run, |warning| note!("warning: {warning}"))?;
             let found = found.with_context(|| format!("{}: has no checkpoint yet", run.display()))?;
             let teacher = found.path.join("teacher.safetensors");
             (teacher, (usize::MAX, data.decoding(), data.mean.clone(), data.std.clone()))

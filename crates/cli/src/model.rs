@@ -38,7 +38,7 @@ pub fn load(args: &WeightFile, path: &Path, device: &Device) -> Result<Vit> {
     let vit = match Vit::load(path, args.checkpoint_key.as_deref(), heads, device) {
         // As in DINO, a key is no mistake on a file that holds nothing but a backbone.
         Err(WeightsError::NoSuchKey { available, .. }) if available.contains("patch_embed") => {
-            eprintln!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
+            note!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
             Vit::load(path, None, heads, device)?
         }
         other => other?,

@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> Result<bool> {
             text if text.contains(name.as_str()) => format!("error: {text}"),
             text => format!("error: sequence {name}: {text}"),
         }));
-        lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| eprintln!("{line}"));
+        lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| note!("{line}"));
     }
     Ok(models.iter().all(|(_, e)| e.failures.is_empty()))
 }
@@ -182,7 +182,7 @@ impl Judge<'_> {
             let compare = std::iter::once(results.folder().to_path_buf()).chain(self.args.compare.clone());
             results::write_overlays(results.folder(), self.videos)?;
             results::write_page(results.folder(), &compare.collect::<Vec<_>>(), self.videos)?;
-            eprintln!("results: {}", results.folder().join("report.html").display());
+            note!("results: {}", results.folder().join("report.html").display());
         }
         Ok(evaluation)
     }
@@ -190,15 +190,15 @@ impl Judge<'_> {
 
 fn print(args: &Args, all: &[(String, Evaluation)]) -> Result<()> {
     match (args.json, all) {
-        (true, [(_, evaluation)]) => println!("{}", serde_json::to_string_pretty(&evaluation.report)?),
+        (true, [(_, evaluation)]) => say!("{}", serde_json::to_string_pretty(&evaluation.report)?),
         (true, many) => {
             let all: serde_json::Map<String, serde_json::Value> =
                 many.iter().map(|(l, e)| Ok((l.clone(), serde_json::to_value(&e.report)?))).collect::<Result<_>>()?;
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            say!("{}", serde_json::to_string_pretty(&all)?);
         }
         _ => {
             let rows: Vec<(&str, &DavisReport)> = all.iter().map(|(l, e)| (l.as_str(), &e.report)).collect();
-            print!("{}", table(&rows, args.file.weights.is_some()));
+            say!("{}", table(&rows, args.file.weights.is_some()).trim_end());
         }
     }
     Ok(())
