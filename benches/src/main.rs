@@ -11,6 +11,8 @@ mod data;
 mod davis;
 mod machine;
 mod ops;
+#[cfg(test)]
+mod pages;
 mod scaling;
 mod step;
 mod upkeep;
@@ -47,6 +49,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: there is one thread so far.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Step(args) => step::run(args),

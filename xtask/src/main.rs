@@ -7,6 +7,8 @@ extern crate selfpatch_output;
 mod cuda;
 mod cuda_emulator;
 mod features;
+#[cfg(test)]
+mod pages;
 mod torture;
 
 use cuda::{Purpose, Variables};

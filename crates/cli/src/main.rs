@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
+    /// Pre-train a ViT with DINO + SelfPatch; without arguments on synthetic images
     Train(Box<train::Args>),
     /// Show a run in the terminal while it goes on; without arguments the newest
     Watch(watch::Args),
@@ -58,7 +58,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().map(hyphenated).collect();
-    device::limit_threads(&arguments);
+    for (variable, threads) in device::thread_limits(&arguments) {
+        // SAFETY: there is one thread so far.
+        unsafe { std::env::set_var(variable, threads) };
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => return answered(&e),

@@ -72,7 +72,7 @@ pub struct Args {
     /// Batch norm in the heads
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     use_bn_in_head: Option<bool>,
-    /// Weight of the patch loss; 0 trains DINO alone
+    /// Weight of the patch loss; 0 trains DINO with SelfPatch's class-attention module and no patch loss
     #[arg(long)]
     lambda: Option<f64>,
     /// Positives per patch

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 /// Reads the arguments of a command that has one flag, which takes a path. Else the command is over with a code:
 /// the help was asked for, or the arguments are wrong.
-fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Option<PathBuf>, ExitCode> {
+pub(crate) fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Option<PathBuf>, ExitCode> {
     let path = match args {
         [] => return Ok(None),
         [only] if only == "-h" || only == "--help" => {

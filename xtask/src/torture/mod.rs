@@ -21,7 +21,7 @@ Needs Linux; the full disk is a small tmpfs, which only root can mount (else tha
 ";
 
 /// What is asked for.
-struct Plan {
+pub(crate) struct Plan {
     only: Option<String>,
     kills: usize,
     mutants: usize,
@@ -89,7 +89,8 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn plan(args: &[String]) -> Result<Plan, String> {
+/// Reads the arguments; an error is what to print.
+pub(crate) fn plan(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan { only: None, kills: 200, mutants: 10_000, seed: 1 };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
