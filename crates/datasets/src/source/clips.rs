@@ -1,7 +1,7 @@
 //! Frames of video files, taken out once by the `ffmpeg` program and kept in the cache.
 
 use super::folder::{ImageFolder, files_below, is_image};
-use super::{Content, ImageSource, no_image};
+use super::{Content, ImageSource, Stamp, no_image};
 use crate::Error;
 use crate::file::contents;
 use std::ffi::OsString;
@@ -68,6 +68,10 @@ impl ImageSource for Clips {
 
     fn classes(&self) -> &[String] {
         self.videos.classes()
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(&self.frames.get(index)?.1)
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

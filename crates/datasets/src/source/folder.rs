@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
 use crate::file::contents;
@@ -78,6 +78,10 @@ impl ImageSource for ImageFolder {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(self.files.get(index)?)
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

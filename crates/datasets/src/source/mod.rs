@@ -10,6 +10,7 @@ mod pattern;
 mod records;
 mod remote;
 mod shards;
+mod stamp;
 
 pub use folder::ImageFolder;
 pub use manifest::Manifest;
@@ -18,6 +19,7 @@ pub use open::{Access, open};
 pub use parquet::pack as pack_parquet;
 pub use records::Records;
 pub use shards::Shards;
+pub use stamp::Stamp;
 
 use crate::{Error, Image};
 
@@ -60,6 +62,12 @@ pub trait ImageSource: Send + Sync {
     /// Names of the classes, empty where the source has none.
     fn classes(&self) -> &[String] {
         &[]
+    }
+
+    /// Size and time of what image `index` is read from; `None` where the source has no files, or the file cannot
+    /// be asked.
+    fn stamp(&self, _index: usize) -> Option<Stamp> {
+        None
     }
 
     /// Image `index`, always the same for the same index.

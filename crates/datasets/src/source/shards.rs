@@ -1,7 +1,7 @@
 //! Images in tar files, named as WebDataset does.
 
 use super::folder::common_folder;
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
 use crate::file::admit;
@@ -85,6 +85,11 @@ impl ImageSource for Shards {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let entry = self.images.get(index)?;
+        Some(Stamp { bytes: entry.len, ..Stamp::of(&self.tars[entry.tar])? })
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {
