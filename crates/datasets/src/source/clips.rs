@@ -2,7 +2,7 @@
 
 use super::folder::{ImageFolder, below, is_image};
 use super::left::LeftOut;
-use super::{Content, ImageSource, no_image};
+use super::{Content, ImageSource, Stamp, no_image};
 use crate::Error;
 use crate::file::contents;
 use std::ffi::OsString;
@@ -69,6 +69,10 @@ impl ImageSource for Clips {
 
     fn classes(&self) -> &[String] {
         self.videos.classes()
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(&self.frames.get(index)?.1)
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {
