@@ -1,5 +1,6 @@
 //! The `selfpatch` program: pre-train, look at data, evaluate, check parity.
 
+mod about;
 mod davis_metrics;
 mod device;
 mod error;
