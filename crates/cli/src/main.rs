@@ -3,6 +3,7 @@
 #[macro_use]
 extern crate selfpatch_output;
 
+mod about;
 mod continuing;
 mod davis_metrics;
 mod device;

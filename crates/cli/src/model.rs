@@ -105,7 +105,8 @@ pub fn newest(runs: &Path) -> Result<PathBuf> {
         .with_context(none)
 }
 
-fn backbone(run: &Path) -> PathBuf {
+/// The exported teacher of a run.
+pub fn backbone(run: &Path) -> PathBuf {
     run.join("export").join("backbone.safetensors")
 }
 
@@ -124,10 +125,4 @@ pub fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
         bail!("{}: has not saved a backbone yet", run.display());
     }
     Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?)
-}
-
-/// The backbone with which the run began.
-pub fn untrained(config: &Config, device: &Device) -> Result<Vit> {
-    let params = Params::frozen(config.seed);
-    Ok(Vit::new(&config.vit()?, params.builder(DType::F32, device).pp("backbone"))?)
 }

@@ -2,7 +2,7 @@
 
 use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
-use crate::eval_davis;
+use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
 use crate::recipe::Recipe;
 use crate::signals;
@@ -247,13 +247,14 @@ fn advised(e: selfpatch_train::Error) -> anyhow::Error {
 fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measured + use<>> {
     let d = &config.eval.davis;
     let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
-        _ if d.every == 0 => (Box::new(eval_davis::made_up()), FrameSize::Native), // never asked
-        "procedural" => (Box::new(eval_davis::made_up()), FrameSize::Native),
+        _ if d.every == 0 => (Box::new(synthetic::videos()), Size::Grid(d.grid)), // never asked
+        "procedural" => (Box::new(synthetic::videos()), Size::Grid(d.grid)),
         path => {
             let folder = DavisFolder::open(path, &d.year, &d.split, &d.resolution).context("eval.davis.data_path")?;
-            (Box::new(folder), FrameSize::default())
+            (Box::new(folder), Size::Fixed(FrameSize::default()))
         }
     };
+    let size = size.of(config.model.patch_size);
     let propagation = Propagation {
         n_last_frames: d.n_last_frames,
         neighbourhood: d.size_mask_neighborhood,
