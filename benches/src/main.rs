@@ -3,6 +3,9 @@
 //! Every figure is measured in the run that prints it. Each step bench runs in a process of its own,
 //! so that peak memory is that of the step.
 
+#[macro_use]
+extern crate selfpatch_output;
+
 mod agree;
 mod data;
 mod davis;
@@ -61,9 +64,9 @@ fn main() -> ExitCode {
         Command::VersusPytorch(args) => versus::run(args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => selfpatch_output::ended(ExitCode::SUCCESS),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            note!("error: {e:#}");
             ExitCode::FAILURE
         }
     }

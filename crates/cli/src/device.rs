@@ -43,11 +43,11 @@ pub fn named(name: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" if cfg!(feature = "cuda") => Ok(cuda(0).map_or_else(
             |reason| {
-                eprintln!("device: CPU ({reason})");
+                note!("device: CPU ({reason})");
                 Device::Cpu
             },
             |device| {
-                eprintln!("device: GPU 0");
+                note!("device: GPU 0");
                 device
             },
         )),

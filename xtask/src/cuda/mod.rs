@@ -20,7 +20,7 @@ pub(crate) fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Optio
     let path = match args {
         [] => return Ok(None),
         [only] if only == "-h" || only == "--help" => {
-            print!("{help}");
+            say!("{}", help.trim_end());
             return Err(ExitCode::SUCCESS);
         }
         [name, path] if name == flag => Some(path.as_str()),
@@ -30,7 +30,7 @@ pub(crate) fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Optio
     match path.map(std::path::absolute) {
         Some(Ok(path)) => Ok(Some(path)),
         _ => {
-            eprintln!("error: {:?} is not understood\n\n{help}", args.join(" "));
+            note!("error: {:?} is not understood\n\n{}", args.join(" "), help.trim_end());
             Err(ExitCode::from(2))
         }
     }
