@@ -88,10 +88,10 @@ impl Format {
     /// The format that a file name promises, if any.
     pub fn of_name(name: &str) -> Option<Self> {
         match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "jpg" | "jpeg" | "jpe" | "jfif" | "jif" | "pjpeg" | "pjp" => Some(Self::Jpeg),
             "png" => Some(Self::Png),
             "webp" => Some(Self::WebP),
-            "bmp" => Some(Self::Bmp),
+            "bmp" | "dib" => Some(Self::Bmp),
             "tif" | "tiff" => Some(Self::Tiff),
             _ => None,
         }

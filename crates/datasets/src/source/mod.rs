@@ -2,7 +2,9 @@
 
 mod clips;
 mod folder;
+mod left;
 mod manifest;
+mod members;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -10,6 +12,7 @@ mod pattern;
 mod records;
 mod remote;
 mod shards;
+mod stamp;
 
 pub use folder::ImageFolder;
 pub use manifest::Manifest;
@@ -18,6 +21,7 @@ pub use open::{Access, open};
 pub use parquet::pack as pack_parquet;
 pub use records::Records;
 pub use shards::Shards;
+pub use stamp::Stamp;
 
 use crate::{Error, Image};
 
@@ -60,6 +64,17 @@ pub trait ImageSource: Send + Sync {
     /// Names of the classes, empty where the source has none.
     fn classes(&self) -> &[String] {
         &[]
+    }
+
+    /// What should tell the class of an image and cannot be read, with the reason: such an image has no class.
+    fn class_faults(&self) -> &[String] {
+        &[]
+    }
+
+    /// Size and time of what image `index` is read from; `None` where the source has no files, or the file cannot
+    /// be asked.
+    fn stamp(&self, _index: usize) -> Option<Stamp> {
+        None
     }
 
     /// Image `index`, always the same for the same index.
