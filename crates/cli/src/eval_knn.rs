@@ -251,7 +251,7 @@ struct Subject {
 fn subject(args: &Args, device: Device) -> Result<Subject> {
     let (what, seed, path, (usual, decoding, mean, std)) = match &args.file.weights {
         Some(path) => {
-            let decoding = Decoding { exif_orientation: false, exact_jpeg: true, ..Decoding::default() };
+            let decoding = Decoding { exif: false, exact_jpeg: true, ..Decoding::default() };
             ("weights", about::SEED, path.clone(), (PIXELS, decoding, MEAN.to_vec(), STD.to_vec()))
         }
         None => {

@@ -117,8 +117,14 @@ impl Config {
         if !data.decoding().is_rgb() {
             self.crops.validate_without_rgb()?;
         }
-        if data.range.is_some_and(|[low, high]| !(low < high && low.is_finite() && high.is_finite())) {
-            return Err(field("data.range", "must be [low, high] with low < high".into()));
+        if let Some(problem) = data.range.as_ref().and_then(|range| range.problem(data.channels)) {
+            return Err(field("data.range", problem));
+        }
+        if ![12, 13].contains(&data.pillow) {
+            return Err(field(
+                "data.pillow",
+                format!("must be 12 (up to 12.3) or 13 (from 13.0 on), is {}", data.pillow),
+            ));
         }
         if data.path == "procedural" && !data.decoding().is_rgb() {
             return Err(field("data.channels", "the made-up images are 8-bit RGB".into()));

@@ -2,6 +2,7 @@
 
 mod page;
 mod sheet;
+mod suggest;
 mod survey;
 
 use crate::recipe::Recipe;
@@ -41,6 +42,10 @@ pub struct Args {
     /// Threads that read and decode
     #[arg(long, value_name = "N")]
     num_workers: Option<usize>,
+    /// Write settings that fit the images (channels, range of values, mean, deviation) for `train --config FILE`,
+    /// and look at the images through them
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -49,7 +54,8 @@ pub struct Args {
 /// Looks at the data, prints, writes the sheet. False if more images are bad than allowed.
 pub fn run(args: &Args) -> Result<bool> {
     let max_bad = args.max_bad.map(|v| ("data.max_bad".to_string(), toml::Value::Float(v)));
-    let (_, config) = args.recipe.resolve(max_bad.into_iter().collect())?;
+    let flags: Vec<_> = max_bad.into_iter().collect();
+    let (_, mut config) = args.recipe.resolve(flags.clone())?;
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
     let say = |text: &str| note!("{text}");
@@ -60,10 +66,25 @@ pub fn run(args: &Args) -> Result<bool> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress();
     let count = args.images.unwrap_or(usize::MAX);
+    let suggestion = match &args.write_config {
+        Some(_) => {
+            let suggestion = suggest::suggest(&*source, &config, (count, threads), &bar)?;
+            config = args.recipe.resolve(suggestion.settings().into_iter().chain(flags).collect())?.1;
+            config.check_data()?;
+            Some(suggestion)
+        }
+        None => None,
+    };
     let survey = survey::survey(&*source, &config.data.decoding(), count, threads, &bar);
     bar.finish_and_clear();
     let (examples, stages) = examples(&*source, &config, args.show);
 
+    if let (Some(file), Some(suggestion)) = (&args.write_config, &suggestion)
+        && survey.bad.len() < survey.read
+    {
+        suggestion.write(file, &config, &survey)?;
+        eprintln!("settings: {}", file.display());
+    }
     let at = |name: &str| args.output_dir.join(name);
     let globals = config.crops.globals.len();
     if !examples.is_empty() {
@@ -102,7 +123,9 @@ fn examples(source: &dyn ImageSource, config: &Config, show: usize) -> (Vec<Exam
     for number in 0..tries {
         let mut own = [Duration::ZERO; 3];
         let index = number * step % count;
-        let Ok(example) = sheet::example(source, index, &decoding, (&config.crops, config.seed), &mut own) else {
+        let Ok(example) =
+            sheet::example(source, index, (&decoding, config.data.resizing()), (&config.crops, config.seed), &mut own)
+        else {
             continue;
         };
         timed += 1;
