@@ -72,7 +72,7 @@ fn make(root: &Path, folder: &str, names: &[&str], masks: bool) {
         if masks {
             write_mask(path, &Mask { width: 8, height: 6, ids: vec![i as u8 + 1; 48] }).unwrap();
         } else {
-            image::RgbImage::from_pixel(8, 6, image::Rgb([40 * i as u8; 3])).save(path).unwrap();
+            image::RgbImage::from_pixel(8, 6, image::Rgb([40u8.wrapping_mul(i as u8); 3])).save(path).unwrap();
         }
     }
 }
@@ -184,6 +184,67 @@ fn a_broken_sequence_does_not_harm_the_others() {
     // What was refused is looked at again.
     make(root, "Annotations/480p/late", &PNG[..1], true);
     assert_eq!(set.frames("late").unwrap(), 3);
+}
+
+#[test]
+fn frames_of_several_formats_are_one_sequence() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let names = ["0.jpg", "1.png", "2.JPG", "3.webp", "4.bmp", "5.tif", "6.PNG", "7.jpeg", "8.TIFF"];
+    make(root, "JPEGImages/480p/cat", &names, false);
+    make(root, "Annotations/480p/cat", &["0.png", "1.png", "6.png", "9.png"], true);
+    for extra in ["JPEGImages/480p/cat/9.gif", "JPEGImages/480p/cat/10.heic", "Annotations/480p/cat/2.bmp"] {
+        fs::write(root.join(extra), "no frame").unwrap();
+    }
+    let set = set_of(root);
+    let frames = outline(&set, "cat");
+    assert_eq!(
+        frames.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8"]
+    );
+    assert_eq!(frames.iter().filter(|(_, mask)| *mask).count(), 3);
+    for (i, grey) in (0..9).map(|i| (i, 40u8.wrapping_mul(i as u8))) {
+        assert_eq!(set.frame("cat", i).unwrap().pixels[0], grey, "{i}");
+    }
+    let notes = set.notes("cat").unwrap();
+    let expected = [
+        ("1 of the masks in", "have no frame and are not used: 9.png"),
+        ("2 of the files in", "are no frames: 10.heic, 9.gif"),
+        ("1 of the files in", "are no masks: 2.bmp"),
+    ];
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    notes
+        .iter()
+        .zip(expected)
+        .for_each(|(note, (start, end))| assert!(note.starts_with(start) && note.ends_with(end), "{note}"));
+
+    // One frame in two formats is refused, and so is one mask in two files.
+    make(root, "JPEGImages/480p/ant", &["0.jpg", "0.png", "1.jpg"], false);
+    make(root, "Annotations/480p/ant", &["0.png"], true);
+    has(&refused(&set_of(root), "ant"), &["0.jpg", "0.png", "same frame", "remove one"]);
+    make(root, "JPEGImages/480p/bee", &["0.jpg"], false);
+    make(root, "Annotations/480p/bee", &["0.png", "0.PNG"], true);
+    has(&refused(&set_of(root), "bee"), &["0.PNG", "0.png", "mask of the same frame"]);
+}
+
+fn set_of(root: &Path) -> DavisFolder {
+    open(root).unwrap()
+}
+
+#[test]
+fn png_files_beside_other_frames_are_masks_only_where_no_folder_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let mixed = ["0.jpg", "1.png", "2.jpg"];
+    make(root, "a", &mixed, false);
+    make(root, "masks/a", &["0.png"], true);
+    assert_eq!(outline(&set_of(root), "a").len(), 3);
+    // Masks lie beside the frames; 1.png is neither.
+    make(root, "b", &mixed, false);
+    make(root, "b", &["0.png"], true);
+    has(&refused(&set_of(root), "b"), &["1 of the PNG files", "1.png", "masks/b"]);
+    fs::remove_file(root.join("b/1.png")).unwrap();
+    assert_eq!(outline(&set_of(root), "b"), [("0".to_owned(), true), ("2".to_owned(), false)]);
 }
 
 #[test]
