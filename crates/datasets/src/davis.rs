@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::decode::orientation::swaps_sides;
 use crate::file::contents;
 use crate::mask::decode_binary_mask;
 use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
@@ -33,7 +34,8 @@ const NAMED: usize = 5;
 ///   the path of a frame, `/JPEGImages/480p/NAME/00000.jpg`. Without a folder `ImageSets` all folders are
 ///   sequences, and year and split choose nothing.
 /// * **Frames** are the JPEG, PNG, WebP, BMP and TIFF files of a folder, mixed or not. Numbers in their names are
-///   ordered by value: 9 comes before 10. Two files with one stem are refused.
+///   ordered by value: 9 comes before 10. Two files with one stem are refused. They are turned as their EXIF
+///   orientation says, as OpenCV does; masks are not.
 /// * **Masks** are PNG files (see [`decode_mask`]) with the stem of their frame and its size. The first frame
 ///   must have one, later ones need not. An object counts if the first mask shows it; those that appear
 ///   later, as in YouTube-VOS, are not followed.
@@ -246,21 +248,26 @@ impl VideoSource for DavisFolder {
 /// Refuses a mask of another size than its frame, of which the header is read.
 fn same_size(frame: &Path, path: &Path, mask: &Mask) -> Result<(), Error> {
     let bytes = contents(frame)?;
-    match Decoding::default().header(&bytes) {
-        Ok(header) if (header.width, header.height) != (mask.width, mask.height) => {
-            let reason = format!(
-                "the mask is {} x {}, but its frame {} is {} x {}",
-                mask.width,
-                mask.height,
-                frame.display(),
-                header.width,
-                header.height
-            );
-            Err(Error::layout(path, reason))
-        }
-        // What is wrong with a frame is told when it is decoded, if it ever is.
-        _ => Ok(()),
+    let decoding = Decoding::default();
+    // What is wrong with a frame is told when it is decoded, if it ever is.
+    let Ok(header) = decoding.header(&bytes) else { return Ok(()) };
+    let stored = (header.width, header.height);
+    let swapped = swaps_sides(decoding.orientation(&bytes));
+    let (width, height) = if swapped { (stored.1, stored.0) } else { stored };
+    if (width, height) == (mask.width, mask.height) {
+        return Ok(());
     }
+    let mut reason = format!(
+        "the mask is {} x {}, but its frame {} is {width} x {height}",
+        mask.width,
+        mask.height,
+        frame.display()
+    );
+    if swapped && stored == (mask.width, mask.height) {
+        reason += " once it is turned as its EXIF orientation says, which OpenCV and so the reference do; the mask fits \
+                   the frame as it is stored: turn the mask, or take the orientation out of the frame";
+    }
+    Err(Error::layout(path, reason))
 }
 
 fn is_png(path: &Path) -> bool {

@@ -374,6 +374,77 @@ fn an_unknown_layout_is_told_what_is_understood() {
     has(&error(), &["JPEGImages", "480p"]);
 }
 
+/// The file of `picture` with an EXIF orientation: a segment of a JPEG file, or a chunk of a PNG file.
+fn oriented(picture: &image::RgbImage, jpeg: bool, orientation: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let format = if jpeg { image::ImageFormat::Jpeg } else { image::ImageFormat::Png };
+    picture.write_to(&mut bytes, format).unwrap();
+    let mut bytes = bytes.into_inner();
+    // Big-endian, one entry: tag 0x0112, one short.
+    let tiff = [b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], &[0; 6]].concat();
+    let (at, part) = if jpeg {
+        let content = [b"Exif\0\0", &tiff[..]].concat();
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        (2, [&[0xff, 0xe1], &length[..], &content].concat())
+    } else {
+        let content = [b"eXIf", &tiff[..]].concat();
+        (33, [&(tiff.len() as u32).to_be_bytes(), &content[..], &png_crc(&content).to_be_bytes()].concat())
+    };
+    bytes.splice(at..at, part);
+    bytes
+}
+
+fn png_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn frames_are_turned_as_opencv_turns_them_and_masks_must_fit() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let picture = image::RgbImage::from_fn(24, 16, |x, y| image::Rgb([x as u8 * 10, y as u8 * 15, (x / 8) as u8 * 90]));
+    for (jpeg, name) in [(true, "0.jpg"), (false, "0.png")] {
+        for orientation in 1..=8 {
+            let folder = root.join("JPEGImages/480p/cat");
+            fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(name);
+            fs::write(&path, oriented(&picture, jpeg, 1)).unwrap();
+            make(root, "Annotations/480p/cat", &[], true);
+            let mask = root.join("Annotations/480p/cat/0.png");
+            write_mask(&mask, &Mask { width: 24, height: 16, ids: vec![1; 384] }).unwrap();
+            let stored = set_of(root).frame("cat", 0).unwrap();
+            let mut want = image::DynamicImage::from(image::RgbImage::from_raw(24, 16, stored.pixels).unwrap());
+            want.apply_orientation(image::metadata::Orientation::from_exif(orientation).unwrap());
+            fs::write(&path, oriented(&picture, jpeg, orientation)).unwrap();
+            let got = set_of(root).frame("cat", 0).unwrap();
+            assert_eq!(
+                (got.width, got.height),
+                (want.width() as usize, want.height() as usize),
+                "{name} {orientation}"
+            );
+            assert_eq!(got.pixels, want.into_rgb8().into_raw(), "{name} {orientation}");
+            // The mask fits the frame as it is stored, and after half a turn or a reflection.
+            let fits = set_of(root).mask("cat", 0);
+            if orientation < 5 {
+                assert!(fits.is_ok(), "{fits:?}");
+                continue;
+            }
+            has(
+                &fits.unwrap_err().to_string(),
+                &["0.png", "24 x 16", "16 x 24", "EXIF orientation", "as it is stored"],
+            );
+            write_mask(&mask, &Mask { width: 16, height: 24, ids: vec![1; 384] }).unwrap();
+            assert!(set_of(root).mask("cat", 0).is_ok());
+            write_mask(&mask, &Mask { width: 9, height: 24, ids: vec![1; 216] }).unwrap();
+            let error = set_of(root).mask("cat", 0).unwrap_err().to_string();
+            assert!(error.contains("9 x 24") && !error.contains("as it is stored"), "{error}");
+        }
+        fs::remove_dir_all(root.join("JPEGImages")).unwrap();
+    }
+}
+
 #[test]
 fn a_mask_has_the_size_of_its_frame() {
     let root = tempfile::tempdir().unwrap();
