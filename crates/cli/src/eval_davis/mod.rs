@@ -6,7 +6,9 @@ pub mod results;
 
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
-use anyhow::{Result, bail};
+use crate::signals;
+use crate::whole;
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use results::Results;
@@ -90,6 +92,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let judge = Judge { args, videos: &*videos, protocol, device: &device };
     let mut models: Vec<(String, Evaluation)> = Vec::new();
     if let Some(path) = &args.file.weights {
+        swept_at_end(args.output_dir.as_slice())?;
         let vit = model::load(&args.file, path, &device)?;
         let label = path.display().to_string();
         let results = args.output_dir.as_deref().map(|dir| Results::new(dir, &label)).transpose()?;
@@ -98,6 +101,8 @@ pub fn run(args: &Args) -> Result<bool> {
     } else {
         let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
         let folders = args.output_dir.as_deref().map(|dir| folders(dir, &runs)).transpose()?;
+        let parent = args.output_dir.iter().cloned();
+        swept_at_end(&parent.chain(folders.iter().flatten().cloned()).collect::<Vec<_>>())?;
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
@@ -131,6 +136,13 @@ pub fn run(args: &Args) -> Result<bool> {
         lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| note!("{line}"));
     }
     Ok(models.iter().all(|(_, e)| e.failures.is_empty()))
+}
+
+/// Has a signal that ends the program leave no half-written file in these folders of results.
+fn swept_at_end(folders: &[PathBuf]) -> Result<()> {
+    let places: Vec<_> = folders.iter().flat_map(|folder| Results::places(folder)).collect();
+    signals::before_end(move || places.iter().for_each(|(folder, deep)| whole::sweep(folder, *deep)))
+        .context("signal handlers")
 }
 
 /// Where the results of each run go: `dir` for a single one, else a folder of the run's name in it.
