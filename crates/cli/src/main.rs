@@ -20,6 +20,7 @@ mod replay;
 mod signals;
 mod train;
 mod watch;
+mod whole;
 
 use clap::{Parser, Subcommand};
 use error::plain;

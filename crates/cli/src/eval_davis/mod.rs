@@ -9,7 +9,8 @@ pub mod synthetic;
 use crate::about::{self, Facts, facts};
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
-use anyhow::{Result, bail};
+use crate::{signals, whole};
+use anyhow::{Context, Result, bail};
 use judge::{Candidate, Judge, Judged};
 use results::Results;
 use selfpatch_datasets::{DavisFolder, VideoSource};
@@ -120,6 +121,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut judge = Judge::new(args, &videos, &device);
     let mut models = Vec::new();
     if let Some(path) = &args.file.weights {
+        swept_at_end(args.output_dir.as_slice())?;
         let vit = model::load(&args.file, path, &device)?;
         let (label, weights) = (path.display().to_string(), about::weights(path, vit.config()));
         let results = args.output_dir.as_deref().map(Results::new).transpose()?;
@@ -128,6 +130,8 @@ pub fn run(args: &Args) -> Result<bool> {
     } else {
         let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
         let folders = args.output_dir.as_deref().map(|dir| folders(dir, &runs)).transpose()?;
+        let parent = args.output_dir.iter().cloned();
+        swept_at_end(&parent.chain(folders.iter().flatten().cloned()).collect::<Vec<_>>())?;
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
@@ -156,6 +160,13 @@ pub fn run(args: &Args) -> Result<bool> {
         lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| note!("{line}"));
     }
     Ok(evaluations().all(|e| e.failures.is_empty()))
+}
+
+/// Has a signal that ends the program leave no half-written file in these folders of results.
+fn swept_at_end(folders: &[PathBuf]) -> Result<()> {
+    let places: Vec<_> = folders.iter().flat_map(|folder| Results::places(folder)).collect();
+    signals::before_end(move || places.iter().for_each(|(folder, deep)| whole::sweep(folder, *deep)))
+        .context("signal handlers")
 }
 
 /// Where the results of each run go: `dir` for a single one, else a folder of the run's name in it.

@@ -18,6 +18,7 @@ mod training;
 mod worker;
 
 use crate::parity::Outcome;
+use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
 use clock::Clock;
 use job::Job;
@@ -83,6 +84,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(args.minutes > 0. && args.minutes <= 1440., "--minutes: must be above 0 and at most 1440");
     let work = Work::new()?;
+    signals::before_end(work.cleaner(&args.out)).context("signal handlers")?;
     let mut check = Check::new(args, &work.0)?;
     check.device()?;
     for part in [Part::Parity, Part::Train, Part::Speed] {
@@ -214,6 +216,15 @@ impl Work {
         let folder = std::env::temp_dir().join(format!("selfpatch-gpu-check-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Self(folder))
+    }
+
+    /// Removes it, and what of the report is being written, when a signal ends the check.
+    fn cleaner(&self, out: &Path) -> impl FnOnce() + Send + use<> {
+        let (work, parts) = (self.0.clone(), report::parts(out));
+        move || {
+            let _ = std::fs::remove_dir_all(work);
+            parts.iter().for_each(|part| _ = std::fs::remove_file(part));
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod suggest;
 mod survey;
 
 use crate::recipe::Recipe;
+use crate::{signals, whole};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::ImageSource;
@@ -61,6 +62,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let say = |text: &str| note!("{text}");
     let source = source(&config, &say)?;
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
+    let folder = args.output_dir.clone();
+    signals::before_end(move || whole::sweep(&folder, 0)).context("signal handlers")?;
 
     let threads = args.num_workers.filter(|n| *n > 0);
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -89,9 +92,12 @@ pub fn run(args: &Args) -> Result<bool> {
     let globals = config.crops.globals.len();
     if !examples.is_empty() {
         let path = at("contact-sheet.png");
-        sheet::sheet(&examples, globals)?.save(&path).with_context(|| path.display().to_string())?;
+        let mut png = std::io::Cursor::new(Vec::new());
+        let encoded = sheet::sheet(&examples, globals)?.write_to(&mut png, image::ImageFormat::Png);
+        encoded.with_context(|| path.display().to_string())?;
+        whole::write(&path, png.into_inner())?;
     }
-    let write = |name: &str, text: &str| fs::write(at(name), text).with_context(|| at(name).display().to_string());
+    let write = |name: &str, text: &str| whole::write(&at(name), text);
     let json = serde_json::json!({ "data": config.data.path, "survey": &survey, "stages_ms": stages });
     write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
     write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
