@@ -8,6 +8,7 @@ mod eval_knn;
 mod gpu_check;
 mod hub;
 mod inspect;
+mod interrupt;
 mod model;
 mod parity;
 mod recipe;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
         eprintln!("error: {}", plain(&e));
-        ExitCode::FAILURE
+        interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }
 

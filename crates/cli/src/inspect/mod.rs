@@ -4,6 +4,7 @@ mod page;
 mod sheet;
 mod survey;
 
+use crate::interrupt::Guard;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -53,7 +54,9 @@ pub fn run(args: &Args) -> Result<bool> {
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
     let say = |text: &str| eprintln!("{text}");
-    let source = source(&config, &say)?;
+    let guard = Guard::new().context("signal handlers")?;
+    let source = source(&config, &say, &|| guard.stop())?;
+    guard.release();
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
 
     let threads = args.num_workers.filter(|n| *n > 0);

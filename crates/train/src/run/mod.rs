@@ -119,7 +119,7 @@ pub fn run(
         let text = "optim.precision: half precisions are for GPUs; on the CPU they are much slower than f32";
         tell(Event::Warning(text.into()));
     }
-    let loader = loader(config, &mut tell)?;
+    let loader = loader(config, &|| session.stop.load(Ordering::Relaxed), &mut tell)?;
     let per_epoch = loader.steps_per_epoch();
     let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
     let run = config.output_dir.clone();
@@ -314,21 +314,22 @@ fn left_out(error: &Error) -> StepReport {
     StepReport { losses, teacher_entropy: nan, grad_norm: nan, health, ..StepReport::default() }
 }
 
-/// The images that a run reads. `say` is told what takes long.
-pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
+/// The images that a run reads. `say` is told what takes long, which ends in an error once `stop` says so.
+pub fn source(config: &Config, say: &dyn Fn(&str), stop: &dyn Fn() -> bool) -> Result<Arc<dyn ImageSource>, Error> {
     let data = &config.data;
     if data.path == "procedural" {
         return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
     }
-    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (data.video_fps.per_second(), data.video_dedup);
+    let access = Access { video_fps, video_dedup, say, stop, ..Access::usual() };
     Ok(selfpatch_datasets::open(&data.path, &access)?)
 }
 
 /// The data as batches of crops.
-fn loader(config: &Config, tell: &mut impl FnMut(Event)) -> Result<Loader, Error> {
+fn loader(config: &Config, stop: &dyn Fn() -> bool, tell: &mut impl FnMut(Event)) -> Result<Loader, Error> {
     let data = &config.data;
     let tell = std::cell::RefCell::new(tell);
-    let source = source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?;
+    let source = source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), stop)?;
     let settings = LoaderConfig {
         threads: data.workers,
         ahead: data.prefetch,
