@@ -53,5 +53,5 @@ pub use loader::{Batch, Fault, Loader, LoaderConfig};
 pub use mask::{decode_mask, mask_palette, write_mask, write_mask_with};
 pub use procedural::{ProceduralImages, ProceduralVideos};
 pub use random::{Purpose, stream};
-pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, open};
+pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, Stamp, open};
 pub use video::VideoSource;

@@ -251,6 +251,9 @@ impl Config {
                 return Err(field(name, "must be at least 1".into()));
             }
         }
+        if !(8..=64).contains(&self.eval.davis.grid) {
+            return Err(field("eval.davis.grid", format!("must lie between 8 and 64, is {}", self.eval.davis.grid)));
+        }
         if o.accumulate > o.batch_size {
             let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);
             return Err(field("optim.accumulate", reason));

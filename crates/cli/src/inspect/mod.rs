@@ -12,7 +12,7 @@ use selfpatch_datasets::ImageSource;
 use selfpatch_train::{Config, source};
 use sheet::{Example, Stages};
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use survey::Survey;
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let (_, config) = args.recipe.resolve(max_bad.into_iter().collect())?;
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
-    let say = |text: &str| eprintln!("{text}");
+    let say = |text: &str| note!("{text}");
     let guard = Guard::new().context("signal handlers")?;
     let source = source(&config, &say, &|| guard.stop())?;
     guard.release();
@@ -78,13 +78,13 @@ pub fn run(args: &Args) -> Result<bool> {
     write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
     write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
     if args.json {
-        println!("{json}");
+        say!("{json}");
     } else {
-        print(&survey, &stages, &args.output_dir)?;
+        print(&survey, &stages, &args.output_dir);
     }
     let allowed = survey.bad.len() as f64 <= config.data.max_bad * survey.read as f64;
     if !allowed {
-        eprintln!(
+        note!(
             "error: {} of {} images cannot be used, more than {} % of them (--max-bad); `train` would stop",
             survey.bad.len(),
             survey.read,
@@ -122,47 +122,44 @@ fn coprime(a: usize, b: usize) -> bool {
     if b == 0 { a == 1 } else { coprime(b, a % b) }
 }
 
-fn print(s: &Survey, stages: &Stages, folder: &Path) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "images      {} ({} read, {:.1} MB)", s.images, s.read, s.bytes as f64 / 1e6)?;
+fn print(s: &Survey, stages: &Stages, folder: &Path) {
+    say!("images      {} ({} read, {:.1} MB)", s.images, s.read, s.bytes as f64 / 1e6);
     for (kind, count) in &s.formats {
-        writeln!(out, "            {count} {kind}")?;
+        say!("            {count} {kind}");
     }
-    writeln!(out, "width       {} to {}, median {}", s.width.least, s.width.most, s.width.median)?;
-    writeln!(out, "height      {} to {}, median {}", s.height.least, s.height.most, s.height.median)?;
+    say!("width       {} to {}, median {}", s.width.least, s.width.most, s.width.median);
+    say!("height      {} to {}, median {}", s.height.least, s.height.most, s.height.median);
     let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    writeln!(out, "values      {} to {}", s.values[0], s.values[1])?;
-    writeln!(out, "mean        {}", list(&s.mean))?;
-    writeln!(out, "std         {}", list(&s.std))?;
+    say!("values      {} to {}", s.values[0], s.values[1]);
+    say!("mean        {}", list(&s.mean));
+    say!("std         {}", list(&s.std));
     if !s.classes.is_empty() {
         let (least, most) = s.classes.iter().fold((usize::MAX, 0), |(l, m), (_, n)| (l.min(*n), m.max(*n)));
-        writeln!(out, "classes     {} of {least} to {most} images", s.classes.len())?;
+        say!("classes     {} of {least} to {most} images", s.classes.len());
     }
     let whole = stages.read + stages.decode + stages.views;
-    writeln!(
-        out,
+    say!(
         "one image   {:.2} ms: read {:.2}, decode {:.2}, views {:.2}; {:.0} images per second and core",
         whole,
         stages.read,
         stages.decode,
         stages.views,
         1e3 / whole.max(1e-9)
-    )?;
+    );
     for (what, list) in [("cannot be used", &s.bad), ("named as another format", &s.mislabelled)] {
-        writeln!(out, "{} {what}", list.len())?;
+        say!("{} {what}", list.len());
         for named in list.iter().take(PRINTED) {
-            writeln!(out, "            {}: {}", named.name, named.reason)?;
+            say!("            {}: {}", named.name, named.reason);
         }
         if list.len() > PRINTED {
-            writeln!(out, "            and {} more, see inspection.json", list.len() - PRINTED)?;
+            say!("            and {} more, see inspection.json", list.len() - PRINTED);
         }
     }
     for text in &s.advice {
-        writeln!(out, "note: {text}")?;
+        say!("note: {text}");
     }
-    writeln!(out, "sheet:  {}", folder.join("contact-sheet.png").display())?;
-    writeln!(out, "page:   {}", folder.join("index.html").display())?;
-    Ok(())
+    say!("sheet:  {}", folder.join("contact-sheet.png").display());
+    say!("page:   {}", folder.join("index.html").display());
 }
 
 fn progress() -> ProgressBar {

@@ -5,7 +5,7 @@ use super::folder::{ImageFolder, below, is_image};
 use super::left::LeftOut;
 use super::partial::{Partial, sweep};
 use super::probe::{Probe, input, probe};
-use super::{Access, Content, ImageSource, no_image};
+use super::{Access, Content, ImageSource, Stamp, no_image};
 use crate::Error;
 use crate::file::contents;
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,11 @@ impl ImageSource for Clips {
 
     fn classes(&self) -> &[String] {
         self.videos.classes()
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        // Of the video: its frames may be taken out anew.
+        Stamp::of(self.videos.paths().get(self.frames.get(index)?.0)?)
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::left::{self, LeftOut, START, promises_nothing};
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
 use crate::file::{contents, kind_of};
@@ -80,6 +80,10 @@ impl ImageSource for ImageFolder {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(self.files.get(index)?)
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

@@ -1,6 +1,6 @@
 //! A list of images in a text or CSV file.
 
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::file::{contents, text};
 use std::fs;
@@ -70,6 +70,10 @@ impl ImageSource for Manifest {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(&self.root.join(self.files.get(index)?))
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

@@ -15,6 +15,7 @@ mod probe;
 mod records;
 mod remote;
 mod shards;
+mod stamp;
 
 pub use folder::ImageFolder;
 pub use manifest::Manifest;
@@ -23,6 +24,7 @@ pub use open::{Access, open};
 pub use parquet::pack as pack_parquet;
 pub use records::Records;
 pub use shards::Shards;
+pub use stamp::Stamp;
 
 use crate::{Error, Image};
 
@@ -70,6 +72,12 @@ pub trait ImageSource: Send + Sync {
     /// What should tell the class of an image and cannot be read, with the reason: such an image has no class.
     fn class_faults(&self) -> &[String] {
         &[]
+    }
+
+    /// Size and time of what image `index` is read from; `None` where the source has no files, or the file cannot
+    /// be asked.
+    fn stamp(&self, _index: usize) -> Option<Stamp> {
+        None
     }
 
     /// Image `index`, always the same for the same index.

@@ -3,7 +3,7 @@
 use super::folder::common_folder;
 use super::left::LeftOut;
 use super::members::{Data, key, members};
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::file::admit;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,11 @@ impl ImageSource for Shards {
 
     fn class_faults(&self) -> &[String] {
         &self.class_faults
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let entry = self.images.get(index)?;
+        Some(Stamp { bytes: entry.data.size(), ..Stamp::of(&self.tars[entry.tar])? })
     }
 
     fn read(&self, index: usize) -> Result<Content, Error> {

@@ -50,7 +50,7 @@ impl Preset {
             Preset::Folder => {
                 let mut c = paper();
                 c.name = "folder".into();
-                c.model.arch = "vit_tiny".into();
+                c.model = Model { arch: "vit_tiny".into(), ..c.model }.settled();
                 c.optim.batch_size = 8;
                 c.optim.epochs = 100;
                 // The published 5e-4, but at 8 images: scaled down to them it would be 1.6e-5, at
