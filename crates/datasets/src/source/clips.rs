@@ -211,10 +211,14 @@ fn foretell(wanted: &[Wanted], cache: &Path, access: &Access) -> Result<Option<u
     let bytes: f64 = wanted.iter().filter_map(Wanted::bytes).sum();
     let unknown = wanted.iter().filter(|w| w.bytes().is_none()).count();
     let what = format!("the frames of {} into {}", videos(wanted.len()), cache.display());
-    let mut about = format!("about {frames:.0} frames, {}", size(bytes));
-    if unknown > 0 {
-        about += &format!(" and those of {}, of which nothing is known beforehand", videos(unknown));
+    let mut about = Vec::new();
+    if unknown < wanted.len() {
+        about.push(format!("about {frames:.0} frames, {}", size(bytes)));
     }
+    if unknown > 0 {
+        about.push(format!("of {} nobody knows how many before", videos(unknown)));
+    }
+    let about = about.join("; ");
     let room = free.map_or(String::new(), |free| format!(" (free: {})", size(free as f64)));
     if let Some(free) = free.filter(|free| bytes > free.saturating_sub(RESERVE) as f64) {
         let reason = format!(
