@@ -2,6 +2,7 @@
 
 use crate::about::{self, About, Facts, facts};
 use crate::device::{self, Compute};
+use crate::interrupt::Guard;
 use crate::model::{self, WeightFile};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -85,12 +86,15 @@ type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
     let say = |text: &str| note!("{text}");
-    let access = Access { say: &say, ..Access::usual() };
+    let guard = Guard::new().context("signal handlers")?;
+    let stop = || guard.stop();
+    let access = Access { say: &say, stop: &stop, ..Access::usual() };
     let (train, val) = match &args.data_path {
         Some(root) => (format!("{root}/train"), format!("{root}/val")),
         None => (args.train.clone().unwrap_or_default(), args.val.clone().unwrap_or_default()),
     };
     let sets = open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
+    guard.release();
     let count = sets.0.places.len();
     let ks = match &args.nb_knn {
         Some(ks) => ks.clone(),

@@ -13,6 +13,7 @@ mod eval_knn;
 mod gpu_check;
 mod hub;
 mod inspect;
+mod interrupt;
 mod model;
 mod parity;
 mod recipe;
@@ -96,7 +97,7 @@ fn answered(e: &clap::Error) -> ExitCode {
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
         note!("error: {}", plain(&e));
-        ExitCode::FAILURE
+        interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }
 

@@ -132,8 +132,11 @@ impl Config {
         if !(0.0..=1.0).contains(&data.max_bad) {
             return Err(field("data.max_bad", format!("must be between 0 and 1, is {}", data.max_bad)));
         }
-        if !(0.0..=1000.).contains(&data.video_fps) {
-            return Err(field("data.video_fps", format!("must be between 0 and 1000, is {}", data.video_fps)));
+        if let Some(fps) = data.video_fps.per_second().filter(|fps| !(0.0..=1000.).contains(fps)) {
+            return Err(field("data.video_fps", format!("must be \"auto\" or between 0 and 1000, is {fps}")));
+        }
+        if !(0.0..=255.).contains(&data.video_dedup) {
+            return Err(field("data.video_dedup", format!("must be between 0 and 255, is {}", data.video_dedup)));
         }
         if data.path == "procedural" && (data.procedural_images == 0 || data.procedural_size < 32) {
             return Err(field(

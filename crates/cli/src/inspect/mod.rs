@@ -5,6 +5,7 @@ mod sheet;
 mod suggest;
 mod survey;
 
+use crate::interrupt::Guard;
 use crate::recipe::Recipe;
 use crate::{signals, whole};
 use anyhow::{Context, Result};
@@ -60,7 +61,9 @@ pub fn run(args: &Args) -> Result<bool> {
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
     let say = |text: &str| note!("{text}");
-    let source = source(&config, &say)?;
+    let guard = Guard::new().context("signal handlers")?;
+    let source = source(&config, &say, &|| guard.stop())?;
+    guard.release();
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
     let folder = args.output_dir.clone();
     signals::before_end(move || whole::sweep(&folder, 0)).context("signal handlers")?;
