@@ -159,7 +159,8 @@ fn print(s: &Survey, stages: &Stages, folder: &Path) {
     say!("width       {} to {}, median {}", s.width.least, s.width.most, s.width.median);
     say!("height      {} to {}, median {}", s.height.least, s.height.most, s.height.median);
     let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    say!("values      {} to {}", s.values[0], s.values[1]);
+    // Scaled back from single precision, beyond which digits mean nothing.
+    say!("values      {} to {}", s.values[0] as f32, s.values[1] as f32);
     say!("mean        {}", list(&s.mean));
     say!("std         {}", list(&s.std));
     if !s.classes.is_empty() {

@@ -1,7 +1,7 @@
 //! Settings that fit the values of a set of images, as a configuration file.
 
 use super::survey::Survey;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use indicatif::ProgressBar;
 use selfpatch_datasets::{Content, Decoding, Format, ImageSource, Raw, Samples};
 use selfpatch_train::{Config, Setting};
@@ -43,19 +43,18 @@ struct Measured {
     channels: Vec<(Vec<f32>, [f32; 2])>,
 }
 
-/// Measures `count` images, evenly spread. `data` are the settings so far: what they say of channels and range
-/// stays.
+/// Measures `count` images, evenly spread. What `config` says of channels and range stays.
 pub fn suggest(
     source: &dyn ImageSource,
     config: &Config,
     (count, threads): (usize, usize),
     bar: &ProgressBar,
-) -> Result<Suggestion> {
+) -> anyhow::Result<Suggestion> {
     let decoding = config.data.decoding();
     let count = count.clamp(1, source.len().max(1)).min(source.len());
     let most = (KEPT[0] / count.max(1)).clamp(64, KEPT[1]);
     bar.set_length(count as u64);
-    let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, all, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -65,22 +64,28 @@ pub fn suggest(
             let index = number * source.len() / count;
             // What cannot be read is named by the survey that follows.
             let seen = catch_unwind(std::panic::AssertUnwindSafe(|| measure(source, &decoding, index, most)));
-            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(seen.ok().flatten());
+            match seen.unwrap_or_else(|_| Err("its decoder panicked".into())) {
+                Ok(seen) => all.lock().unwrap_or_else(PoisonError::into_inner).push(seen),
+                Err(reason) => {
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.get_or_insert_with(|| format!("{}: {reason}", source.name(index)));
+                }
+            }
             bar.inc(1);
         }
     };
     std::thread::scope(|scope| (0..threads.max(1)).for_each(|_| drop(scope.spawn(work))));
     let mut all: Vec<Measured> = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     all.sort_by_key(|m| m.index); // whoever came first
-    ensure!(!all.is_empty(), "--write-config: not one of {count} images can be read");
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
+    ensure!(!all.is_empty(), "--write-config: not one of {count} images can be read; {failed}");
     Ok(chosen(&all, config))
 }
 
-fn measure(source: &dyn ImageSource, decoding: &Decoding, index: usize, most: usize) -> Option<Measured> {
-    let (raw, colours) = match source.read(index).ok()? {
+fn measure(source: &dyn ImageSource, decoding: &Decoding, index: usize, most: usize) -> Result<Measured, String> {
+    let (raw, colours) = match source.read(index).map_err(|e| e.to_string())? {
         Content::File(bytes) => {
-            let raw = decoding.raw(&bytes).ok()?;
+            let raw = decoding.raw(&bytes)?;
             let bands = Format::of(&bytes) == Some(Format::Tiff) && raw.channels != 3;
             let colours = raw.bytes && !bands;
             (raw, colours)
@@ -101,7 +106,7 @@ fn measure(source: &dyn ImageSource, decoding: &Decoding, index: usize, most: us
         let ends = values().fold([f32::INFINITY, f32::NEG_INFINITY], |[l, m], v| [l.min(v), m.max(v)]);
         (values().step_by(step).collect(), ends)
     };
-    Some(Measured { index, colours, bytes: raw.bytes, channels: (0..raw.channels).map(of).collect() })
+    Ok(Measured { index, colours, bytes: raw.bytes, channels: (0..raw.channels).map(of).collect() })
 }
 
 /// Settings for the images that most are like.
@@ -158,7 +163,7 @@ impl Suggestion {
     }
 
     /// Writes the file for `train --config`, whose images are `s`.
-    pub fn write(&self, file: &Path, config: &Config, s: &Survey) -> Result<()> {
+    pub fn write(&self, file: &Path, config: &Config, s: &Survey) -> anyhow::Result<()> {
         if let Ok(old) = std::fs::read_to_string(file)
             && !old.starts_with(FIRST_LINE)
         {
@@ -167,7 +172,7 @@ impl Suggestion {
         std::fs::write(file, self.text(config, s)?).with_context(|| file.display().to_string())
     }
 
-    fn text(&self, config: &Config, s: &Survey) -> Result<String> {
+    fn text(&self, config: &Config, s: &Survey) -> anyhow::Result<String> {
         let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(", ");
         let mut text = format!("{FIRST_LINE} from {} images.\n", self.images);
         text += "# `selfpatch train --config FILE` uses it; flags and --set overrule it.\n\n[data]\n";

@@ -226,6 +226,7 @@ fn advice(s: &Survey, decoding: &Decoding, all: &[Seen]) -> Vec<String> {
     }
     if let Some(Range::All(range)) = &decoding.range
         && let [low, high] = range.map(f64::from)
+        && s.read > s.bad.len()
         && s.values[1] - s.values[0] < 0.25 * (high - low)
     {
         advice.push(format!(

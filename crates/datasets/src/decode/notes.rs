@@ -120,7 +120,7 @@ impl Tally {
                 ),
                 LeftOut::Samples => format!(
                     "{of} have samples that RGB leaves out (alpha, or further bands; up to {} per pixel); data.channels \
-                     and data.range take all of them (`inspect-data --write-config FILE`)",
+                     and data.range take all of them",
                     self.sum.unused
                 ),
                 LeftOut::Orientation => {

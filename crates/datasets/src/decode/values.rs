@@ -215,12 +215,13 @@ mod tests {
 
     #[test]
     fn values_outside_of_the_range_are_cut_off_and_counted() {
-        let file = bands(2, 2, 2, false, |i| i as u16 * 10);
-        let each = crate::Range::Each(vec![[0., 40.], [30., 60.]]);
-        let (image, notes) = tiff(&file, &Decoding { range: Some(each), ..want(2, None) }).unwrap();
-        // 0 20 40 60 in the first channel, 10 30 50 70 in the second.
-        assert_eq!(image.samples, Samples::Floats(vec![0., 0., 0.5, 0., 1., 2. / 3., 1., 1.]));
-        assert_eq!((notes.outside, notes.values), ([1, 2], 8));
+        let file = bands(2, 2, 3, false, |i| i as u16 * 10);
+        let each = crate::Range::Each(vec![[0., 60.], [30., 70.], [0., 200.]]);
+        let (image, notes) = tiff(&file, &Decoding { range: Some(each), ..want(3, None) }).unwrap();
+        // 0 30 60 90 in the first channel, 10 40 70 100 in the second, 20 50 80 110 in the third.
+        let values = vec![0., 0., 0.1, 0.5, 0.25, 0.25, 1., 1., 0.4, 1., 1., 0.55];
+        assert_eq!(image.samples, Samples::Floats(values));
+        assert_eq!((notes.outside, notes.values), ([1, 2], 12));
         // So are bytes.
         let bytes = Stored::Bytes(vec![0, 100, 200, 255]);
         let (image, notes) = used((4, 1, 1), bytes, &want(1, Some([100., 200.]))).unwrap();

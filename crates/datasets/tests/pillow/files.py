@@ -1,6 +1,15 @@
-# Writes TIFF and BMP files of many kinds, with what Pillow 12.3 makes of each as .ppm-like .npy, or the reason of its refusal.
-import numpy as np, tifffile, struct, sys, os, io, json
+"""Writes TIFF and BMP files of many kinds to a folder, and beside each the RGB bytes that Pillow makes of it, or in
+expect.json why it does not. Arguments: the folder."""
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import tifffile
 from PIL import Image
+
 out=sys.argv[1]; os.makedirs(out,exist_ok=True)
 rng=np.random.default_rng(3)
 H,W=37,53
@@ -23,7 +32,8 @@ for be in '<>':
     t('rgbA16'+s,r((H,W,4),np.uint16),photometric='rgb',extrasamples=['assocalpha'],byteorder=be)
     t('rgbx16'+s,r((H,W,4),np.uint16),photometric='rgb',extrasamples=[0],byteorder=be)
     t('pred2_16'+s,r((H,W,3),np.uint16),photometric='rgb',compression='zlib',predictor=True,byteorder=be)
-    t('pred3_f32'+s,(rng.random((H,W))*300).astype(np.float32),photometric='minisblack',compression='zlib',predictor=3,byteorder=be)
+# Of big-endian files Pillow confuses the bytes.
+t('pred3_f32',(rng.random((H,W))*300).astype(np.float32),photometric='minisblack',compression='zlib',predictor=3)
 t('white8',r((H,W)),photometric='miniswhite')
 t('white16',r((H,W),np.uint16,600),photometric='miniswhite')
 t('int8',r((H,W)).astype(np.int8),photometric='minisblack')
@@ -52,7 +62,7 @@ t('big',r((H,W,3)),photometric='rgb',bigtiff=True)
 t('cmyk8',r((H,W,4)),photometric='separated')
 t('cmykx8',r((H,W,5)),photometric='separated',extrasamples=[0])
 t('cmyk16',r((H,W,4),np.uint16),photometric='separated')
-t('five',r((H,W,5)),photometric='minisblack')
+t('five',r((H,W,5)),photometric='minisblack',planarconfig='contig')
 t('palette8',r((H,W)),photometric='palette',colormap=r((3,256),np.uint16))
 t('bits12',r((H,W),np.uint16,4096),photometric='minisblack',bitspersample=12) 
 t('zstd',r((H,W)),photometric='minisblack',compression='zstd')
