@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Images to use; without it 64 made-up JPEG files of 500 x 375 pixels, quality 95
+    /// Images to use; without it 64 synthetic JPEG files of 500 x 375 pixels, quality 95
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// A Python with Pillow and torchvision, measured in turn on the same files
@@ -152,7 +152,7 @@ fn middle(rates: &[Rate]) -> Rate {
     }
 }
 
-/// 64 photos of made-up scenes, as a camera would store them. They are drawn at half the size: their
+/// 64 photos of synthetic scenes, as a camera would store them. They are drawn at half the size: their
 /// noise is then as coarse as that of a photo, and the files as large.
 fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;

@@ -15,7 +15,7 @@ pub struct Recipe {
     /// Configuration file; its fields are laid over the preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Recipe: default (made-up images), folder (own images, one machine), multichannel (own images that are not
+    /// Recipe: default (synthetic images), folder (own images, one machine), multichannel (own images that are not
     /// 8-bit RGB), paper (published)
     #[arg(long)]
     preset: Option<String>,

@@ -127,7 +127,7 @@ impl Config {
             ));
         }
         if data.path == "procedural" && !data.decoding().is_rgb() {
-            return Err(field("data.channels", "the made-up images are 8-bit RGB".into()));
+            return Err(field("data.channels", "the synthetic images are 8-bit RGB".into()));
         }
         if !(0.0..=1.0).contains(&data.max_bad) {
             return Err(field("data.max_bad", format!("must be between 0 and 1, is {}", data.max_bad)));

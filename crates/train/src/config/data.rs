@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `procedural` for the made-up world; a folder of images at any depth; a list of them (txt, csv,
+    /// `procedural` for the synthetic world; a folder of images at any depth; a list of them (txt, csv,
     /// tsv); tar or parquet files, several by braces and wildcards; IDX or CIFAR files; videos; or
     /// `hf://owner/name[@revision][#split]` (`--data`).
     pub path: String,
