@@ -4,6 +4,7 @@
 //! so that peak memory is that of the step.
 
 mod agree;
+mod bounds;
 mod data;
 mod davis;
 mod machine;

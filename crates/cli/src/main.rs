@@ -1,5 +1,6 @@
 //! The `selfpatch` program: pre-train, look at data, evaluate, check parity.
 
+mod bounds;
 mod continuing;
 mod davis_metrics;
 mod device;
