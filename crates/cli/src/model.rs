@@ -39,7 +39,7 @@ pub fn load(args: &WeightFile, path: &Path, device: &Device) -> Result<Vit> {
     let vit = match Vit::load(path, args.checkpoint_key.as_deref(), heads, device) {
         // As in DINO, a key is no mistake on a file that holds nothing but a backbone.
         Err(WeightsError::NoSuchKey { available, .. }) if available.contains("patch_embed") => {
-            eprintln!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
+            note!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
             Vit::load(path, None, heads, device)?
         }
         other => other?,
@@ -106,7 +106,8 @@ pub fn newest(runs: &Path) -> Result<PathBuf> {
         .with_context(none)
 }
 
-fn backbone(run: &Path) -> PathBuf {
+/// The exported teacher of a run.
+pub fn backbone(run: &Path) -> PathBuf {
     run.join("export").join("backbone.safetensors")
 }
 
@@ -125,10 +126,4 @@ pub fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
         bail!("{}: has not saved a backbone yet", run.display());
     }
     Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?)
-}
-
-/// The backbone with which the run began.
-pub fn untrained(config: &Config, device: &Device) -> Result<Vit> {
-    let params = Params::frozen(config.seed);
-    Ok(Vit::new(&config.vit()?, params.builder(DType::F32, device).pp("backbone"))?)
 }

@@ -65,7 +65,7 @@ impl Recipe {
 }
 
 impl Layers {
-    /// The preset asked for, or the one that fits the data: made-up, RGB, or something else.
+    /// The preset asked for, or the one that fits the data: synthetic, RGB, or something else.
     pub fn preset(&self) -> Preset {
         if let Some(preset) = self.preset {
             return preset;

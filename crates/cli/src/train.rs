@@ -2,7 +2,7 @@
 
 use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
-use crate::eval_davis;
+use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
 use crate::recipe::Recipe;
 use crate::signals;
@@ -12,10 +12,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{Access, DavisFolder, VideoSource};
 use selfpatch_eval::images::Centre;
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
+use selfpatch_output::{ended, lost};
 use selfpatch_train::telemetry::Record;
 use selfpatch_train::{Asked, Config, End, Error, Event, Measure, Network, Session, run as train};
 use selfpatch_vit::Vit;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ pub struct Args {
     /// Batch norm in the heads
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     use_bn_in_head: Option<bool>,
-    /// Weight of the patch loss; 0 trains DINO alone
+    /// Weight of the patch loss; 0 trains DINO with SelfPatch's class-attention module and no patch loss
     #[arg(long)]
     lambda: Option<f64>,
     /// Positives per patch
@@ -186,14 +187,14 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let asked = args.asked();
     let Chosen { config, resume, preset, notes } = args.chosen(&asked)?;
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| note!("note: {note}"));
     let usual = preset.map(|preset| preset.config().optim.warmup_epochs);
     if usual.is_some_and(|usual| usual != config.optim.warmup_epochs) && args.warmup_epochs.is_none() {
-        eprintln!("note: {} epochs of warm-up, a run of {}", config.optim.warmup_epochs, config.optim.epochs);
+        note!("note: {} epochs of warm-up, a run of {}", config.optim.warmup_epochs, config.optim.epochs);
     }
     if args.print_config {
-        print!("{}", config.to_toml()?);
-        return Ok(ExitCode::SUCCESS);
+        say!("{}", config.to_toml()?.trim_end());
+        return Ok(ended(ExitCode::SUCCESS));
     }
     let stop = signals::stop().context("signal handlers")?;
     let device = args.compute.device()?;
@@ -207,21 +208,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let session = Session { overwrite: args.overwrite, resume, overrides: &args.overrides, asked: &asked, stop: &stop };
     let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event));
     let summary = summary.map_err(advised)?;
-    show.borrow().bar.finish_and_clear();
+    let show = show.borrow();
+    show.bar.finish_and_clear();
     if let End::Stopped(step) = summary.end {
         let without = if args.overwrite { " without --overwrite" } else { "" };
-        println!("stopped and saved after step {step}; the same command{without} continues");
+        show.line(&format!("stopped and saved after step {step}; the same command{without} continues"));
         return Ok(ExitCode::from(signals::STOPPED));
     }
     if summary.end == End::WasComplete {
-        println!(
+        show.line(&format!(
             "{} is complete; use --name or --output-dir for another run, --overwrite to repeat it",
             summary.folder.display()
-        );
+        ));
     }
-    println!("backbone: {}", summary.backbone.display());
-    println!("report:   {}", summary.folder.join("report.html").display());
-    println!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display());
+    show.line(&format!("backbone: {}", summary.backbone.display()));
+    show.line(&format!("report:   {}", summary.folder.join("report.html").display()));
+    show.line(&format!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -245,13 +247,14 @@ fn advised(e: selfpatch_train::Error) -> anyhow::Error {
 fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measured + use<>> {
     let d = &config.eval.davis;
     let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
-        _ if d.every == 0 => (Box::new(eval_davis::made_up()), FrameSize::Native), // never asked
-        "procedural" => (Box::new(eval_davis::made_up()), FrameSize::Native),
+        _ if d.every == 0 => (Box::new(synthetic::videos()), Size::Grid(d.grid)), // never asked
+        "procedural" => (Box::new(synthetic::videos()), Size::Grid(d.grid)),
         path => {
             let folder = DavisFolder::open(path, &d.year, &d.split, &d.resolution).context("eval.davis.data_path")?;
-            (Box::new(folder), FrameSize::default())
+            (Box::new(folder), Size::Fixed(FrameSize::default()))
         }
     };
+    let size = size.of(config.model.patch_size);
     let propagation = Propagation {
         n_last_frames: d.n_last_frames,
         neighbourhood: d.size_mask_neighborhood,
@@ -426,6 +429,8 @@ struct Show {
     davis_jf: Option<f64>,
     /// The last top-1 of the teacher.
     knn_top1: Option<f64>,
+    /// Whether it was told that lines are lost.
+    told: Cell<bool>,
 }
 
 impl Show {
@@ -437,7 +442,17 @@ impl Show {
         }
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0., davis_jf: None, knn_top1: None }
+        Self {
+            bar,
+            plain,
+            steps: 0,
+            last_line: None,
+            speed: 0.,
+            wait: 0.,
+            davis_jf: None,
+            knn_top1: None,
+            told: false.into(),
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -499,14 +514,22 @@ impl Show {
         if self.plain && due {
             self.last_line = Some(std::time::Instant::now());
             let left = self.bar.eta().as_secs();
-            println!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60);
+            self.line(&format!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60));
         }
     }
 
     fn say(&self, line: &str) {
         match self.plain {
-            true => println!("{line}"),
+            true => self.line(line),
             false => self.bar.println(line),
+        }
+    }
+
+    /// Prints to standard output. That lines are lost is told once; the run goes on, and has its log.
+    fn line(&self, line: &str) {
+        say!("{line}");
+        if let Some(e) = lost().filter(|_| !self.told.replace(true)) {
+            note!("note: standard output could not be written ({e}); training goes on, see log.jsonl of the run");
         }
     }
 }

@@ -43,10 +43,10 @@ mod random;
 mod source;
 mod video;
 
-pub use augment::{Drawn, MultiCrop, Op, Picture, ViewConfig, Window};
+pub use augment::{Drawn, MultiCrop, Op, Picture, Pillow, ViewConfig, Window};
 pub use batches::Batches;
 pub use davis::DavisFolder;
-pub use decode::{Decoding, Format, Header, decode};
+pub use decode::{Decoding, Format, Header, LeftOut, Notes, Range, Raw, Tally, decode};
 pub use error::Error;
 pub use frame::{Image, Mask, Rgb, Samples};
 pub use loader::{Batch, Fault, Loader, LoaderConfig, batch_memory};

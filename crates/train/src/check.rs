@@ -118,8 +118,14 @@ impl Config {
         if !data.decoding().is_rgb() {
             self.crops.validate_without_rgb()?;
         }
-        if data.range.is_some_and(|[low, high]| !(low < high && low.is_finite() && high.is_finite())) {
-            return Err(field("data.range", "must be [low, high] with low < high".into()));
+        if let Some(problem) = data.range.as_ref().and_then(|range| range.problem(data.channels)) {
+            return Err(field("data.range", problem));
+        }
+        if ![12, 13].contains(&data.pillow) {
+            return Err(field(
+                "data.pillow",
+                format!("must be 12 (up to 12.3) or 13 (from 13.0 on), is {}", data.pillow),
+            ));
         }
         if data.path == "procedural" && !data.decoding().is_rgb() {
             return Err(field("data.channels", "the made-up images are 8-bit RGB".into()));
@@ -190,6 +196,9 @@ impl Config {
         let (i, p, o) = (&self.image_loss, &self.patch_loss, &self.optim);
         if self.model.drop_path_rate == 1. {
             return Err(field("model.drop_path_rate", "must lie below 1: no block would be left".into()));
+        }
+        if !(8..=64).contains(&self.eval.davis.grid) {
+            return Err(field("eval.davis.grid", format!("must lie between 8 and 64, is {}", self.eval.davis.grid)));
         }
         if o.accumulate > o.batch_size {
             let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);

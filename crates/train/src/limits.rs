@@ -5,7 +5,7 @@ use crate::{Config, Error};
 
 /// Each field with its least and greatest value. Values within may still be too much for a machine, which
 /// [`Memory`](crate::Memory) tells, or for each other, which [`Config::check`] tells.
-const LIMITS: [(&str, f64, f64); 60] = [
+const LIMITS: [(&str, f64, f64); 62] = [
     ("checkpoint.every_epochs", 1., 1e6),
     ("checkpoint.every_minutes", 0., 1e6),
     ("checkpoint.keep", 1., 1e6),
@@ -15,6 +15,7 @@ const LIMITS: [(&str, f64, f64); 60] = [
     ("data.max_bytes", 1., (1u64 << 40) as f64),
     ("data.max_pixels", 1., (1u64 << 32) as f64),
     ("data.mean", -1e6, 1e6),
+    ("data.pillow", 12., 13.),
     ("data.prefetch", 1., 1024.),
     ("data.procedural_images", 0., (1u64 << 30) as f64),
     ("data.procedural_size", 0., 4096.),
@@ -24,6 +25,7 @@ const LIMITS: [(&str, f64, f64); 60] = [
     ("data.workers", 0., 256.),
     ("crops.local_count", 0., 256.),
     ("eval.davis.every", 0., 1e6),
+    ("eval.davis.grid", 8., 64.),
     ("eval.davis.n_last_frames", 0., 1000.),
     ("eval.davis.size_mask_neighborhood", 0., 1000.),
     ("eval.davis.topk", 1., 10_000.),
@@ -93,11 +95,12 @@ impl Config {
 mod tests {
     use super::*;
     use crate::Preset;
+    use selfpatch_datasets::Range;
 
     #[test]
     fn every_number_has_a_limit() -> Result<(), Error> {
         let mut config = Preset::Default.config();
-        (config.data.range, config.optim.max_steps) = (Some([0., 1.]), Some(1));
+        (config.data.range, config.optim.max_steps) = (Some(Range::All([0., 1.])), Some(1));
         let numbers = numbers(&config)?;
         // What concerns a view is checked by `MultiCrop::validate`.
         let is_view = |place: &str| place.starts_with("crops.globals") || place.starts_with("crops.locals");
@@ -121,9 +124,10 @@ mod tests {
             ("patch_loss.lambda", |c| c.patch_loss.lambda = f64::NAN),
             ("model.num_heads", |c| c.model.num_heads = 1 << 31),
             ("model.patch_size", |c| c.model.patch_size = 0),
-            ("eval.davis.n_last_frames", |c| c.eval.davis.n_last_frames = 1 << 40),
+            ("eval.davis.grid", 8., 64.),
+    ("eval.davis.n_last_frames", |c| c.eval.davis.n_last_frames = 1 << 40),
             ("data.mean", |c| c.data.mean[1] = f32::NAN),
-            ("data.range", |c| c.data.range = Some([0., f32::INFINITY])),
+            ("data.range", |c| c.data.range = Some(Range::Each(vec![[0., f32::INFINITY]]))),
             ("checkpoint.keep", |c| c.checkpoint.keep = 0),
             ("image_loss.teacher_temp", |c| c.image_loss.teacher_temp = -1.),
         ];

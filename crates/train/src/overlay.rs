@@ -213,12 +213,13 @@ fn to_table(config: &Config) -> Result<Table, Error> {
 fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
-    config.data.range = Some([0., 1.]);
+    config.data.range = Some([0., 1.].into());
     to_table(&config)
 }
 
 fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<(), String> {
     for (key, value) in from {
+        let key = if place == "data" && key == "exif_orientation" { "exif".to_string() } else { key };
         let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         let Some(example) = known.get(&key) else {
             return Err(format!("there is no field {here}{}", did_you_mean(&key, known.keys().map(String::as_str))));
@@ -263,6 +264,7 @@ pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
             Value::Array(items) if items.iter().any(Value::is_table) => {
                 items.iter().enumerate().for_each(|(i, value)| of(value, &format!("{place}[{i}]"), out));
             }
+            // Pairs within lists among them.
             Value::Array(items) => items.iter().for_each(|value| of(value, place, out)),
             Value::Integer(i) => out.push((place.into(), *i as f64)),
             Value::Float(f) => out.push((place.into(), *f)),
@@ -294,6 +296,7 @@ fn flatten(value: &Value, place: &str, out: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfpatch_datasets::Range;
 
     #[test]
     fn every_preset_survives_its_own_file() -> Result<(), Error> {
@@ -374,6 +377,31 @@ mod tests {
         assert_eq!(resolve(Preset::Paper, None, std::slice::from_ref(&epochs))?.optim.warmup_epochs, 0.2);
         let asked = resolve(Preset::Paper, None, &[epochs, warmup, ("data.path".into(), "photos".into())])?;
         assert!(asked.check().unwrap_err().to_string().contains("warmup_epochs"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_range_may_be_one_or_one_per_channel() -> Result<(), Error> {
+        let of = |text: &str| resolve(Preset::Multichannel, Some((Path::new("a.toml"), text)), &[]);
+        assert_eq!(of("[data]\nrange = [0, 4095]")?.data.range, Some([0., 4095.].into()));
+        let each = of("[data]\nchannels = 2\nrange = [[0, 4095], [10.5, 20]]")?;
+        assert_eq!(each.data.range, Some(Range::Each(vec![[0., 4095.], [10.5, 20.]])));
+        assert_eq!(Config::parse(Path::new("saved"), &each.to_toml()?)?, each);
+        assert!(of("[data]\nrange = [[0, 4095], [10, 20]]")?.check_data().unwrap_err().to_string().contains("2 pairs"));
+        assert!(of("[data]\nrange = [[5, 5]]\nchannels = 1")?.check_data().is_err());
+        let error = of("[data]\nrange = [1]").unwrap_err().to_string();
+        assert!(error.contains("a list of one such pair per channel"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_old_name_of_exif_is_understood() -> Result<(), Error> {
+        let text = Preset::Folder.config().to_toml()?;
+        assert!(text.contains("exif = false"));
+        let old = text.replace("exif = false", "exif_orientation = true");
+        assert!(Config::parse(Path::new("saved"), &old)?.data.exif);
+        let file = "[data]\nexif_orientation = true";
+        assert!(resolve(Preset::Folder, Some((Path::new("a.toml"), file)), &[])?.data.exif);
         Ok(())
     }
 

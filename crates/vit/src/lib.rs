@@ -49,3 +49,8 @@ pub use backbone::{Pass, Vit};
 pub use config::VitConfig;
 pub use patches::{Group, Patches};
 pub use selfpatch_nn::ops::Activations;
+
+/// The example of `docs/weights.md` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/weights.md")]
+struct FromRust;

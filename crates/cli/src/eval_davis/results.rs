@@ -10,9 +10,10 @@
 //! ```
 
 use super::{overlay, page};
+use crate::about::About;
 use anyhow::{Context, Result};
 use selfpatch_datasets::{Mask, VideoSource, write_mask_with};
-use selfpatch_eval::{DavisReport, Error, Evaluation, global_csv, per_sequence_csv};
+use selfpatch_eval::{DavisReport, Error, global_csv, per_sequence_csv};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,12 +25,11 @@ const WIDTH: u32 = 480;
 /// A folder for the results of one model.
 pub struct Results {
     folder: PathBuf,
-    label: String,
 }
 
 impl Results {
     /// Makes the folder. Masks of an earlier evaluation are removed: they would be taken for these.
-    pub fn new(folder: &Path, label: &str) -> Result<Self> {
+    pub fn new(folder: &Path) -> Result<Self> {
         for part in ["masks", "overlays"] {
             let old = folder.join(part);
             if old.is_dir() && folder.join("scores.json").is_file() {
@@ -37,7 +37,7 @@ impl Results {
             }
         }
         fs::create_dir_all(folder.join("masks")).with_context(|| folder.display().to_string())?;
-        Ok(Self { folder: folder.to_path_buf(), label: label.into() })
+        Ok(Self { folder: folder.to_path_buf() })
     }
 
     /// The folder.
@@ -54,13 +54,6 @@ impl Results {
         let path = folder.join(format!("{}.png", videos.frame_name(sequence, frame)?));
         Ok(write_mask_with(path, mask, videos.palette(sequence)?.as_deref())?)
     }
-
-    /// Writes the scores.
-    pub fn finish(&self, evaluation: &Evaluation, split: &str) -> Result<()> {
-        let failed = evaluation.failures.iter().map(|(name, e)| (name.clone(), e.to_string())).collect();
-        let (label, report, unscored) = (self.label.clone(), evaluation.report.clone(), evaluation.unscored.clone());
-        Saved { label, report, unscored, failed }.write(&self.folder, split)
-    }
 }
 
 /// `scores.json`.
@@ -74,6 +67,15 @@ pub struct Saved {
     pub unscored: Vec<String>,
     /// Sequences that could not be carried through, and why.
     pub failed: BTreeMap<String, String>,
+    /// The scores of the same architecture with random initial values; of masks of any program there are none.
+    #[serde(default)]
+    pub random_initialisation: Option<DavisReport>,
+    /// The scores of the first mask on every frame.
+    #[serde(default)]
+    pub first_mask_copied: Option<DavisReport>,
+    /// What the scores belong to.
+    #[serde(flatten)]
+    pub about: About,
 }
 
 impl Saved {

@@ -129,7 +129,7 @@ impl<'a> Check<'a> {
     fn device(&mut self) -> Result<()> {
         let side = if self.args.quick || self.args.device == "cpu" { 256 } else { 8192 };
         let facts = self.ours.ask(&Job::Device { side }, &[], self.clock.share(0.5)).map_err(|e| anyhow!(e))?;
-        println!("{}", table::device(&facts));
+        say!("{}", table::device(&facts));
         self.report.device = Some(facts);
         if self.wants(Part::Speed) {
             self.peers = Some(Peers::start(self.args, self.work)?);
@@ -142,12 +142,12 @@ impl<'a> Check<'a> {
         for precision in PRECISIONS {
             let job = Job::Parity { autocast: precision, fixtures: fixtures.clone() };
             let outcome: Result<Outcome, String> = self.ours.ask(&job, &[], self.clock.share(0.3));
-            println!("\nparity in {}", table::name(precision));
+            say!("\nparity in {}", table::name(precision));
             if let Ok(outcome) = &outcome {
                 outcome.print();
             }
             let parity = Parity { precision, outcome: outcome.into() };
-            println!("{}", table::parity(&parity));
+            say!("{}", table::parity(&parity));
             self.report.parity.push(parity);
             self.save()?;
         }
@@ -164,12 +164,12 @@ impl<'a> Check<'a> {
             PRECISIONS.map(|p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3)).and_then(training::finite));
         let cpu = on_cpu.answer(limit).and_then(training::finite);
         let mut training = Training { steps, cpu: cpu.clone().into(), runs: Vec::new() };
-        println!("\n{steps} steps of the default recipe, beside the CPU's in f32");
+        say!("\n{steps} steps of the default recipe, beside the CPU's in f32");
         for (precision, curve) in PRECISIONS.into_iter().zip(curves) {
             let cpu = cpu.as_deref().map_err(|e| format!("the CPU's curve: {e}"));
             let compared = cpu.and_then(|cpu| Ok(Comparison::of(precision, curve?, cpu)));
             let run = Run { precision, outcome: compared.into() };
-            println!("{}: {}", table::name(precision), table::curve(&run));
+            say!("{}: {}", table::name(precision), table::curve(&run));
             training.runs.push(run);
         }
         self.report.training = Some(training);
@@ -177,7 +177,7 @@ impl<'a> Check<'a> {
     }
 
     fn speed(&mut self) -> Result<()> {
-        println!("\ntraining steps, ours and PyTorch's in turn");
+        say!("\ntraining steps, ours and PyTorch's in turn");
         let Some(peers) = &mut self.peers else { return Ok(()) };
         let mut save = |report: &mut Report| {
             report.seconds = self.clock.passed();
@@ -191,8 +191,8 @@ impl<'a> Check<'a> {
         let (parity, training) = (self.wants(Part::Parity), self.wants(Part::Train));
         let passed = self.report.finish(parity, training);
         self.save()?;
-        println!("\n{}", table::markdown(&self.report));
-        println!("wrote {} and gpu-report.md beside it", self.args.out.join(report::JSON).display());
+        say!("\n{}", table::markdown(&self.report));
+        say!("wrote {} and gpu-report.md beside it", self.args.out.join(report::JSON).display());
         Ok(passed)
     }
 }

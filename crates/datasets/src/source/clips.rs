@@ -1,6 +1,7 @@
 //! Frames of video files, taken out once by the `ffmpeg` program and kept in the cache.
 
-use super::folder::{ImageFolder, files_below, is_image};
+use super::folder::{ImageFolder, below, is_image};
+use super::left::LeftOut;
 use super::{Content, ImageSource, Stamp, no_image};
 use crate::Error;
 use crate::file::contents;
@@ -97,7 +98,8 @@ fn frames_of(clip: &Path, fps: f32, cache: &Path, say: &dyn Fn(&str)) -> Result<
         let _ = fs::remove_dir_all(&partial);
         made?;
     }
-    files_below(&folder, is_image)
+    let [files] = below(&folder, [is_image], &mut LeftOut::default())?;
+    Ok(files)
 }
 
 /// Runs ffmpeg in the folder that takes the images.
@@ -129,7 +131,7 @@ fn extract(clip: &Path, fps: f32, folder: &Path, say: &dyn Fn(&str)) -> Result<(
     if !output.status.success() {
         return Err(Error::decode(clip, format!("ffmpeg: {}", last.unwrap_or("no reason given"))));
     }
-    if files_below(folder, is_image)?.is_empty() {
+    if below(folder, [is_image], &mut LeftOut::default())?[0].is_empty() {
         return Err(Error::decode(clip, "ffmpeg finds no frames in it"));
     }
     if let Some(last) = last {

@@ -2,7 +2,9 @@
 
 mod clips;
 mod folder;
+mod left;
 mod manifest;
+mod members;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -61,6 +63,11 @@ pub trait ImageSource: Send + Sync {
 
     /// Names of the classes, empty where the source has none.
     fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    /// What should tell the class of an image and cannot be read, with the reason: such an image has no class.
+    fn class_faults(&self) -> &[String] {
         &[]
     }
 

@@ -1,10 +1,12 @@
 //! From what a user calls their data to a source.
 
 use super::clips::{Clips, is_clip};
-use super::folder::{common_folder, files_below, is_image};
+use super::folder::{Kind, below, common_folder, holds_image, is_image};
+use super::left::LeftOut;
 use super::records::Layout;
 use super::{ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
 use crate::Error;
+use crate::file::kind_of;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,23 +70,41 @@ pub fn open(spec: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> 
 }
 
 fn folder(path: &Path, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
-    let images = files_below(path, is_image)?;
-    if !images.is_empty() {
-        return Ok(Arc::new(ImageFolder::of(path.to_path_buf(), images)));
+    const KINDS: [Kind; 4] = [is_image, is_tar, is_parquet, is_clip];
+    let mut left = LeftOut::default();
+    let found = below(path, KINDS, &mut left)?;
+    let chosen = found.iter().position(|files| !files.is_empty());
+    let beside = found.iter().enumerate().filter(|(kind, _)| Some(*kind) != chosen);
+    for (kind, file) in beside.flat_map(|(kind, files)| files.iter().map(move |file| (kind, file))) {
+        left.passed(BESIDE[kind], &file.strip_prefix(path).unwrap_or(file).display().to_string());
     }
-    for wanted in [is_tar as fn(&Path) -> bool, is_parquet, is_clip] {
-        let files = files_below(path, wanted)?;
-        if files.first().is_some_and(|f| is_clip(f)) {
-            return Ok(Arc::new(Clips::open(path, &files, access.video_fps, &access.cache, access.say)?));
-        }
-        if !files.is_empty() {
-            return several(files, access);
-        }
+    let text = left.text();
+    let Some(chosen) = chosen else {
+        let none = "no images (jpg, jpeg, png, webp, bmp, tif, tiff), tar, parquet or video files in or below it";
+        let but = text.map_or(String::new(), |text| format!(", but {text}"));
+        return Err(Error::layout(path, format!("{none}{but}")));
+    };
+    if let Some(text) = text {
+        (access.say)(&format!("note: left out of {}: {text}", path.display()));
     }
-    Err(Error::layout(
-        path,
-        "no images (jpg, jpeg, png, webp, bmp, tif, tiff), tar, parquet or video files in or below it",
-    ))
+    let files = found.into_iter().nth(chosen).unwrap_or_default();
+    match chosen {
+        0 => Ok(Arc::new(ImageFolder::of(path.to_path_buf(), files))),
+        3 => clips(path, &files, access),
+        _ => several(files, access),
+    }
+}
+
+/// What to say of files that lie beside those of another kind, which are the source.
+const BESIDE: [&str; 4] = [
+    "images beside them",
+    "tar files beside them, read if they are given by themselves",
+    "parquet files beside them, read if they are given by themselves",
+    "videos beside them, read if they are given by themselves",
+];
+
+fn clips(root: &Path, files: &[PathBuf], access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    Ok(Arc::new(Clips::open(root, files, access.video_fps, &access.cache, access.say)?))
 }
 
 /// One file or several of a kind.
@@ -93,15 +113,21 @@ fn several(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
     let Some(first) = files.first() else {
         return Err(Error::Config { field: "data", reason: "names no files".into() });
     };
+    for file in &files {
+        let kind = fs::metadata(file).map_err(|e| Error::io(file, e))?.file_type();
+        if !kind.is_file() {
+            return Err(Error::layout(file, format!("is a {}, not a file", kind_of(kind))));
+        }
+    }
     if all(is_tar) {
-        Ok(Arc::new(Shards::open(files)?))
+        Ok(Arc::new(Shards::open(files, access.say)?))
     } else if all(is_parquet) {
         parquet(files, access)
     } else if all(is_clip) {
-        Ok(Arc::new(Clips::open(common_folder(&files), &files, access.video_fps, &access.cache, access.say)?))
+        clips(common_folder(&files), &files, access)
     } else if files.len() == 1 && ["txt", "csv", "tsv"].iter().any(|e| has_extension(first, e)) {
         Ok(Arc::new(Manifest::open(first)?))
-    } else if all(is_image) {
+    } else if all(holds_image) {
         Ok(Arc::new(ImageFolder::of(common_folder(&files).to_path_buf(), files)))
     } else {
         let known = "a folder, a list (txt, csv, tsv), tar files, parquet files, videos, or hf://owner/name";
@@ -140,7 +166,7 @@ fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
             classes
         }
     };
-    Ok(Arc::new(Shards::open(vec![tar])?.with_class_names(&classes)))
+    Ok(Arc::new(Shards::open(vec![tar], access.say)?.with_class_names(&classes)))
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -1,7 +1,7 @@
 //! Where the images come from and how they are read.
 
 use crate::pixels::{MEAN, STD};
-use selfpatch_datasets::Decoding;
+use selfpatch_datasets::{Decoding, Pillow, Range};
 use serde::{Deserialize, Serialize};
 
 /// Where the images come from and how they are read.
@@ -30,18 +30,23 @@ pub struct Data {
     /// Values per pixel. 3 without a `range`: whatever an image holds becomes RGB.
     #[serde(default = "three")]
     pub channels: usize,
-    /// The values that become 0 and 1, for images of more than 8 bits; absent: bytes.
+    /// The values that become 0 and 1, for images of more than 8 bits: `[low, high]`, or a list of such pairs, one
+    /// per channel; absent: bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range: Option<[f32; 2]>,
+    pub range: Option<Range>,
     /// Mean of each channel, between 0 and 1.
     #[serde(default = "imagenet_mean")]
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, likewise.
     #[serde(default = "imagenet_std")]
     pub std: Vec<f32>,
-    /// Turn images as their EXIF orientation says. The published program does not.
-    #[serde(default)]
-    pub exif_orientation: bool,
+    /// Turn images as their EXIF orientation says. The published program does not, but for TIFF files that it reads
+    /// as RGB. Earlier versions called this `exif_orientation`.
+    #[serde(default, alias = "exif_orientation")]
+    pub exif: bool,
+    /// Whose order of passes resizing follows: 12 for Pillow up to 12.3, 13 for Pillow from 13.0 on.
+    #[serde(default = "twelve")]
+    pub pillow: u32,
     /// Decode JPEG files to the very bytes of Pillow and OpenCV (libjpeg), which takes about twice as long;
     /// otherwise they differ by a few levels.
     #[serde(default)]
@@ -59,6 +64,10 @@ pub struct Data {
 
 fn two() -> usize {
     2
+}
+
+fn twelve() -> u32 {
+    12
 }
 
 fn three() -> usize {
@@ -104,7 +113,8 @@ impl Data {
             range: None,
             mean: imagenet_mean(),
             std: imagenet_std(),
-            exif_orientation: false,
+            exif: false,
+            pillow: twelve(),
             exact_jpeg: false,
             max_pixels: max_pixels(),
             max_bytes: max_bytes(),
@@ -116,11 +126,16 @@ impl Data {
     pub fn decoding(&self) -> Decoding {
         Decoding {
             channels: self.channels,
-            range: self.range,
-            exif_orientation: self.exif_orientation,
+            range: self.range.clone(),
+            exif: self.exif,
             exact_jpeg: self.exact_jpeg,
             max_pixels: self.max_pixels,
             max_bytes: self.max_bytes,
         }
+    }
+
+    /// The order of passes that `pillow` names.
+    pub fn resizing(&self) -> Pillow {
+        if self.pillow >= 13 { Pillow::V13 } else { Pillow::V12 }
     }
 }
