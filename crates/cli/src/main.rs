@@ -4,6 +4,7 @@
 extern crate selfpatch_output;
 
 mod about;
+mod bounds;
 mod continuing;
 mod davis_metrics;
 mod device;

@@ -18,7 +18,9 @@ use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record
 use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
-use selfpatch_datasets::{Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally};
+use selfpatch_datasets::{
+    Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally, batch_memory,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,6 +144,12 @@ pub fn run(
         let tell = std::cell::RefCell::new(&mut tell);
         source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), &|| session.stop.load(Ordering::Relaxed))?
     };
+    if device.is_cpu() {
+        let made = LoaderConfig { ahead: config.data.prefetch, ..LoaderConfig::new(config.optim.batch_size, 0) };
+        let prefetch = batch_memory(&config.crops, &config.data.decoding(), &made);
+        // The order of an epoch, and what is known of each image.
+        Memory::admit(config, prefetch.saturating_add(24 * images.len() as u64))?;
+    }
     // Once without and once with the list of its images: what is wrong shows before the folder is touched.
     loader(config, Arc::clone(&images))?;
     let run = config.output_dir.clone();
