@@ -2,6 +2,7 @@
 //! beside Pillow and torchvision.
 
 use crate::agree::{Agreement, Count, agreement};
+use crate::bounds::whole;
 use crate::machine::{cores, cpu_seconds, median};
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{
@@ -17,20 +18,20 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Images to use; without it 64 made-up JPEG files of 500 x 375 pixels, quality 95
+    /// Images to use; without it 64 synthetic JPEG files of 500 x 375 pixels, quality 95
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// A Python with Pillow and torchvision, measured in turn on the same files
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Numbers of threads
-    #[arg(long, value_delimiter = ',', value_name = "N")]
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = whole(1, 1024))]
     threads: Option<Vec<usize>>,
     /// Images of one run
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = whole(1, 10000000))]
     images: usize,
     /// Runs, in turn with Python's
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 10000))]
     rounds: usize,
     /// Print one line of JSON
     #[arg(long)]
@@ -152,7 +153,7 @@ fn middle(rates: &[Rate]) -> Rate {
     }
 }
 
-/// 64 photos of made-up scenes, as a camera would store them. They are drawn at half the size: their
+/// 64 photos of synthetic scenes, as a camera would store them. They are drawn at half the size: their
 /// noise is then as coarse as that of a photo, and the files as large.
 fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;

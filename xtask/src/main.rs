@@ -20,7 +20,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
-  train         pre-train a ViT; without arguments on made-up images
+  train         pre-train a ViT; without arguments on synthetic images
   watch         show a run in the terminal while it goes on; without arguments the newest
   replay        repeat a step that a run could not take
   inspect-data  look at training data: counts, bad files, mean and std, crops

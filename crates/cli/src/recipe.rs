@@ -15,7 +15,7 @@ pub struct Recipe {
     /// Configuration file; its fields are laid over the preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Recipe: default (made-up images), folder (own images, one machine), multichannel (own images that are not
+    /// Recipe: default (synthetic images), folder (own images, one machine), multichannel (own images that are not
     /// 8-bit RGB), paper (published)
     #[arg(long)]
     preset: Option<String>,
@@ -65,7 +65,7 @@ impl Recipe {
 }
 
 impl Layers {
-    /// The preset asked for, or the one that fits the data: made-up, RGB, or something else.
+    /// The preset asked for, or the one that fits the data: synthetic, RGB, or something else.
     pub fn preset(&self) -> Preset {
         if let Some(preset) = self.preset {
             return preset;

@@ -4,7 +4,7 @@ mod common;
 
 use common::selfpatch;
 
-/// A few steps of a small network on the made-up world.
+/// A few steps of a small network on the synthetic world.
 const SMALL: [&str; 14] = [
     "train",
     "--set",

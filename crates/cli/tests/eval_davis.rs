@@ -25,7 +25,7 @@ const SMALL: [&str; 13] = [
     "--max-steps=1",
 ];
 
-/// Two made-up videos of six frames in DAVIS's layout, called a and b.
+/// Two synthetic videos of six frames in DAVIS's layout, called a and b.
 fn davis(root: &Path) {
     let videos = ProceduralVideos::new(3, 2, 6, 64);
     for (name, own) in ["a", "b"].iter().zip(videos.sequences()) {

@@ -49,7 +49,7 @@ pub use davis::DavisFolder;
 pub use decode::{Decoding, Format, Header, LeftOut, Notes, Range, Raw, Tally, decode};
 pub use error::Error;
 pub use frame::{Image, Mask, Rgb, Samples};
-pub use loader::{Batch, Fault, Loader, LoaderConfig};
+pub use loader::{Batch, Fault, Loader, LoaderConfig, batch_memory};
 pub use mask::{decode_mask, mask_palette, write_mask, write_mask_with};
 pub use procedural::{ProceduralImages, ProceduralVideos};
 pub use random::{Purpose, stream};

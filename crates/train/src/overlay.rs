@@ -1,5 +1,6 @@
 //! A recipe, overwritten by a TOML file, overwritten by flags.
 
+use crate::config::VideoRate;
 use crate::{Config, Error, Preset};
 use selfpatch_vit::VitConfig;
 use std::collections::BTreeMap;
@@ -214,6 +215,7 @@ fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
     config.data.range = Some([0., 1.].into());
+    config.data.video_fps = VideoRate::PerSecond(0.);
     to_table(&config)
 }
 
@@ -231,7 +233,8 @@ fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<()
         match (example, value, into.get_mut(&key)) {
             (Value::Table(known), Value::Table(value), Some(Value::Table(into))) => merge(into, known, value, &here)?,
             (example, value, _) => {
-                if example.type_str() != value.type_str() {
+                let is_auto = here == "data.video_fps" && value.as_str() == Some(VideoRate::AUTO);
+                if example.type_str() != value.type_str() && !is_auto {
                     return Err(format!(
                         "{here} must be {} {}, not {} {}: {value}",
                         article(example.type_str()),
@@ -264,6 +267,7 @@ pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
             Value::Array(items) if items.iter().any(Value::is_table) => {
                 items.iter().enumerate().for_each(|(i, value)| of(value, &format!("{place}[{i}]"), out));
             }
+            // Pairs within lists among them.
             Value::Array(items) => items.iter().for_each(|value| of(value, place, out)),
             Value::Integer(i) => out.push((place.into(), *i as f64)),
             Value::Float(f) => out.push((place.into(), *f)),
@@ -315,6 +319,22 @@ mod tests {
         let config = resolve(Preset::Paper, Some((Path::new("a.toml"), file)), &flags)?;
         assert_eq!((config.seed, config.optim.lr, config.optim.epochs), (3, 1.0, 9));
         assert_eq!(config.optim.min_lr, 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn the_rate_of_videos_is_a_number_or_auto() -> Result<(), Error> {
+        let with = |text: &str| resolve(Preset::Folder, Some((Path::new("a.toml"), text)), &[]);
+        let rate = |text: &str| Ok::<_, Error>(with(text)?.data.video_fps.per_second());
+        assert_eq!(rate("")?, None);
+        assert_eq!(rate("[data]\nvideo_fps = 0")?, Some(0.));
+        assert_eq!(rate("[data]\nvideo_fps = 2.5")?, Some(2.5));
+        assert_eq!(rate("[data]\nvideo_fps = \"auto\"")?, None);
+        assert!(with("[data]\nvideo_fps = \"all\"").unwrap_err().to_string().contains("data.video_fps must be"));
+        let flags = [("data.video_fps".to_string(), Value::Integer(1))];
+        let config = resolve(Preset::Folder, Some((Path::new("a.toml"), "[data]\nvideo_fps = \"auto\"")), &flags)?;
+        assert_eq!(config.data.video_fps, VideoRate::PerSecond(1.));
+        assert_eq!(Config::parse(Path::new("saved"), &config.to_toml()?)?, config);
         Ok(())
     }
 

@@ -92,6 +92,7 @@ const RULES: [Rule; 12] = [
             "crates/allocator/src/",
             "crates/cli/src/device.rs",
             "crates/cli/src/main.rs",
+            "crates/cli/src/signals.rs",
             "xtask/src/main.rs",
             "benches/src/machine.rs",
             "benches/src/main.rs",

@@ -7,6 +7,7 @@ mod names;
 #[path = "../../../crates/cli/tests/docs/page.rs"]
 mod page;
 mod source;
+mod words;
 
 use std::path::Path;
 

@@ -20,6 +20,8 @@ pub fn install(folder: &Path) {
         }
     }
     fs::write(folder.join("small.toml"), SMALL).expect("written");
+    fs::write(folder.join("small-heads.toml"), over_small("model.arch = \"vit_tiny\"").expect("settings"))
+        .expect("written");
 }
 
 /// The settings of a page, laid over those that keep a run small.
@@ -33,7 +35,12 @@ pub fn over_small(text: &str) -> Result<String, String> {
         }
     }
     let mut all: Table = SMALL.parse().map_err(|e: toml::de::Error| e.to_string())?;
-    lay(text.parse().map_err(|e: toml::de::Error| e.to_string())?, &mut all);
+    let own: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+    if own.get("model").and_then(|model| model.get("arch")).is_some() {
+        // It has a width of its own.
+        all.remove("model");
+    }
+    lay(own, &mut all);
     Ok(all.to_string())
 }
 
@@ -44,7 +51,7 @@ pub fn shell(folder: &Path, installed: &Path, line: &str) -> Output {
     let mut command = Command::new("sh");
     command.current_dir(folder).args(["-c", line]).env("PATH", path.expect("a path"));
     command.env("SELFPATCH_PROGRAM", env!("CARGO_BIN_EXE_selfpatch"));
-    command.env("SMALL_CONFIG", installed.join("small.toml"));
+    command.env("SMALL", installed);
     command.env("SELFPATCH_CACHE", folder.join("cache")).env("HF_HUB_OFFLINE", "1");
     command.output().expect("a shell")
 }

@@ -27,7 +27,7 @@ value() {
 
 case $1 in
 train)
-    # A run that is named alone goes on with its own settings, and any run for two more steps each time.
+    # A run that is named alone goes on with its own settings, and every run for two more steps each time.
     own=$(value --resume "$@")
     [ -f "$own/config.toml" ] || own=runs/$(value --name "$@")
     if [ -d "$own/tb" ] && ! has --max-steps "$@" && ! has --max_steps "$@"; then
@@ -36,9 +36,12 @@ train)
     if has --config "$@"; then
         :
     elif [ -f "$own/config.toml" ] && ! has --data "$@" && ! has --data-path "$@" && ! has --data_path "$@"; then
-        set -- "$@" --config "$own/config.toml"
+        :
+    elif has --arch "$@"; then
+        # It has a width of its own.
+        set -- "$@" --config "$SMALL/small-heads.toml"
     else
-        set -- "$@" --config "$SMALL_CONFIG"
+        set -- "$@" --config "$SMALL/small.toml"
     fi
     ;;
 eval-davis)
@@ -46,6 +49,8 @@ eval-davis)
     has --size-mask-neighborhood "$@" || set -- "$@" --size-mask-neighborhood 2
     if has --data-path "$@"; then
         has --scale-size "$@" || set -- "$@" --scale-size 64
+    elif ! has --scale-size "$@" && ! has --grid "$@"; then
+        set -- "$@" --grid 8
     fi
     ;;
 esac

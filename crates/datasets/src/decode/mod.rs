@@ -5,6 +5,7 @@ mod header;
 mod jpeg;
 mod libjpeg;
 mod notes;
+pub(crate) mod orientation;
 mod range;
 mod raw;
 mod rgb;
@@ -119,15 +120,15 @@ impl Format {
 /// Conversions are those of Pillow's `convert("RGB")`: alpha is dropped, palettes and grey are
 /// expanded, CMYK is multiplied out, 16-bit colour keeps its high byte, and of 16-bit grey (and of
 /// floats) everything above 255 is white; give [`Decoding::range`] to use such values. An EXIF
-/// orientation is not applied. JPEG files become the bytes that libjpeg makes of them
+/// orientation is applied, as OpenCV does. JPEG files become the bytes that libjpeg makes of them
 /// ([`Decoding::exact_jpeg`]).
 ///
 /// Refused: empty, truncated and unknown files, and images beyond the limits of [`Decoding`].
 pub fn decode(path: impl AsRef<Path>) -> Result<Rgb, Error> {
     let path = path.as_ref();
     let bytes = contents(path)?;
-    let as_stored = Decoding { exif: false, exact_jpeg: true, ..Decoding::default() };
-    let image = as_stored.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
+    let upright = Decoding { exif: true, exact_jpeg: true, ..Decoding::default() };
+    let image = upright.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
     match image.samples {
         Samples::Bytes(pixels) => Ok(Rgb { width: image.width, height: image.height, pixels }),
         Samples::Floats(_) => Err(Error::decode(path, "holds no bytes")),

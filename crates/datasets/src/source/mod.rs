@@ -1,5 +1,6 @@
 //! What pre-training reads: a numbered set of single images, whatever they come from.
 
+mod alike;
 mod clips;
 mod folder;
 mod left;
@@ -8,7 +9,9 @@ mod members;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod partial;
 mod pattern;
+mod probe;
 mod records;
 mod remote;
 mod shards;
@@ -44,7 +47,7 @@ pub trait ImageSource: Send + Sync {
         self.len() == 0
     }
 
-    /// A name for messages, unique within the source: the path below the root, or a made-up name.
+    /// A name for messages, unique within the source: the path below the root, or one that the source makes.
     fn name(&self, index: usize) -> String;
 
     /// What image `index` is called in random streams: a function of its name alone, so that it keeps

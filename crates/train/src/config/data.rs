@@ -2,13 +2,14 @@
 
 use crate::pixels::{MEAN, STD};
 use selfpatch_datasets::{Decoding, Pillow, Range};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where the images come from and how they are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `procedural` for the made-up world; a folder of images at any depth; a list of them (txt, csv,
+    /// `procedural` for the synthetic world; a folder of images at any depth; a list of them (txt, csv,
     /// tsv); tar or parquet files, several by braces and wildcards; IDX or CIFAR files; videos; or
     /// `hf://owner/name[@revision][#split]` (`--data`).
     pub path: String,
@@ -57,9 +58,62 @@ pub struct Data {
     /// Most bytes of an image file.
     #[serde(default = "max_bytes")]
     pub max_bytes: u64,
-    /// Frames of a video per second of it; 0 for all.
+    /// Frames of a video per second of it; 0 for all; `"auto"` for every frame of a video of up to a minute, and 2 per
+    /// second of a longer one.
     #[serde(default)]
-    pub video_fps: f32,
+    pub video_fps: VideoRate,
+    /// Frames of a video are left out in which no part differs by as many levels of 255 from the last one before them
+    /// that is used; 0 for none.
+    #[serde(default)]
+    pub video_dedup: f32,
+}
+
+/// How many frames of a video are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum VideoRate {
+    /// As many as suit its length: `"auto"`.
+    #[default]
+    Auto,
+    /// So many per second of it; 0 for all.
+    PerSecond(f32),
+}
+
+impl VideoRate {
+    /// Its name where it is no number.
+    pub const AUTO: &str = "auto";
+
+    /// The number, none for auto.
+    pub fn per_second(self) -> Option<f32> {
+        match self {
+            Self::Auto => None,
+            Self::PerSecond(fps) => Some(fps),
+        }
+    }
+}
+
+impl Serialize for VideoRate {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str(Self::AUTO),
+            Self::PerSecond(fps) => to.serialize_f32(*fps),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VideoRate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Value {
+            Number(f32),
+            Text(String),
+        }
+        match Value::deserialize(from) {
+            Ok(Value::Number(fps)) => Ok(Self::PerSecond(fps)),
+            Ok(Value::Text(text)) if text == Self::AUTO => Ok(Self::Auto),
+            _ => Err(D::Error::custom("data.video_fps must be a number or \"auto\"")),
+        }
+    }
 }
 
 fn two() -> usize {
@@ -118,7 +172,8 @@ impl Data {
             exact_jpeg: false,
             max_pixels: max_pixels(),
             max_bytes: max_bytes(),
-            video_fps: 0.,
+            video_fps: VideoRate::Auto,
+            video_dedup: 0.,
         }
     }
 

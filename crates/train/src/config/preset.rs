@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// A recipe that fills every field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Minutes on two cores on made-up images; see `docs/method.md`.
+    /// Minutes on two cores on synthetic images; see `docs/method.md`.
     Default,
     /// The published program's defaults, 1024 images per step (8 GPUs x 128).
     Paper,

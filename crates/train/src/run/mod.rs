@@ -18,7 +18,9 @@ use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record
 use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
-use selfpatch_datasets::{Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally};
+use selfpatch_datasets::{
+    Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally, batch_memory,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,8 +142,14 @@ pub fn run(
     }
     let images = {
         let tell = std::cell::RefCell::new(&mut tell);
-        source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?
+        source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), &|| session.stop.load(Ordering::Relaxed))?
     };
+    if device.is_cpu() {
+        let made = LoaderConfig { ahead: config.data.prefetch, ..LoaderConfig::new(config.optim.batch_size, 0) };
+        let prefetch = batch_memory(&config.crops, &config.data.decoding(), &made);
+        // The order of an epoch, and what is known of each image.
+        Memory::admit(config, prefetch.saturating_add(24 * images.len() as u64))?;
+    }
     // Once without and once with the list of its images: what is wrong shows before the folder is touched.
     loader(config, Arc::clone(&images))?;
     let run = config.output_dir.clone();
@@ -375,13 +383,14 @@ fn nothing_of(error: &Error) -> StepReport {
     StepReport { losses, teacher_entropy: nan, grad_norm: nan, health, ..StepReport::default() }
 }
 
-/// The images that a run reads. `say` is told what takes long.
-pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
+/// The images that a run reads. `say` is told what takes long, which ends in an error once `stop` says so.
+pub fn source(config: &Config, say: &dyn Fn(&str), stop: &dyn Fn() -> bool) -> Result<Arc<dyn ImageSource>, Error> {
     let data = &config.data;
     if data.path == PROCEDURAL {
         return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
     }
-    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (data.video_fps.per_second(), data.video_dedup);
+    let access = Access { video_fps, video_dedup, say, stop, ..Access::usual() };
     Ok(selfpatch_datasets::open(&data.path, &access)?)
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::fs;
 use tempfile::TempDir;
 
-/// A run of made-up scores whose masks are the true ones, moved to the right.
+/// A run of synthetic scores whose masks are the true ones, moved to the right.
 fn run(folder: &TempDir, label: &str, videos: &ProceduralVideos, shift: usize, score: fn(usize) -> f64) -> Run {
     let mut sequences = Vec::new();
     for name in videos.sequences() {
