@@ -51,7 +51,7 @@ pub const HEALTHY: [Healthy; 8] = [
         label: "divergence (KL)",
         of: |r| r.teacher_student_kl,
         unit: Unit::One,
-        low: Some((0.01, "near 0: nothing is left to learn, which is often a collapse")),
+        low: Some((0.05, "near 0: nothing is left to learn, which is often a collapse")),
         high: None,
     },
     Healthy {
