@@ -132,12 +132,12 @@ mod tests {
         let expected = [
             "falls",
             "0.12 to 5.9",
-            "at least 0.01",
+            "at least 0.05",
             "at least 0.1",
-            "at least 0.2",
-            "at least 3.2 of 64",
+            "at least 0.3",
+            "at least 3.5 of 64",
             "at most 15",
-            "at least 0.01",
+            "at least 0.1",
             "at most 0.2",
         ];
         assert_eq!(all(&outline), expected);
