@@ -177,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
         },
         Case {
             name: "aggregation of positives",
-            flops: work::aggregation(t, DIM, 2, 4) as f64,
+            flops: work::aggregation(t as f64, DIM as f64, 2., 4.),
             bytes: mb(2. * tf * d + 24. * d * d),
             fused: Box::new(|| groups.iter().zip(&chosen).try_for_each(|(x, p)| aggregator.patches(x, p).map(drop))),
             plain: Box::new(|| {

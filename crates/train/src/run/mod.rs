@@ -10,6 +10,7 @@ pub use history::{History, Overridden, Saved};
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::config::{NotFinite, Precision};
 use crate::diagnose::diagnose;
+use crate::estimate::{self, Estimate, Pace};
 use crate::init::init_from;
 use crate::inventory::{Watched, listed};
 use crate::overlay::check_field;
@@ -45,6 +46,8 @@ pub enum Event<'a> {
         /// Steps of one epoch.
         steps_per_epoch: usize,
     },
+    /// When the first batch is there and before its step: how long the steps take that are left.
+    Estimate(&'a Estimate),
     /// After each step.
     Step(&'a Record),
     /// After each checkpoint.
@@ -203,6 +206,9 @@ pub fn run(
         steps_per_epoch: per_epoch,
     });
 
+    let rate = estimate::rate(config, &trainer, device)?;
+    let mut estimated = false;
+
     let milestone = Some(config.checkpoint.milestone_epochs * per_epoch).filter(|steps| *steps > 0);
     let mut saver = Saver::new(config, milestone);
     let start = Instant::now();
@@ -229,6 +235,10 @@ pub fn run(
             let hyper = plan.at(step);
             let wait = (batches.waited() - waited).as_secs_f64();
             waited = batches.waited();
+            if !std::mem::replace(&mut estimated, true) {
+                let pace = Pace { rate, first_batch: wait, on_cpu: device.is_cpu() };
+                tell(Event::Estimate(&Estimate::of(config, &pace, plan.end, plan.end - first)?));
+            }
             let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
             if shown.is_none() {
                 shown = Some(crops[0].narrow(0, 0, batch.batch.min(SHOWN))?.force_contiguous()?);
