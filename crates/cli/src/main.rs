@@ -4,6 +4,7 @@
 extern crate selfpatch_output;
 
 mod about;
+mod bounds;
 mod continuing;
 mod davis_metrics;
 mod device;
@@ -13,6 +14,7 @@ mod eval_knn;
 mod gpu_check;
 mod hub;
 mod inspect;
+mod interrupt;
 mod model;
 mod parity;
 mod recipe;
@@ -20,6 +22,7 @@ mod replay;
 mod signals;
 mod train;
 mod watch;
+mod whole;
 
 use clap::{Parser, Subcommand};
 use error::plain;
@@ -95,7 +98,7 @@ fn answered(e: &clap::Error) -> ExitCode {
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
         note!("error: {}", plain(&e));
-        ExitCode::FAILURE
+        interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }
 

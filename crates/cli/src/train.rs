@@ -4,6 +4,7 @@ use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
+use crate::interrupt;
 use crate::recipe::Recipe;
 use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use toml::Value;
 
@@ -197,10 +199,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ended(ExitCode::SUCCESS));
     }
     let stop = signals::stop().context("signal handlers")?;
+    interrupt::remember().context("signal handlers")?;
     let device = args.compute.device()?;
     let show = RefCell::new(Show::new());
     let say = |text: &str| show.borrow().say(text);
-    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say)?);
+    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say, &stop)?);
     let mut judge = |what: Measure, teacher: &Network| match what {
         Measure::Davis => davis(&teacher.backbone),
         Measure::Knn => knn(teacher),
@@ -278,9 +281,12 @@ fn knn<'a>(
     config: &'a Config,
     device: &'a Device,
     say: &'a dyn Fn(&str),
-) -> Result<impl FnMut(&Network) -> Measured + 'a> {
+    stop: &AtomicBool,
+) -> Result<impl FnMut(&Network) -> Measured + use<'a>> {
     let d = &config.eval.knn;
-    let access = Access { video_fps: config.data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (config.data.video_fps.per_second(), config.data.video_dedup);
+    let is_over = || stop.load(Ordering::Relaxed);
+    let access = Access { video_fps, video_dedup, say, stop: &is_over, ..Access::usual() };
     let open = || eval_knn::open("eval.knn.train", &d.train, "eval.knn.val", &d.val, d.most, &access);
     let sets = (d.every > 0).then(open).transpose()?;
     if let Some((train, _)) = &sets {

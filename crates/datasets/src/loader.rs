@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batches::{Batches, Job};
 use crate::random::{Purpose, shuffle, stream};
-use crate::{Decoding, Error, ImageSource, MultiCrop, Samples};
+use crate::{Decoding, Error, ImageSource, MultiCrop, Pillow, Samples, Tally};
 
 /// Views of a number of images.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,13 +69,35 @@ pub struct LoaderConfig {
     pub rank: usize,
     /// Number of processes that share the data.
     pub world: usize,
+    /// Whose order of passes resizing follows.
+    pub pillow: Pillow,
 }
 
 impl LoaderConfig {
     /// One process, one thread per core, two batches ahead, whole batches only, 1 % of bad images.
     pub fn new(batch: usize, seed: u64) -> Self {
-        Self { batch, seed, threads: 0, ahead: 2, drop_last: true, max_bad: 0.01, rank: 0, world: 1 }
+        Self {
+            batch,
+            seed,
+            threads: 0,
+            ahead: 2,
+            drop_last: true,
+            max_bad: 0.01,
+            rank: 0,
+            world: 1,
+            pillow: Pillow::V12,
+        }
     }
+}
+
+/// Bytes of the batches that a loader of these settings holds; the greatest number for what is beyond.
+pub fn batch_memory(crops: &MultiCrop, decoding: &Decoding, config: &LoaderConfig) -> u64 {
+    let number = |n: usize| n as f64;
+    let global = crops.globals.first().map_or(0., |v| number(v.size).powi(2)) * number(crops.globals.len());
+    let values = global + number(crops.local_count) * number(crops.locals.size).powi(2);
+    let width = if decoding.range.is_some() { 4. } else { 1. };
+    let batches = number(config.ahead.max(1)) + 1.;
+    (values * number(decoding.channels) * width * number(config.batch) * batches) as u64
 }
 
 /// Makes the batches of an epoch from a source of images.
@@ -86,6 +108,16 @@ pub struct Loader {
     config: LoaderConfig,
     /// What was found until now.
     faults: Arc<Mutex<Faults>>,
+    /// What was left out of samples.
+    tally: Arc<Mutex<Seen>>,
+}
+
+/// Which samples have been read until now, and what was left out of them.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// By the number of the sample.
+    pub read: Vec<bool>,
+    pub tally: Tally,
 }
 
 impl Loader {
@@ -123,7 +155,8 @@ impl Loader {
         if config.threads == 0 {
             config.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
-        Ok(Self { source, crops, decoding, config, faults: Arc::default() })
+        let tally = Arc::new(Mutex::new(Seen { read: vec![false; source.len()], tally: Tally::default() }));
+        Ok(Self { source, crops, decoding, config, faults: Arc::default(), tally })
     }
 
     /// Batches in an epoch. Images that do not fill a last one wait for the next epoch, or make a smaller
@@ -148,10 +181,7 @@ impl Loader {
     /// Bytes that batches in preparation and the one in use hold. Each thread needs one decoded image and
     /// its views besides.
     pub fn memory(&self) -> usize {
-        let global = self.crops.globals.first().map_or(0, |v| v.size * v.size) * self.crops.globals.len();
-        let values = global + self.crops.local_count * self.crops.locals.size * self.crops.locals.size;
-        let width = if self.decoding.range.is_some() { 4 } else { 1 };
-        values * self.decoding.channels * width * self.config.batch * (self.config.ahead.max(1) + 1)
+        usize::try_from(batch_memory(&self.crops, &self.decoding, &self.config)).unwrap_or(usize::MAX)
     }
 
     /// The batches of `epoch` from step `first_step` on.
@@ -168,7 +198,8 @@ impl Loader {
             epoch,
             order: self.epoch_order(epoch),
         };
-        Batches::start(job, first_step..self.steps_per_epoch(), Arc::clone(&self.faults))
+        let known = (Arc::clone(&self.faults), Arc::clone(&self.tally));
+        Batches::start(job, first_step..self.steps_per_epoch(), known)
     }
 
     /// Images of the source.
@@ -179,6 +210,11 @@ impl Loader {
     /// The name of an image of a batch.
     pub fn name(&self, id: usize) -> String {
         self.source.name(id)
+    }
+
+    /// What was left out of the images of the batches until now, each image counted once.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).tally.clone()
     }
 
     /// Names of the images that could not be used until now, and why.

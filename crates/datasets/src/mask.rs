@@ -1,6 +1,6 @@
 //! Object masks as PNG files whose palette indices are the object ids.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 use std::process;

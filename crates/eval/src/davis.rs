@@ -8,6 +8,7 @@ use crate::propagation::{Propagation, Propagator};
 use crate::resize::{cv_linear, pillow_nearest};
 use crate::{DavisReport, Error, SequenceReport};
 use selfpatch_datasets::{Mask, VideoSource};
+use selfpatch_nn::room;
 
 /// Tokens of one frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +103,10 @@ pub fn evaluate(
             match &mut state {
                 None => {
                     let seed = first_mask(video.first, grid_h, grid_w)?;
+                    let contexts = protocol.propagation.n_last_frames.min(video.frames).saturating_add(1);
+                    let held = (tokens.len() + seed.len()) as u64 * 4 * contexts as u64;
+                    room::admit(held, "a smaller --n-last-frames or --scale-size")
+                        .map_err(|reason| Error::Model(format!("holding {contexts} frames {reason}")))?;
                     let start = Propagator::new(&protocol.propagation, grid_h, grid_w, &tokens, &seed)?;
                     state = Some((start, grid_h, grid_w));
                 }

@@ -144,6 +144,50 @@ fn dino_checkpoint_keys() -> Outcome {
 }
 
 #[test]
+fn every_dict_of_tensors_is_a_place() -> Outcome {
+    let file = read(&data("dino.pth"))?;
+    let keys: Vec<Vec<String>> = file.places().into_iter().map(|place| place.keys).collect();
+    assert!(keys.contains(&vec!["teacher".into()]) && keys.contains(&vec!["dino_loss".into()]), "{keys:?}");
+    let teacher = file.at(&["teacher".into()])?;
+    assert!(teacher.tensors.contains_key("backbone.cls_token"));
+    assert!(matches!(read(&data("dino.pth"))?.at(&["ema".into()]), Err(WeightsError::NoSuchKey { .. })));
+    // What has no dtype here is listed as well, and can be told apart.
+    let file = read(&data("flat.pth"))?;
+    assert!(file.places()[0].names.iter().any(|name| name == "mask"));
+    assert_eq!(file.unread.get("mask").map(String::as_str), Some("BoolStorage"));
+    Ok(())
+}
+
+/// As `torch.save` writes a tensor of 8-bit floats: an untyped storage, and the dtype beside it.
+#[test]
+fn numbers_of_eight_bits_are_named() -> Outcome {
+    let pickle = |dtype: &[u8], rebuild: &[u8]| {
+        [
+            b"\x80\x02}X\x01\0\0\0wctorch._utils\n".as_slice(),
+            rebuild,
+            b"((X\x07\0\0\0storagectorch.storage\nUntypedStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ",
+            b"K\0K\x02K\x02\x86K\x02K\x01\x86\x89ccollections\nOrderedDict\n)Rctorch\n",
+            dtype,
+            b"\ntRs.",
+        ]
+        .concat()
+    };
+    for (dtype, rebuild) in [
+        ("float8_e4m3fn", &b"_rebuild_tensor_v3\n"[..]),
+        ("float8_e5m2", b"_rebuild_tensor_v3\n"),
+        ("uint16", b"_rebuild_tensor_v3\n"),
+        ("qint8", b"_rebuild_qtensor\n"),
+    ] {
+        let found =
+            read(&craft("eight.pth", &pickle(dtype.as_bytes(), rebuild))?).map_err(|e| format!("{dtype}: {e}"))?;
+        assert!(found.tensors.is_empty());
+        assert_eq!(found.unread.get("w").map(String::as_str), Some(dtype));
+        assert!(found.notes.iter().any(|note| note.contains(dtype)), "{:?}", found.notes);
+    }
+    Ok(())
+}
+
+#[test]
 fn files_that_are_not_taken_say_what_to_do() -> Outcome {
     let compressed = refusal(read(&data("deflated.pth")));
     assert!(compressed.contains("is compressed") && compressed.contains("torch.save"), "{compressed}");
@@ -192,6 +236,80 @@ fn one_tensor(rest: &[u8]) -> Vec<u8> {
 fn a_crafted_tensor_is_read() -> Outcome {
     let path = craft("crafted.pth", &one_tensor(b"K\0K\x02K\x02\x86K\x02K\x01\x86"))?;
     assert_eq!(shapes(&read(&path)?), [("w".to_string(), vec![2, 2])]);
+    Ok(())
+}
+
+/// An archive laid out as `torch.save` does: every entry padded to 64 bytes, and at the end the record of a large
+/// archive and its locator, which a small one does not need. `comment`: after all of it.
+fn as_torch_writes(stem: &str, entries: &[(&str, &[u8])], comment: &[u8]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let name = format!("{stem}/{name}");
+        let start = file.len() as u32;
+        let padding = (64 - (file.len() + 30 + name.len() + 4) % 64) % 64;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(bytes);
+        let size = (bytes.len() as u32).to_le_bytes();
+        let shared = |version: &[u8], extra: u16| {
+            let head = [version, &[0, 0, 8, 8, 0, 0, 0, 0, 0, 0]].concat();
+            let lengths = [(name.len() as u16).to_le_bytes(), extra.to_le_bytes()].concat();
+            [&head[..], &crc.clone().finalize().to_le_bytes(), &size, &size, &lengths].concat()
+        };
+        file.extend(b"PK\x03\x04");
+        file.extend(shared(&[0], padding as u16 + 4).iter().skip(1));
+        file.extend(name.as_bytes());
+        file.extend([b'F', b'B', padding as u8, 0]);
+        file.extend(vec![b'Z'; padding]);
+        file.extend(*bytes);
+        directory.extend(b"PK\x01\x02\0");
+        directory.extend(shared(&[0], 0));
+        directory.extend([0; 10]);
+        directory.extend(start.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (at, size, count) = (file.len() as u64, directory.len() as u64, entries.len() as u64);
+    let end = at + size;
+    file.extend(directory);
+    file.extend(b"PK\x06\x06");
+    file.extend(44u64.to_le_bytes());
+    file.extend([30, 3, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    [count, count, size, at].iter().for_each(|n| file.extend(n.to_le_bytes()));
+    file.extend(b"PK\x06\x07\0\0\0\0");
+    file.extend(end.to_le_bytes());
+    file.extend(1u32.to_le_bytes());
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    [count as u16, count as u16].iter().for_each(|n| file.extend(n.to_le_bytes()));
+    [size as u32, at as u32].iter().for_each(|n| file.extend(n.to_le_bytes()));
+    file.extend((comment.len() as u16).to_le_bytes());
+    file.extend(comment);
+    file
+}
+
+/// The name of the folder inside decides how long the first entry of the directory is; of 21 bytes, it is as long
+/// as the records at the end, and a reader that guesses where the archive begins goes wrong.
+#[test]
+fn the_name_inside_an_archive_does_not_matter() -> Outcome {
+    let path = scratch("stems.pth");
+    let pickle = one_tensor(b"K\0K\x02K\x02\x86K\x02K\x01\x86");
+    let data: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let entries: [(&str, &[u8]); 6] = [
+        ("data.pkl", &pickle),
+        (".format_version", b"1"),
+        (".storage_alignment", b"64"),
+        ("data/0", &data),
+        ("version", b"3\n"),
+        (".data/serialization_id", b"1234567890"),
+    ];
+    for length in 1..=64 {
+        for comment in [&b""[..], b"saved elsewhere"] {
+            fs::write(&path, as_torch_writes(&"s".repeat(length), &entries, comment))?;
+            let found = read(&path).map_err(|e| format!("stem of {length} bytes: {e}"))?;
+            assert_eq!(f32s(&found, "w")?, [1., 2., 3., 4.], "stem of {length} bytes");
+        }
+    }
+    // Something before the archive is not torch's, nor read by torch.
+    fs::write(&path, [b"#!/bin/sh\n", &as_torch_writes("s", &entries, b"")[..]].concat())?;
+    assert!(read(&path).is_err());
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod export;
 mod health;
 mod init;
 mod inventory;
+mod limits;
 mod memory;
 mod network;
 mod overlay;

@@ -1,5 +1,6 @@
 //! A recipe, overwritten by a TOML file, overwritten by flags.
 
+use crate::config::VideoRate;
 use crate::{Config, Error, Preset};
 use selfpatch_vit::VitConfig;
 use std::collections::BTreeMap;
@@ -213,12 +214,14 @@ fn to_table(config: &Config) -> Result<Table, Error> {
 fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
-    config.data.range = Some([0., 1.]);
+    config.data.range = Some([0., 1.].into());
+    config.data.video_fps = VideoRate::PerSecond(0.);
     to_table(&config)
 }
 
 fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<(), String> {
     for (key, value) in from {
+        let key = if place == "data" && key == "exif_orientation" { "exif".to_string() } else { key };
         let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         let Some(example) = known.get(&key) else {
             return Err(format!("there is no field {here}{}", did_you_mean(&key, known.keys().map(String::as_str))));
@@ -230,7 +233,8 @@ fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<()
         match (example, value, into.get_mut(&key)) {
             (Value::Table(known), Value::Table(value), Some(Value::Table(into))) => merge(into, known, value, &here)?,
             (example, value, _) => {
-                if example.type_str() != value.type_str() {
+                let is_auto = here == "data.video_fps" && value.as_str() == Some(VideoRate::AUTO);
+                if example.type_str() != value.type_str() && !is_auto {
                     return Err(format!(
                         "{here} must be {} {}, not {} {}: {value}",
                         article(example.type_str()),
@@ -263,6 +267,7 @@ pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
             Value::Array(items) if items.iter().any(Value::is_table) => {
                 items.iter().enumerate().for_each(|(i, value)| of(value, &format!("{place}[{i}]"), out));
             }
+            // Pairs within lists among them.
             Value::Array(items) => items.iter().for_each(|value| of(value, place, out)),
             Value::Integer(i) => out.push((place.into(), *i as f64)),
             Value::Float(f) => out.push((place.into(), *f)),
@@ -294,6 +299,7 @@ fn flatten(value: &Value, place: &str, out: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfpatch_datasets::Range;
 
     #[test]
     fn every_preset_survives_its_own_file() -> Result<(), Error> {
@@ -313,6 +319,22 @@ mod tests {
         let config = resolve(Preset::Paper, Some((Path::new("a.toml"), file)), &flags)?;
         assert_eq!((config.seed, config.optim.lr, config.optim.epochs), (3, 1.0, 9));
         assert_eq!(config.optim.min_lr, 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn the_rate_of_videos_is_a_number_or_auto() -> Result<(), Error> {
+        let with = |text: &str| resolve(Preset::Folder, Some((Path::new("a.toml"), text)), &[]);
+        let rate = |text: &str| Ok::<_, Error>(with(text)?.data.video_fps.per_second());
+        assert_eq!(rate("")?, None);
+        assert_eq!(rate("[data]\nvideo_fps = 0")?, Some(0.));
+        assert_eq!(rate("[data]\nvideo_fps = 2.5")?, Some(2.5));
+        assert_eq!(rate("[data]\nvideo_fps = \"auto\"")?, None);
+        assert!(with("[data]\nvideo_fps = \"all\"").unwrap_err().to_string().contains("data.video_fps must be"));
+        let flags = [("data.video_fps".to_string(), Value::Integer(1))];
+        let config = resolve(Preset::Folder, Some((Path::new("a.toml"), "[data]\nvideo_fps = \"auto\"")), &flags)?;
+        assert_eq!(config.data.video_fps, VideoRate::PerSecond(1.));
+        assert_eq!(Config::parse(Path::new("saved"), &config.to_toml()?)?, config);
         Ok(())
     }
 
@@ -374,6 +396,31 @@ mod tests {
         assert_eq!(resolve(Preset::Paper, None, std::slice::from_ref(&epochs))?.optim.warmup_epochs, 0.2);
         let asked = resolve(Preset::Paper, None, &[epochs, warmup, ("data.path".into(), "photos".into())])?;
         assert!(asked.check().unwrap_err().to_string().contains("warmup_epochs"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_range_may_be_one_or_one_per_channel() -> Result<(), Error> {
+        let of = |text: &str| resolve(Preset::Multichannel, Some((Path::new("a.toml"), text)), &[]);
+        assert_eq!(of("[data]\nrange = [0, 4095]")?.data.range, Some([0., 4095.].into()));
+        let each = of("[data]\nchannels = 2\nrange = [[0, 4095], [10.5, 20]]")?;
+        assert_eq!(each.data.range, Some(Range::Each(vec![[0., 4095.], [10.5, 20.]])));
+        assert_eq!(Config::parse(Path::new("saved"), &each.to_toml()?)?, each);
+        assert!(of("[data]\nrange = [[0, 4095], [10, 20]]")?.check_data().unwrap_err().to_string().contains("2 pairs"));
+        assert!(of("[data]\nrange = [[5, 5]]\nchannels = 1")?.check_data().is_err());
+        let error = of("[data]\nrange = [1]").unwrap_err().to_string();
+        assert!(error.contains("a list of one such pair per channel"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_old_name_of_exif_is_understood() -> Result<(), Error> {
+        let text = Preset::Folder.config().to_toml()?;
+        assert!(text.contains("exif = false"));
+        let old = text.replace("exif = false", "exif_orientation = true");
+        assert!(Config::parse(Path::new("saved"), &old)?.data.exif);
+        let file = "[data]\nexif_orientation = true";
+        assert!(resolve(Preset::Folder, Some((Path::new("a.toml"), file)), &[])?.data.exif);
         Ok(())
     }
 

@@ -7,9 +7,11 @@ pub mod results;
 pub mod synthetic;
 
 use crate::about::{self, Facts, facts};
+use crate::bounds::{real, whole};
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
-use anyhow::{Result, bail};
+use crate::{signals, whole};
+use anyhow::{Context, Result, bail};
 use judge::{Candidate, Judge, Judged};
 use results::Results;
 use selfpatch_datasets::{DavisFolder, VideoSource};
@@ -48,22 +50,22 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     sequences: Vec<String>,
     /// Context frames besides the first
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = whole(0, 1000))]
     n_last_frames: usize,
     /// Radius of the window in patches; 0 for none
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = whole(0, 1000))]
     size_mask_neighborhood: usize,
     /// Neighbours that vote
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 10_000))]
     topk: usize,
     /// Divisor of the cosine in the exponent of a vote
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = real(0.0125f32, 1e4))]
     temperature: f32,
     /// Short side of the frames that the model sees, in pixels [default: 480; of synthetic videos what --grid says]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
     scale_size: Option<usize>,
     /// Block whose tokens are the features, from 1 [default: the last]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1024))]
     layer: Option<usize>,
     /// Pass the tokens through the backbone's final norm [default: if it has one]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
@@ -120,6 +122,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut judge = Judge::new(args, &videos, &device);
     let mut models = Vec::new();
     if let Some(path) = &args.file.weights {
+        swept_at_end(args.output_dir.as_slice())?;
         let vit = model::load(&args.file, path, &device)?;
         let (label, weights) = (path.display().to_string(), about::weights(path, vit.config()));
         let results = args.output_dir.as_deref().map(Results::new).transpose()?;
@@ -128,6 +131,8 @@ pub fn run(args: &Args) -> Result<bool> {
     } else {
         let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
         let folders = args.output_dir.as_deref().map(|dir| folders(dir, &runs)).transpose()?;
+        let parent = args.output_dir.iter().cloned();
+        swept_at_end(&parent.chain(folders.iter().flatten().cloned()).collect::<Vec<_>>())?;
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
@@ -156,6 +161,13 @@ pub fn run(args: &Args) -> Result<bool> {
         lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| note!("{line}"));
     }
     Ok(evaluations().all(|e| e.failures.is_empty()))
+}
+
+/// Has a signal that ends the program leave no half-written file in these folders of results.
+fn swept_at_end(folders: &[PathBuf]) -> Result<()> {
+    let places: Vec<_> = folders.iter().flat_map(|folder| Results::places(folder)).collect();
+    signals::before_end(move || places.iter().for_each(|(folder, deep)| whole::sweep(folder, *deep)))
+        .context("signal handlers")
 }
 
 /// Where the results of each run go: `dir` for a single one, else a folder of the run's name in it.

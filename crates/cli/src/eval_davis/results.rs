@@ -11,6 +11,7 @@
 
 use super::{overlay, page};
 use crate::about::About;
+use crate::whole;
 use anyhow::{Context, Result};
 use selfpatch_datasets::{Mask, VideoSource, write_mask_with};
 use selfpatch_eval::{DavisReport, Error, global_csv, per_sequence_csv};
@@ -43,6 +44,11 @@ impl Results {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folders with files, and how many levels of folders below each have some.
+    pub fn places(folder: &Path) -> [(PathBuf, usize); 3] {
+        [(folder.into(), 0), (folder.join("overlays"), 0), (folder.join("masks"), 1)]
     }
 
     /// Writes the ids of a frame in the colours of its sequence.
@@ -83,7 +89,7 @@ impl Saved {
     pub fn write(&self, folder: &Path, split: &str) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            fs::write(&path, text).with_context(|| path.display().to_string())
+            whole::write(&path, text)
         };
         write("scores.json", &serde_json::to_string_pretty(self)?)?;
         write(&format!("global_results-{split}.csv"), &global_csv(&self.report))?;
@@ -117,5 +123,5 @@ pub fn write_overlays(folder: &Path, videos: &dyn VideoSource) -> Result<()> {
 pub fn write_page(folder: &Path, results: &[PathBuf], videos: &dyn VideoSource) -> Result<()> {
     let runs = results.iter().map(|folder| page::read_run(folder)).collect::<Result<Vec<_>>>()?;
     let path = folder.join("report.html");
-    fs::write(&path, page::page(&runs, videos)?).with_context(|| path.display().to_string())
+    whole::write(&path, page::page(&runs, videos)?)
 }

@@ -17,7 +17,9 @@ mod table;
 mod training;
 mod worker;
 
+use crate::bounds::whole;
 use crate::parity::Outcome;
+use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
 use clock::Clock;
 use job::Job;
@@ -55,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     fixtures: Option<PathBuf>,
     /// Threads of the CPU [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1024))]
     threads: Option<usize>,
     /// Do jobs from standard input
     #[arg(long, hide = true)]
@@ -83,6 +85,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(args.minutes > 0. && args.minutes <= 1440., "--minutes: must be above 0 and at most 1440");
     let work = Work::new()?;
+    signals::before_end(work.cleaner(&args.out)).context("signal handlers")?;
     let mut check = Check::new(args, &work.0)?;
     check.device()?;
     for part in [Part::Parity, Part::Train, Part::Speed] {
@@ -214,6 +217,15 @@ impl Work {
         let folder = std::env::temp_dir().join(format!("selfpatch-gpu-check-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Self(folder))
+    }
+
+    /// Removes it, and what of the report is being written, when a signal ends the check.
+    fn cleaner(&self, out: &Path) -> impl FnOnce() + Send + use<> {
+        let (work, parts) = (self.0.clone(), report::parts(out));
+        move || {
+            let _ = std::fs::remove_dir_all(work);
+            parts.iter().for_each(|part| _ = std::fs::remove_file(part));
+        }
     }
 }
 

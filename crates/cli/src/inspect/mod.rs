@@ -2,12 +2,17 @@
 
 mod page;
 mod sheet;
+mod suggest;
 mod survey;
 
+use crate::bounds::{real, whole};
+use crate::interrupt::Guard;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result};
+use crate::{signals, whole};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_datasets::ImageSource;
+use selfpatch_datasets::{ImageSource, LoaderConfig, batch_memory};
+use selfpatch_nn::room;
 use selfpatch_train::{Config, source};
 use sheet::{Example, Stages};
 use std::fs;
@@ -27,20 +32,24 @@ pub struct Args {
     #[command(flatten)]
     recipe: Recipe,
     /// Read this many images, evenly spread [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
     images: Option<usize>,
     /// Images on the contact sheet
-    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = whole(0, 256))]
     show: usize,
     /// Where contact-sheet.png, index.html and inspection.json go
     #[arg(long, default_value = "runs/inspect-data", value_name = "DIR")]
     output_dir: PathBuf,
     /// Greatest part of the images that may be broken; more make the command fail, as they would stop `train`
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", value_parser = real(0., 1.))]
     max_bad: Option<f64>,
     /// Threads that read and decode
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0, 256))]
     num_workers: Option<usize>,
+    /// Write settings that fit the images (channels, range of values, mean, deviation) for `train --config FILE`,
+    /// and look at the images through them
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -49,28 +58,55 @@ pub struct Args {
 /// Looks at the data, prints, writes the sheet. False if more images are bad than allowed.
 pub fn run(args: &Args) -> Result<bool> {
     let max_bad = args.max_bad.map(|v| ("data.max_bad".to_string(), toml::Value::Float(v)));
-    let (_, config) = args.recipe.resolve(max_bad.into_iter().collect())?;
+    let flags: Vec<_> = max_bad.into_iter().collect();
+    let (_, mut config) = args.recipe.resolve(flags.clone())?;
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
     let say = |text: &str| note!("{text}");
-    let source = source(&config, &say)?;
+    let guard = Guard::new().context("signal handlers")?;
+    let source = source(&config, &say, &|| guard.stop())?;
+    guard.release();
+    // The views of the examples, as they are and as they are shown.
+    let shown = LoaderConfig::new(args.show.min(source.len()).max(1), 0);
+    let views = batch_memory(&config.crops, &config.data.decoding(), &shown);
+    room::admit(views, "a smaller --show, or smaller or fewer crops").map_err(|reason| anyhow!("--show: {reason}"))?;
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
+    let folder = args.output_dir.clone();
+    signals::before_end(move || whole::sweep(&folder, 0)).context("signal handlers")?;
 
     let threads = args.num_workers.filter(|n| *n > 0);
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress();
     let count = args.images.unwrap_or(usize::MAX);
+    let suggestion = match &args.write_config {
+        Some(_) => {
+            let suggestion = suggest::suggest(&*source, &config, (count, threads), &bar)?;
+            config = args.recipe.resolve(suggestion.settings().into_iter().chain(flags).collect())?.1;
+            config.check_data()?;
+            Some(suggestion)
+        }
+        None => None,
+    };
     let survey = survey::survey(&*source, &config.data.decoding(), count, threads, &bar);
     bar.finish_and_clear();
     let (examples, stages) = examples(&*source, &config, args.show);
 
+    if let (Some(file), Some(suggestion)) = (&args.write_config, &suggestion)
+        && survey.bad.len() < survey.read
+    {
+        suggestion.write(file, &config, &survey)?;
+        eprintln!("settings: {}", file.display());
+    }
     let at = |name: &str| args.output_dir.join(name);
     let globals = config.crops.globals.len();
     if !examples.is_empty() {
         let path = at("contact-sheet.png");
-        sheet::sheet(&examples, globals)?.save(&path).with_context(|| path.display().to_string())?;
+        let mut png = std::io::Cursor::new(Vec::new());
+        let encoded = sheet::sheet(&examples, globals)?.write_to(&mut png, image::ImageFormat::Png);
+        encoded.with_context(|| path.display().to_string())?;
+        whole::write(&path, png.into_inner())?;
     }
-    let write = |name: &str, text: &str| fs::write(at(name), text).with_context(|| at(name).display().to_string());
+    let write = |name: &str, text: &str| whole::write(&at(name), text);
     let json = serde_json::json!({ "data": config.data.path, "survey": &survey, "stages_ms": stages });
     write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
     write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
@@ -102,7 +138,9 @@ fn examples(source: &dyn ImageSource, config: &Config, show: usize) -> (Vec<Exam
     for number in 0..tries {
         let mut own = [Duration::ZERO; 3];
         let index = number * step % count;
-        let Ok(example) = sheet::example(source, index, &decoding, (&config.crops, config.seed), &mut own) else {
+        let Ok(example) =
+            sheet::example(source, index, (&decoding, config.data.resizing()), (&config.crops, config.seed), &mut own)
+        else {
             continue;
         };
         timed += 1;
@@ -127,7 +165,8 @@ fn print(s: &Survey, stages: &Stages, folder: &Path) {
     say!("width       {} to {}, median {}", s.width.least, s.width.most, s.width.median);
     say!("height      {} to {}, median {}", s.height.least, s.height.most, s.height.median);
     let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    say!("values      {} to {}", s.values[0], s.values[1]);
+    // Scaled back from single precision, beyond which digits mean nothing.
+    say!("values      {} to {}", s.values[0] as f32, s.values[1] as f32);
     say!("mean        {}", list(&s.mean));
     say!("std         {}", list(&s.std));
     if !s.classes.is_empty() {

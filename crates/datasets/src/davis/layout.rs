@@ -5,12 +5,11 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::Sequence;
 use super::names::{files, folders};
+use super::{FRAMES, Sequence};
 use crate::Error;
 use crate::file::text;
 
-const FRAMES: &[&str] = &["jpg", "jpeg", "png"];
 const MASKS: &[&str] = &["png"];
 
 /// Where frames and masks of a sequence are.
@@ -174,7 +173,7 @@ fn no_split(sets: &Path, year: &str) -> String {
 fn unknown(root: &Path) -> String {
     let mut text = "no videos in a known layout; those are JPEGImages/<resolution>/NAME and \
                     Annotations/<resolution>/NAME with ImageSets/<year>/<split>.txt (DAVIS), JPEGImages/NAME and \
-                    Annotations/NAME (YouTube-VOS), and NAME/*.jpg with masks (png) in NAME, NAME/masks, masks/NAME or \
+                    Annotations/NAME (YouTube-VOS), and NAME/*.jpg (or png, webp, bmp, tif) with masks (png) in NAME, NAME/masks, masks/NAME or \
                     Annotations/NAME"
         .to_owned();
     let below = folders(root).unwrap_or_default();

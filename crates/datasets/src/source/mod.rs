@@ -1,5 +1,6 @@
 //! What pre-training reads: a numbered set of single images, whatever they come from.
 
+mod alike;
 mod clips;
 mod folder;
 mod left;
@@ -8,7 +9,9 @@ mod members;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod partial;
 mod pattern;
+mod probe;
 mod records;
 mod remote;
 mod shards;

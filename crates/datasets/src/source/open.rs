@@ -13,24 +13,30 @@ use std::sync::Arc;
 
 /// How sources are reached.
 pub struct Access<'a> {
-    /// Frames of a video per second of it; 0 for all.
-    pub video_fps: f32,
+    /// Frames of a video per second of it; 0 for all; none for every frame of a video of up to a minute, and 2 per
+    /// second of a longer one.
+    pub video_fps: Option<f32>,
+    /// Frames of a video are left out in which nothing differs by as many levels of 255 from the last one before them
+    /// that is not; 0 for none.
+    pub video_dedup: f32,
     /// Where frames of videos and copies of parquet files are kept.
     pub cache: PathBuf,
     /// Told what takes long.
     pub say: &'a dyn Fn(&str),
+    /// Asked whether to stop what takes long, which then ends with [`Error::Stopped`].
+    pub stop: &'a dyn Fn() -> bool,
 }
 
 impl Access<'_> {
-    /// All frames, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in `XDG_CACHE_HOME` or
-    /// `~/.cache`), nothing said.
+    /// As many frames as suit the length of a video, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in
+    /// `XDG_CACHE_HOME` or `~/.cache`), nothing said, no stop.
     pub fn usual() -> Self {
         let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let cache = of("SELFPATCH_CACHE")
             .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("selfpatch")))
             .or_else(|| of("HOME").map(|p| p.join(".cache").join("selfpatch")))
             .unwrap_or_else(|| std::env::temp_dir().join("selfpatch-cache"));
-        Self { video_fps: 0., cache, say: &|_| () }
+        Self { video_fps: None, video_dedup: 0., cache, say: &|_| (), stop: &|| false }
     }
 }
 
@@ -104,7 +110,7 @@ const BESIDE: [&str; 4] = [
 ];
 
 fn clips(root: &Path, files: &[PathBuf], access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
-    Ok(Arc::new(Clips::open(root, files, access.video_fps, &access.cache, access.say)?))
+    Ok(Arc::new(Clips::open(root, files, access)?))
 }
 
 /// One file or several of a kind.
@@ -153,14 +159,14 @@ fn is_parquet(path: &Path) -> bool {
 #[cfg(feature = "parquet")]
 fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let folder = access.cache.join("parquet");
-    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    super::partial::sweep(&folder);
     let tar = folder.join(format!("{}.tar", fingerprint(&files, "rows")?));
     let names = tar.with_extension("json");
     let known: Option<Vec<String>> = fs::read(&names).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let classes = match known {
         Some(classes) if tar.is_file() => classes,
         _ => {
-            let classes = super::pack_parquet(&files, &tar, access.say)?;
+            let classes = super::pack_parquet(&files, &tar, access.say, access.stop)?;
             let text = serde_json::to_vec(&classes).map_err(|e| Error::encode(&names, e))?;
             fs::write(&names, text).map_err(|e| Error::io(&names, e))?;
             classes

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::WeightsError;
@@ -25,7 +26,11 @@ impl Archive {
         let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
         let file = File::open(path).map_err(io("open"))?;
         let length = file.metadata().map_err(io("examine"))?.len();
-        let zip = ZipArchive::new(BufReader::with_capacity(BUFFER, file)).map_err(|e| refused(path, e.to_string()))?;
+        // Left to itself the zip reader guesses whether something stands before the archive, and guesses wrong where
+        // the first entry of the directory is as long as the two records that end a large archive.
+        let at_the_start = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(at_the_start, BufReader::with_capacity(BUFFER, file))
+            .map_err(|e| refused(path, e.to_string()))?;
         let mut archive = Self { zip, path: path.to_path_buf(), entries: BTreeMap::new() };
         let entries = archive.check_directory(length)?;
         for (name, &index) in &entries {

@@ -147,6 +147,14 @@ pub enum WeightsError {
         /// Candle's answer.
         source: Box<candle_core::Error>,
     },
+    /// There is no backbone in the file that can be read, or it cannot be told which.
+    #[error("{}: {reason}", path.display())]
+    Backbone {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong, and the nearest way out.
+        reason: String,
+    },
     /// The tensors do not make up the model that was asked for.
     #[error("{}: {source}", path.display())]
     Model {

@@ -5,7 +5,7 @@ use candle_core::DType;
 /// What the elements of a storage are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element {
-    /// The storage class in PyTorch, for messages.
+    /// The storage class or dtype in PyTorch, for messages.
     pub class: &'static str,
     /// The dtype here, where there is one.
     pub dtype: Option<DType>,
@@ -20,8 +20,12 @@ pub(super) enum Global {
     Parameter,
     /// Makes a dict.
     Dict,
+    /// Rebuilds a tensor of quantised integers from a storage.
+    Quantised,
     /// A class of storages.
     Storage(Element),
+    /// A dtype of `torch` that has no class of storages.
+    Dtype(Element),
     /// Harmless and of no use here.
     Opaque,
 }
@@ -49,6 +53,27 @@ const STORAGES: [(&str, Option<DType>); 19] = [
     ("TypedStorage", None),
 ];
 
+/// Dtypes of `torch` without a storage class of their own; such tensors lie in untyped storages.
+const DTYPES: [&str; 17] = [
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "float4_e2m1fn_x2",
+    "uint16",
+    "uint32",
+    "uint64",
+    "qint8",
+    "quint8",
+    "qint32",
+    "quint4x2",
+    "quint2x4",
+    "int4",
+    "uint4",
+    "complex32",
+];
+
 /// Plain containers and numbers, under both of their Python names.
 const BUILTINS: &[&str] = &["set", "frozenset", "list", "dict", "int", "float", "complex", "slice"];
 
@@ -66,8 +91,22 @@ const OPAQUE: [(&str, &[&str]); 11] = [
     (
         "torch",
         &[
-            "Size", "device", "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
-            "uint16", "uint32", "uint64", "bool",
+            "Size",
+            "device",
+            "float32",
+            "float64",
+            "float16",
+            "bfloat16",
+            "int64",
+            "int32",
+            "int16",
+            "int8",
+            "uint8",
+            "bool",
+            "per_tensor_affine",
+            "per_channel_affine",
+            "per_channel_affine_float_qparams",
+            "strided",
         ],
     ),
     ("datetime", &["date", "datetime", "timedelta"]),
@@ -79,6 +118,7 @@ pub(super) fn lookup(module: &str, name: &str) -> Option<Global> {
         ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
             return Some(Global::Tensor);
         }
+        ("torch._utils", "_rebuild_qtensor") => return Some(Global::Quantised),
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
             return Some(Global::Parameter);
         }
@@ -89,6 +129,11 @@ pub(super) fn lookup(module: &str, name: &str) -> Option<Global> {
         && let Some(&(class, dtype)) = STORAGES.iter().find(|(class, _)| *class == name)
     {
         return Some(Global::Storage(Element { class, dtype }));
+    }
+    if module == "torch"
+        && let Some(&class) = DTYPES.iter().find(|class| **class == name)
+    {
+        return Some(Global::Dtype(Element { class, dtype: None }));
     }
     OPAQUE.iter().any(|(known, names)| *known == module && names.contains(&name)).then_some(Global::Opaque)
 }

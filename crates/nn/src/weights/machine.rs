@@ -363,6 +363,12 @@ impl<'a> Machine<'a> {
                 let spec = self.tensor(&arguments)?;
                 self.push(Value::Tensor(Box::new(spec)))
             }
+            Global::Quantised => {
+                let mut spec = self.tensor(&arguments)?;
+                spec.storage.element.dtype = None;
+                self.push(Value::Tensor(Box::new(spec)))
+            }
+            Global::Dtype(_) => Err("a call of a dtype".into()),
             Global::Storage(_) => Err("a storage made in the pickle itself".into()),
         }
     }
@@ -381,7 +387,14 @@ impl<'a> Machine<'a> {
             let reason = format!("a tensor with {sizes} dimensions and {strides} strides");
             return Err(Stop::Reason(reason));
         }
-        Ok(TensorSpec { storage: storage.clone(), offset: self.size(offset)?, shape, stride })
+        let mut storage = storage.clone();
+        // `_rebuild_tensor_v3` says what the bytes of an untyped storage are.
+        if let Some(&id) = arguments.get(6)
+            && let Value::Global(Global::Dtype(element)) = self.value(id)?
+        {
+            storage.element = *element;
+        }
+        Ok(TensorSpec { storage, offset: self.size(offset)?, shape, stride })
     }
 
     // --- operands ---
@@ -393,10 +406,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The first few items, one more than any call here needs.
+    /// The first few items, all that any call here needs.
     fn tuple_items(&self, id: Id) -> Step<Vec<Id>> {
         match self.value(id)? {
-            Value::Tuple(items) => Ok(items.iter().take(6).copied().collect()),
+            Value::Tuple(items) => Ok(items.iter().take(7).copied().collect()),
             _ => Err("something else where a tuple belongs".into()),
         }
     }

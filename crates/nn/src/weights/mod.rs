@@ -59,8 +59,19 @@ pub struct Weights {
     pub metadata: BTreeMap<String, String>,
     /// What was passed over and why: values that are no tensors, dtypes that candle lacks.
     pub notes: Vec<String>,
+    /// Tensors that were passed over for what they hold, such as 8-bit floats: name and kind.
+    pub unread: BTreeMap<String, String>,
     nested: Option<pth::Pth>,
     device: Device,
+}
+
+/// A dict of tensors in a weight file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The keys that lead to it; none for the top level, where a safetensors file has all.
+    pub keys: Vec<String>,
+    /// The names of its tensors, also of those that cannot be read.
+    pub names: Vec<String>,
 }
 
 /// Tensors found at one place of a file.
@@ -68,6 +79,7 @@ pub struct Weights {
 struct Group {
     tensors: BTreeMap<String, Tensor>,
     notes: Vec<String>,
+    unread: BTreeMap<String, String>,
 }
 
 /// Reads a weight file, telling the format from its first bytes rather than from its name: a zip
@@ -76,7 +88,7 @@ pub fn read(path: &Path, device: &Device) -> Result<Weights, WeightsError> {
     let (nested, group, metadata) = match format_of(path)? {
         Format::Zip => {
             let mut file = pth::Pth::open(path)?;
-            let group = file.group(None, device)?.unwrap_or_default();
+            let group = file.group::<&str>(&[], device)?.unwrap_or_default();
             (Some(file), group, BTreeMap::new())
         }
         Format::BarePickle => {
@@ -92,6 +104,7 @@ pub fn read(path: &Path, device: &Device) -> Result<Weights, WeightsError> {
         tensors: group.tensors,
         metadata,
         notes: group.notes,
+        unread: group.unread,
         nested,
         device: device.clone(),
     })
@@ -111,7 +124,11 @@ impl Weights {
                     return self.narrowed(group, key);
                 }
             }
-            let group = Group { tensors: std::mem::take(&mut self.tensors), notes: std::mem::take(&mut self.notes) };
+            let group = Group {
+                tensors: std::mem::take(&mut self.tensors),
+                notes: std::mem::take(&mut self.notes),
+                unread: std::mem::take(&mut self.unread),
+            };
             return self.narrowed(group, "");
         };
         match self.group(key, false)? {
@@ -138,10 +155,36 @@ impl Weights {
         self
     }
 
+    /// Every dict of tensors in the file, by the keys that lead to it.
+    pub fn places(&self) -> Vec<Place> {
+        match &self.nested {
+            Some(nested) => nested.places(),
+            None => {
+                let names = self.tensors.keys().chain(self.unread.keys()).cloned().collect();
+                vec![Place { keys: Vec::new(), names }]
+            }
+        }
+    }
+
+    /// The tensors of the dict that `keys` lead to, as [`Weights::places`] lists them.
+    pub fn at(mut self, keys: &[String]) -> Result<Weights, WeightsError> {
+        if keys.is_empty() {
+            return Ok(self);
+        }
+        let group = match &mut self.nested {
+            Some(nested) => nested.group(keys, &self.device)?,
+            None => None,
+        };
+        match group {
+            Some(group) => self.narrowed(group, &keys.join(".")),
+            None => Err(WeightsError::NoSuchKey { key: keys.join("."), available: self.available(), path: self.path }),
+        }
+    }
+
     /// The tensors under a key: of a nested dict, else of a common name prefix.
     fn group(&mut self, key: &str, unasked: bool) -> Result<Option<Group>, WeightsError> {
         if let Some(nested) = &mut self.nested
-            && let Some(group) = nested.group(Some(key), &self.device)?
+            && let Some(group) = nested.group(&[key], &self.device)?
         {
             return Ok(Some(group));
         }
@@ -151,12 +194,13 @@ impl Weights {
             return Ok(None);
         }
         let notes = std::mem::take(&mut self.notes);
-        Ok(Some(Group { tensors, notes }))
+        let unread = names::under(&std::mem::take(&mut self.unread), key);
+        Ok(Some(Group { tensors, notes, unread }))
     }
 
     /// These weights reduced to `group`, which may not be empty.
     fn narrowed(self, group: Group, key: &str) -> Result<Weights, WeightsError> {
-        if group.tensors.is_empty() {
+        if group.tensors.is_empty() && group.unread.is_empty() {
             return Err(WeightsError::NoTensors {
                 place: if key.is_empty() {
                     "at the top level".into()
@@ -167,7 +211,7 @@ impl Weights {
                 path: self.path,
             });
         }
-        Ok(Weights { tensors: group.tensors, notes: group.notes, nested: None, ..self })
+        Ok(Weights { tensors: group.tensors, notes: group.notes, unread: group.unread, nested: None, ..self })
     }
 
     /// The keys that `select` would accept, for error messages.

@@ -96,7 +96,7 @@ pub(super) fn strip(tensors: BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap
 }
 
 /// Keeps the names under `prefix` (`"teacher"` means `teacher.…`), without it.
-pub(super) fn under(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+pub(super) fn under<T: Clone>(tensors: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, T> {
     let prefix = format!("{}.", prefix.trim_end_matches('.'));
     tensors
         .iter()

@@ -8,7 +8,12 @@ use candle_core::{DType, Device, Tensor};
 
 use super::archive::Archive;
 use super::pickle::{Document, Fault, TensorSpec, Value};
-use super::{Group, WeightsError};
+use super::{Group, Place, WeightsError};
+
+/// Dicts in dicts that are looked into; real checkpoints have three at most.
+const DEEPEST: usize = 5;
+/// Entries that are looked at in all, lest dicts in dicts multiply.
+const MOST_ENTRIES: usize = 1 << 21;
 
 /// Overlapping views may copy the bytes of their storage this many times. Tied weights share one
 /// copy; anything above a few is an attempt to exhaust the memory.
@@ -61,18 +66,47 @@ impl Pth {
         entries.filter(|(_, value)| matches!(value, Value::Dict(_))).map(|(name, _)| name.to_string()).collect()
     }
 
-    /// The tensors directly under the top level, or under one of its keys; `None` where that key
-    /// is absent or not a dict.
-    pub fn group(&mut self, key: Option<&str>, device: &Device) -> Result<Option<Group>, WeightsError> {
+    /// The dicts that hold tensors, also those in dicts, each by the keys that lead to it and with the names of its
+    /// tensors.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut open: Vec<Vec<String>> = vec![Vec::new()];
+        let mut looked_at = 0;
+        while let Some(keys) = open.pop() {
+            let Some(entries) = find(&self.document, &keys) else { continue };
+            looked_at += 1 + entries.len();
+            let mut names = Vec::new();
+            for (name, value) in entries {
+                match value {
+                    Value::Tensor(_) => names.push(name.to_string()),
+                    Value::Dict(_) if keys.len() < DEEPEST => {
+                        open.push(keys.iter().cloned().chain([name.to_string()]).collect());
+                    }
+                    _ => {}
+                }
+            }
+            if !names.is_empty() {
+                places.push(Place { keys, names });
+            }
+            if looked_at > MOST_ENTRIES {
+                break;
+            }
+        }
+        places.sort_by(|a, b| a.keys.cmp(&b.keys));
+        places
+    }
+
+    /// The tensors of the dict that `keys` lead to, the top level without any; `None` where there is none.
+    pub fn group<S: AsRef<str>>(&mut self, keys: &[S], device: &Device) -> Result<Option<Group>, WeightsError> {
         let mut group = Group::default();
         let mut by_storage: BTreeMap<Arc<str>, Vec<(Arc<str>, &TensorSpec)>> = BTreeMap::new();
-        let Some(entries) = find(&self.document, key) else {
+        let Some(entries) = find(&self.document, keys) else {
             return Ok(None);
         };
         for (name, value) in entries {
             match value {
                 Value::Tensor(spec) => by_storage.entry(spec.storage.key.clone()).or_default().push((name, spec)),
-                Value::Dict(_) if key.is_none() => {} // a group of its own
+                Value::Dict(_) if keys.is_empty() => {} // a group of its own
                 _ => group.notes.push(format!("`{name}` is no tensor: skipped")),
             }
         }
@@ -91,6 +125,7 @@ impl Pth {
                     let class = spec.storage.element.class;
                     let note = format!("`{name}` is in a {class}, which has no dtype here: skipped");
                     group.notes.push(note);
+                    group.unread.insert(name.to_string(), class.to_string());
                     continue;
                 };
                 let tensor = built.view(&name, dtype, spec)?;
@@ -101,16 +136,16 @@ impl Pth {
     }
 }
 
-/// The chosen dict, each name once: as in Python, the last value of a repeated key counts.
-fn find<'a>(document: &'a Document, key: Option<&str>) -> Option<BTreeMap<Arc<str>, &'a Value>> {
+/// The dict that `keys` lead to, each name once: as in Python, the last value of a repeated key counts.
+fn find<'a, S: AsRef<str>>(document: &'a Document, keys: &[S]) -> Option<BTreeMap<Arc<str>, &'a Value>> {
     let collect = |entries: &mut dyn Iterator<Item = (&'a Arc<str>, &'a Value)>| {
         entries.map(|(name, value)| (name.clone(), value)).collect::<BTreeMap<_, _>>()
     };
-    let top = collect(&mut document.root()?);
-    match key {
-        None => Some(top),
-        Some(key) => Some(collect(&mut document.entries(top.get(key)?)?)),
+    let mut dict = collect(&mut document.root()?);
+    for key in keys {
+        dict = collect(&mut document.entries(dict.get(key.as_ref())?)?);
     }
+    Some(dict)
 }
 
 /// Offset, shape and stride of a view.

@@ -29,6 +29,7 @@ pub(super) fn read(path: &Path, device: &Device) -> Result<(Group, BTreeMap<Stri
             let dtype = view.dtype();
             let note = format!("`{name}` is {dtype}, which has no dtype here: skipped");
             group.notes.push(note);
+            group.unread.insert(name.to_string(), dtype.to_string());
             continue;
         };
         let tensor = super::tensor(path, name, view.data(), dtype, view.shape(), device)?;

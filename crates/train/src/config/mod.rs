@@ -4,7 +4,7 @@ mod data;
 mod eval;
 mod preset;
 
-pub use data::Data;
+pub use data::{Data, VideoRate};
 pub use eval::{DavisEval, Eval, KnnEval};
 pub use preset::Preset;
 

@@ -57,7 +57,6 @@ impl Preset {
                 // which nothing moves in the steps that one machine can take.
                 c.optim.lr = 5e-4 * 256. / 8.;
                 c.optim.warmup_epochs = 1.;
-                c.data.exif_orientation = true;
                 c
             }
             Preset::Multichannel => {

@@ -18,7 +18,9 @@ use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record
 use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
-use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
+use selfpatch_datasets::{
+    Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally, batch_memory,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,8 +142,14 @@ pub fn run(
     }
     let images = {
         let tell = std::cell::RefCell::new(&mut tell);
-        source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?
+        source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), &|| session.stop.load(Ordering::Relaxed))?
     };
+    if device.is_cpu() {
+        let made = LoaderConfig { ahead: config.data.prefetch, ..LoaderConfig::new(config.optim.batch_size, 0) };
+        let prefetch = batch_memory(&config.crops, &config.data.decoding(), &made);
+        // The order of an epoch, and what is known of each image.
+        Memory::admit(config, prefetch.saturating_add(24 * images.len() as u64))?;
+    }
     // Once without and once with the list of its images: what is wrong shows before the folder is touched.
     loader(config, Arc::clone(&images))?;
     let run = config.output_dir.clone();
@@ -202,6 +210,7 @@ pub fn run(
     let (mut step, mut skipped) = (first, 0);
     // The same crops all the time: what the teacher makes of them changes visibly.
     let mut shown: Option<Tensor> = None;
+    let (mut left_out, mut summed_up) = (Tally::default(), 0);
     let mut begun = Instant::now();
     while step < plan.end {
         let epoch = step / per_epoch;
@@ -212,6 +221,10 @@ pub fn run(
             for fault in batch.faults.iter().filter(|f| f.first) {
                 tell(Event::Fault(fault));
                 faults.write(step, fault)?;
+            }
+            for fault in left_out_first(&loader, &mut left_out) {
+                tell(Event::Fault(&fault));
+                faults.write(step, &fault)?;
             }
             let hyper = plan.at(step);
             let wait = (batches.waited() - waited).as_secs_f64();
@@ -244,7 +257,7 @@ pub fn run(
                         write_report(&run).map_err(Error::io(run.join("report.html")))?;
                         return Err(Error::Sick { what: Box::new(error), place, replay: file });
                     }
-                    left_out(&error)
+                    nothing_of(&error)
                 }
                 Err(e) => return Err(e),
             };
@@ -319,6 +332,14 @@ pub fn run(
                 tell(Event::Saved(&path));
             }
             let all_done = stopped || step == plan.end;
+            if left_out.read > summed_up && (all_done || (summed_up == 0 && step.is_multiple_of(per_epoch))) {
+                summed_up = left_out.read;
+                for (what, line) in left_out.lines() {
+                    tell(Event::Notice(&line));
+                    let name = format!("all images until step {step}, {what:?}");
+                    faults.write(step, &Fault { name, reason: line, bad: false, first: true })?;
+                }
+            }
             if let Some(shown) = shown.as_ref().filter(|_| all_done || pictured.elapsed() > PICTURES) {
                 views::write(&run, &trainer, shown, config)?;
                 pictured = Instant::now();
@@ -338,8 +359,21 @@ pub fn run(
     ended(End::Complete)
 }
 
+/// The first image of each kind of which something was left out since `told`, which becomes the state of now.
+fn left_out_first(loader: &Loader, told: &mut Tally) -> Vec<Fault> {
+    let now = loader.tally();
+    let fault = |(id, kinds): (usize, Vec<LeftOut>)| {
+        let kinds: Vec<&str> = kinds.into_iter().map(LeftOut::of_one).collect();
+        let reason = format!("{}; others like it are counted", kinds.join("; "));
+        Fault { name: loader.name(id), reason, bad: false, first: true }
+    };
+    let new = now.new_since(told).into_iter().map(fault).collect();
+    *told = now;
+    new
+}
+
 /// The numbers of a step that was left out.
-fn left_out(error: &Error) -> StepReport {
+fn nothing_of(error: &Error) -> StepReport {
     let losses = match error {
         Error::NotFinite { class, patch, .. } => [f64::NAN, *class, *patch],
         _ => [f64::NAN; 3],
@@ -349,13 +383,14 @@ fn left_out(error: &Error) -> StepReport {
     StepReport { losses, teacher_entropy: nan, grad_norm: nan, health, ..StepReport::default() }
 }
 
-/// The images that a run reads. `say` is told what takes long.
-pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
+/// The images that a run reads. `say` is told what takes long, which ends in an error once `stop` says so.
+pub fn source(config: &Config, say: &dyn Fn(&str), stop: &dyn Fn() -> bool) -> Result<Arc<dyn ImageSource>, Error> {
     let data = &config.data;
     if data.path == PROCEDURAL {
         return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
     }
-    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (data.video_fps.per_second(), data.video_dedup);
+    let access = Access { video_fps, video_dedup, say, stop, ..Access::usual() };
     Ok(selfpatch_datasets::open(&data.path, &access)?)
 }
 
@@ -367,6 +402,7 @@ fn loader(config: &Config, source: Arc<dyn ImageSource>) -> Result<Loader, Error
         ahead: data.prefetch,
         drop_last: data.drop_last,
         max_bad: data.max_bad,
+        pillow: data.resizing(),
         ..LoaderConfig::new(config.optim.batch_size, config.seed)
     };
     Ok(Loader::new(source, config.crops.clone(), data.decoding(), settings)?)
