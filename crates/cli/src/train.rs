@@ -264,7 +264,7 @@ fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measure
         top_k: d.topk,
         ..Propagation::default()
     };
-    let (protocol, device) = (Protocol { propagation, size, all_masks: false }, device.clone());
+    let (protocol, device) = (Protocol { propagation, size, ..Protocol::default() }, device.clone());
     Ok(move |teacher: &Vit| {
         let model = VitFeatures::new(teacher.clone(), device.clone());
         let evaluation = evaluate(&*videos, &model, &protocol, &mut |_| Ok(())).map_err(|e| e.to_string())?;

@@ -124,7 +124,6 @@ mod tests {
             ("patch_loss.lambda", |c| c.patch_loss.lambda = f64::NAN),
             ("model.num_heads", |c| c.model.num_heads = 1 << 31),
             ("model.patch_size", |c| c.model.patch_size = 0),
-            ("eval.davis.grid", 8., 64.),
             ("eval.davis.n_last_frames", |c| c.eval.davis.n_last_frames = 1 << 40),
             ("data.mean", |c| c.data.mean[1] = f32::NAN),
             ("data.range", |c| c.data.range = Some(Range::Each(vec![[0., f32::INFINITY]]))),

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use judge::{Candidate, Judge, Judged};
 use results::Results;
 use selfpatch_datasets::{DavisFolder, VideoSource};
-use selfpatch_eval::{FrameSize, Propagation, Row, table};
+use selfpatch_eval::{FrameSize, Objects, Propagation, Row, table};
 use selfpatch_train::config::Precision;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -70,6 +70,9 @@ pub struct Args {
     /// Pass the tokens through the backbone's final norm [default: if it has one]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     norm: Option<bool>,
+    /// Count the objects as the official evaluator does: all ids up to the highest of the first mask
+    #[arg(long)]
+    official: bool,
     /// Write masks, scores (CSV, JSON), overlays and report.html there; with several runs, a folder for each
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -154,6 +157,7 @@ pub fn run(args: &Args) -> Result<bool> {
         let unscored = evaluation.unscored.iter();
         let mut lines: Vec<String> =
             unscored.map(|name| format!("note: {name} has too few annotations to be scored")).collect();
+        lines.extend(evaluation.notes.iter().map(|(name, note)| format!("note: sequence {name}: {note}")));
         lines.extend(evaluation.failures.iter().map(|(name, e)| match e.to_string() {
             text if text.contains(name.as_str()) => format!("error: {text}"),
             text => format!("error: sequence {name}: {text}"),
@@ -224,6 +228,10 @@ fn circumstances(models: &[Judged]) -> String {
 }
 
 impl Args {
+    fn objects(&self) -> Objects {
+        if self.official { Objects::Official } else { Objects::Shown }
+    }
+
     fn propagation(&self) -> Propagation {
         Propagation {
             n_last_frames: self.n_last_frames,
@@ -249,6 +257,7 @@ impl Args {
             // Of f32; as f64 it would read 0.10000000149.
             "temperature": self.temperature.to_string().parse::<f64>().ok(),
             "precision": self.precision,
+            "objects": self.objects().name(),
         }))
     }
 

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<bool> {
         && survey.bad.len() < survey.read
     {
         suggestion.write(file, &config, &survey)?;
-        eprintln!("settings: {}", file.display());
+        note!("settings: {}", file.display());
     }
     let at = |name: &str| args.output_dir.join(name);
     let globals = config.crops.globals.len();
