@@ -76,7 +76,8 @@ pub(crate) fn unicode(bytes: &[u8]) -> Result<String, String> {
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, String> {
+/// A text in UTF-8 without a byte-order mark.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<String, String> {
     let line = |end: usize| 1 + bytes[..end].iter().filter(|byte| **byte == b'\n').count();
     match std::str::from_utf8(bytes) {
         Ok(text) => match text.find('\0') {

@@ -371,7 +371,7 @@ fn classes_in_tar_files_that_cannot_be_read_are_named_and_train_nothing() {
     let mut tar = Vec::new();
     for (name, data) in [
         ("0.png", &png(1)[..]),
-        ("0.cls", b"\xff\xfe\xfd"),
+        ("0.cls", b"\xff\xfe1\0"),
         ("1.png", &png(2)),
         ("1.cls", b"7"),
         ("2.png", &png(3)),

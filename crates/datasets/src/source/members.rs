@@ -3,7 +3,7 @@
 use super::left::{self, LeftOut, START, promises_nothing};
 use crate::Error;
 use crate::decode::Format;
-use crate::file::{opened, unicode};
+use crate::file::{opened, utf8};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -243,7 +243,8 @@ fn class(entry: &mut impl Read) -> io::Result<Result<String, String>> {
     if bytes.len() as u64 > MAX_CLASS {
         return Ok(Err(format!("is longer than the {MAX_CLASS} bytes of a class")));
     }
-    Ok(unicode(&bytes).map(|text| text.trim().to_string()))
+    // Without guessing at other encodings: what is no UTF-8 is hardly a class.
+    Ok(utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).map(|text| text.trim().to_string()))
 }
 
 /// Where the bytes of a file are.
