@@ -91,6 +91,7 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut models: Vec<(String, Evaluation)> = Vec::new();
     if let Some(path) = &args.file.weights {
         let vit = model::load(&args.file, path, &device)?;
+        model::check_frames(&vit)?;
         let label = path.display().to_string();
         let results = args.output_dir.as_deref().map(|dir| Results::new(dir, &label)).transpose()?;
         models.push((label, judge.evaluate("weights", vit, results.as_ref())?));
@@ -101,6 +102,7 @@ pub fn run(args: &Args) -> Result<bool> {
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
+            model::check_frames(&vit)?;
             let label = format!("{}: trained teacher", run.display());
             let results = folders.as_ref().map(|folders| Results::new(&folders[i], &label)).transpose()?;
             models.push((label, judge.evaluate("trained teacher", vit, results.as_ref())?));
