@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Images to use; without it 64 made-up JPEG files of 500 x 375 pixels, quality 95
+    /// Images to use; without it 64 synthetic JPEG files of 500 x 375 pixels, quality 95
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// A Python with Pillow and torchvision, measured in turn on the same files
@@ -86,10 +86,10 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
     };
     let stages = Stages::measure(&*source, &crops, args.images.min(128))?;
     if !args.json {
-        println!("{} images, 2 x 224 and 8 x 96 crops; one image on one thread:", source.len());
+        say!("{} images, 2 x 224 and 8 x 96 crops; one image on one thread:", source.len());
         stages.print();
         agreement.iter().for_each(print_agreement);
-        println!("\n{:>7} {:>34} {:>34} {:>12}", "threads", "selfpatch: images/s, /CPU-second", "PyTorch", "per core");
+        say!("\n{:>7} {:>34} {:>34} {:>12}", "threads", "selfpatch: images/s, /CPU-second", "PyTorch", "per core");
     }
     let mut rows = Vec::new();
     let threads = args.threads.clone().unwrap_or_else(|| (1..=cores()).filter(|t| t.is_power_of_two()).collect());
@@ -117,7 +117,7 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
         };
         if !args.json {
             let show = |r: Rate| format!("{:.1} {:.1}", r.images_per_second, r.images_per_cpu_second);
-            println!(
+            say!(
                 "{threads:>7} {:>34} {:>34} {:>12}",
                 show(row.selfpatch),
                 row.pytorch.map_or("-".into(), show),
@@ -127,10 +127,10 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
         rows.push(row);
     }
     if args.json {
-        println!("{}", serde_json::json!({ "stages_ms": stages, "agreement": agreement, "rows": rows }));
+        say!("{}", serde_json::json!({ "stages_ms": stages, "agreement": agreement, "rows": rows }));
     } else if let [first, .., last] = &rows[..] {
         let gain = last.selfpatch.images_per_second / first.selfpatch.images_per_second;
-        println!("\n{} -> {} threads: {gain:.2} x", first.threads, last.threads);
+        say!("\n{} -> {} threads: {gain:.2} x", first.threads, last.threads);
     }
     Ok(())
 }
@@ -138,9 +138,9 @@ fn measure(args: &Args, folder: &Path) -> Result<()> {
 fn print_agreement(a: &Agreement) {
     let line = |what: &str, c: &Count| {
         let part = 100. * c.differ as f64 / c.bytes as f64;
-        println!("  {what}: {} of {} bytes differ ({part:.4} %), by {} at most", c.differ, c.bytes, c.most);
+        say!("  {what}: {} of {} bytes differ ({part:.4} %), by {} at most", c.differ, c.bytes, c.most);
     };
-    println!("beside Pillow, which decodes an image in {:.2} ms:", a.decode_ms);
+    say!("beside Pillow, which decodes an image in {:.2} ms:", a.decode_ms);
     line("decoded files", &a.decoded);
     line("views of the same pixels", &a.views);
 }
@@ -152,7 +152,7 @@ fn middle(rates: &[Rate]) -> Rate {
     }
 }
 
-/// 64 photos of made-up scenes, as a camera would store them. They are drawn at half the size: their
+/// 64 photos of synthetic scenes, as a camera would store them. They are drawn at half the size: their
 /// noise is then as coarse as that of a photo, and the files as large.
 fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
@@ -192,9 +192,13 @@ impl Stages {
     }
 
     fn print(&self) {
-        println!(
+        say!(
             "  read {:.2} ms, decode {:.2}, turn into columns {:.2}, ten views {:.2}, normalise {:.2}",
-            self.read, self.decode, self.turn, self.views, self.normalize
+            self.read,
+            self.decode,
+            self.turn,
+            self.views,
+            self.normalize
         );
     }
 }

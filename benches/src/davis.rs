@@ -61,7 +61,7 @@ struct Report {
 pub fn run(args: &Args) -> Result<()> {
     if args.apart {
         set_threads(args.threads)?;
-        println!("{}", serde_json::to_string(&measure(args)?)?);
+        say!("{}", serde_json::to_string(&measure(args)?)?);
         return Ok(());
     }
     let sequence = sequence(args)?;
@@ -88,18 +88,18 @@ pub fn run(args: &Args) -> Result<()> {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let a: Report = serde_json::from_slice(&output.stdout).context("the report")?;
-        println!("pair {pair}: selfpatch {}", told(&a));
+        say!("pair {pair}: selfpatch {}", told(&a));
         ours.push(a);
         if let Some(python) = &args.python {
             let b: Report =
                 serde_json::from_str(&peer(python, "davis.py", &arguments)?).context("the peer's report")?;
-            println!("pair {pair}: PyTorch   {}", told(&b));
+            say!("pair {pair}: PyTorch   {}", told(&b));
             theirs.push(b);
         }
     }
     if !theirs.is_empty() {
         let ratio = |of: fn(&Report) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| of(b) / of(a)).collect());
-        println!(
+        say!(
             "medians of pairwise ratios: end to end {:.2}, forward {:.2}, propagation {:.1}; memory {:.2} of PyTorch's",
             ratio(|r| r.seconds_per_frame),
             ratio(|r| r.forward),

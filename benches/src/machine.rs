@@ -4,13 +4,9 @@ use anyhow::Result;
 use rayon::prelude::*;
 use std::time::Instant;
 
-/// Sets the number of threads of everything that computes. Call it before anything does.
+/// Sets the number of threads of rayon's pool, in which our kernels compute; an error once there is such a pool. candle's
+/// own pool has one thread, which `main` sees to.
 pub fn set_threads(threads: usize) -> Result<()> {
-    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
-        // SAFETY: candle reads this when it first computes, which it has not; there is one thread
-        // so far.
-        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
-    }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     Ok(())
 }

@@ -3,11 +3,16 @@
 //! Every figure is measured in the run that prints it. Each step bench runs in a process of its own,
 //! so that peak memory is that of the step.
 
+#[macro_use]
+extern crate selfpatch_output;
+
 mod agree;
 mod data;
 mod davis;
 mod machine;
 mod ops;
+#[cfg(test)]
+mod pages;
 mod scaling;
 mod step;
 mod upkeep;
@@ -44,6 +49,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: there is one thread so far.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Step(args) => step::run(args),
@@ -55,9 +64,9 @@ fn main() -> ExitCode {
         Command::VersusPytorch(args) => versus::run(args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => selfpatch_output::ended(ExitCode::SUCCESS),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            note!("error: {e:#}");
             ExitCode::FAILURE
         }
     }

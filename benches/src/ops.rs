@@ -234,14 +234,14 @@ pub fn run(args: &Args) -> Result<()> {
         let names: Vec<&str> = cases.iter().map(|c| c.name).collect();
         bail!("--only: no op is called {:?}; there are: {}", args.only, names.join("; "))
     }
-    println!(
+    say!(
         "{} threads; GEMM peak {:.0} GF/s, copying {:.1} GB/s",
         rayon::current_num_threads(),
         peak / 1e9,
         bandwidth / 1e9
     );
-    println!("| op | fused, ms | floor, ms | of the floor | GF/s | plain, ms | plain / fused |");
-    println!("|---|---|---|---|---|---|---|");
+    say!("| op | fused, ms | floor, ms | of the floor | GF/s | plain, ms | plain / fused |");
+    say!("|---|---|---|---|---|---|---|");
     for case in chosen {
         let fused = median(timed(&*case.fused, args.calls)?);
         let floor = (case.flops / peak).max(case.bytes / bandwidth);
@@ -253,7 +253,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
         };
         let rate = if case.flops > 0. { format!("{:.0}", case.flops / fused / 1e9) } else { "-".into() };
-        println!(
+        say!(
             "| {} | {:.2} | {:.2} | {:.0} % | {rate} | {plain} | {ratio} |",
             case.name,
             fused * 1e3,
@@ -298,7 +298,7 @@ fn targets(args: &Args) -> Result<()> {
     let once =
         || crops.iter().try_for_each(|(x, near)| aggregator.patches(x, &positives(x, near, shape.k_num)?).map(drop));
     let report = Report::of(shape, rayon::current_num_threads(), timed(&once, args.calls)?, 0.);
-    println!("{}", serde_json::to_string(&report)?);
+    say!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
 

@@ -29,12 +29,12 @@ pub fn run(args: &Args) -> Result<()> {
     for threads in (0..).map(|i| 1 << i).take_while(|&t| t <= cores) {
         cases.push((format!("{threads} threads, 4 images"), Shape { threads: Some(threads), ..plain.clone() }));
     }
-    println!("| step | seconds | seconds per image | GF/s | peak memory, GB |");
-    println!("|---|---|---|---|---|");
+    say!("| step | seconds | seconds per image | GF/s | peak memory, GB |");
+    say!("|---|---|---|---|---|");
     for (name, shape) in cases {
         let r = measured_apart(&shape, args.steps)?;
         let seconds = r.seconds_per_step_median;
-        println!(
+        say!(
             "| {name} | {seconds:.3} | {:.3} | {:.0} | {:.2} |",
             seconds / shape.batch as f64,
             r.gflops_per_second.unwrap_or(f64::NAN),

@@ -159,25 +159,33 @@ pub struct Report {
 pub fn run(args: &Args) -> Result<()> {
     let report = measure(args)?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
-    println!(
+    say!(
         "{}, {} images, {} crops, heads {}/{}, {} threads",
-        report.arch, report.batch, report.crops, report.out_dim, report.out_dim_selfpatch, report.threads
+        report.arch,
+        report.batch,
+        report.crops,
+        report.out_dim,
+        report.out_dim_selfpatch,
+        report.threads
     );
-    println!(
+    say!(
         "median {:.3} s per step, best {:.3} s, of {} steps: {:.2} images/s",
-        report.seconds_per_step_median, report.seconds_per_step_min, report.steps, report.images_per_second
+        report.seconds_per_step_median,
+        report.seconds_per_step_min,
+        report.steps,
+        report.images_per_second
     );
     if let (Some(flops), Some(rate), Some(peak), Some(fraction)) =
         (report.flops, report.gflops_per_second, report.gemm_peak_gflops_per_second, report.fraction_of_gemm_peak)
     {
         let percent = 100. * fraction;
-        println!("{:.0} GFLOP: {rate:.0} GF/s, {percent:.0} % of the GEMM peak of {peak:.0} GF/s", flops / 1e9);
+        say!("{:.0} GFLOP: {rate:.0} GF/s, {percent:.0} % of the GEMM peak of {peak:.0} GF/s", flops / 1e9);
     }
     if let (Some(bytes), Some(estimate)) = (report.peak_memory_bytes, report.estimated_memory_bytes) {
-        println!("peak memory {:.2} GB, of which {:.2} GB as estimated", bytes as f64 / 1e9, estimate as f64 / 1e9);
+        say!("peak memory {:.2} GB, of which {:.2} GB as estimated", bytes as f64 / 1e9, estimate as f64 / 1e9);
     }
     Ok(())
 }

@@ -45,15 +45,15 @@ pub fn run(args: &Args) -> Result<()> {
     std::fs::remove_dir_all(&folder)?;
     let interval = 60. * config.checkpoint.every_minutes;
     let percent = |seconds: f64, of: f64| 100. * seconds / of;
-    println!("{}, {} images, {threads} threads: {:.0} ms per step", shape.arch, shape.batch, 1e3 * step);
-    println!("health metrics: {:.2} ms, {:.2} % of a step", 1e3 * health, percent(health, step));
-    println!(
+    say!("{}, {} images, {threads} threads: {:.0} ms per step", shape.arch, shape.batch, 1e3 * step);
+    say!("health metrics: {:.2} ms, {:.2} % of a step", 1e3 * health, percent(health, step));
+    say!(
         "checkpoint of {:.2} GB: {:.0} ms to copy (the training waits), {:.0} ms to write, sync and digest (beside it)",
         snapshot.bytes() as f64 / 1e9,
         1e3 * copy,
         1e3 * written
     );
-    println!(
+    say!(
         "every {:.0} minutes: {:.3} % of the time waiting, at most {:.2} % of it with one core fewer",
         config.checkpoint.every_minutes,
         percent(copy, interval),

@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         let b = reported(python).with_context(|| format!("{} with PyTorch", args.python.display()))?;
         let (x, y) = (a.seconds_per_step_median, b.seconds_per_step_median);
         if !args.json {
-            println!("pair {pair}: selfpatch {x:.4} s, PyTorch {y:.4} s, ratio {:.2}", y / x);
+            say!("pair {pair}: selfpatch {x:.4} s, PyTorch {y:.4} s, ratio {:.2}", y / x);
         }
         ratios.push(y / x);
         ours.push(x);
@@ -68,11 +68,11 @@ pub fn run(args: &Args) -> Result<()> {
             "ratio_median": ratio, "ratios": ratios, "seconds_selfpatch": x, "seconds_pytorch": y,
             "peak_memory_selfpatch": a, "peak_memory_pytorch": b,
         });
-        println!("{report}");
+        say!("{report}");
     } else {
-        println!("median of pairwise ratios: {ratio:.2} (selfpatch {x:.4} s, PyTorch {y:.4} s)");
+        say!("median of pairwise ratios: {ratio:.2} (selfpatch {x:.4} s, PyTorch {y:.4} s)");
         if !args.targets && b > 0. {
-            println!("peak memory: selfpatch {:.2} GB, PyTorch {:.2} GB, {:.2} of it", a / 1e9, b / 1e9, a / b);
+            say!("peak memory: selfpatch {:.2} GB, PyTorch {:.2} GB, {:.2} of it", a / 1e9, b / 1e9, a / b);
         }
     }
     Ok(())

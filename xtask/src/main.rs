@@ -1,9 +1,14 @@
 //! `cargo xtask COMMAND`: builds the `selfpatch` program with the features that the arguments ask
 //! for and runs it, or runs one of the repository's own chores. Links no candle.
 
+#[macro_use]
+extern crate selfpatch_output;
+
 mod cuda;
 mod cuda_emulator;
 mod features;
+#[cfg(test)]
+mod pages;
 mod torture;
 
 use cuda::{Purpose, Variables};
@@ -15,7 +20,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGS]
 
 Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
-  train         pre-train a ViT; without arguments on made-up images
+  train         pre-train a ViT; without arguments on synthetic images
   watch         show a run in the terminal while it goes on; without arguments the newest
   replay        repeat a step that a run could not take
   inspect-data  look at training data: counts, bad files, mean and std, crops
@@ -41,9 +46,14 @@ Chores:
 const MUTANTS: [&str; 8] = ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
 
 fn main() -> ExitCode {
+    selfpatch_output::ended(done())
+}
+
+/// Does what the arguments ask for.
+fn done() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((command, rest)) = args.split_first() else {
-        print!("{HELP}");
+        say!("{}", HELP.trim_end());
         return ExitCode::SUCCESS;
     };
     // Paths in arguments are relative to where the user stands, cargo finds the workspace by itself.
@@ -58,7 +68,7 @@ fn main() -> ExitCode {
         };
     match command.as_str() {
         "-h" | "--help" | "help" => {
-            print!("{HELP}");
+            say!("{}", HELP.trim_end());
             ExitCode::SUCCESS
         }
         "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity"
@@ -113,7 +123,7 @@ fn main() -> ExitCode {
             chores.iter().map(|c| cargo(c)).find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
         }
         other => {
-            eprintln!("error: there is no command {other:?}\n\n{HELP}");
+            note!("error: there is no command {other:?}\n\n{}", HELP.trim_end());
             ExitCode::from(2)
         }
     }
@@ -131,7 +141,7 @@ fn told(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            note!("error: {e}");
             ExitCode::FAILURE
         }
     }
@@ -150,13 +160,13 @@ fn run(args: &[&str], manifest: &str, variables: &Variables) -> ExitCode {
     #[cfg(unix)]
     if verb == "run" {
         let e = std::os::unix::process::CommandExt::exec(&mut command);
-        eprintln!("error: cargo could not be started: {e}");
+        note!("error: cargo could not be started: {e}");
         return ExitCode::FAILURE;
     }
     match command.status() {
         Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
         Err(e) => {
-            eprintln!("error: cargo could not be started: {e}");
+            note!("error: cargo could not be started: {e}");
             ExitCode::FAILURE
         }
     }

@@ -33,6 +33,7 @@ impl AggregatorConfig {
 /// each patch into that patch's target (QUIRKS 5).
 #[derive(Clone, Debug)]
 pub struct Aggregator {
+    config: AggregatorConfig,
     cls_token: Tensor,
     blocks: Vec<ClassBlock>,
     norm: LayerNorm,
@@ -49,12 +50,18 @@ impl Aggregator {
             bail!("aggregation_depth: must be at least 1, since the class token is made by these blocks")
         }
         Ok(Self {
+            config: config.clone(),
             cls_token: vb.get_with_hints((1, 1, dim), "cls_token", WEIGHT_INIT)?,
             blocks: (0..depth)
                 .map(|i| ClassBlock::new(dim, num_heads, mlp_ratio, norm_eps, vb.pp(format!("cls_blocks.{i}"))))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(dim, norm_eps, vb.pp("norm"))?,
         })
+    }
+
+    /// The shape this module was made with.
+    pub fn config(&self) -> &AggregatorConfig {
+        &self.config
     }
 
     /// Class token of each image: `x [B, N, D]` -> `[B, D]`, normalised.

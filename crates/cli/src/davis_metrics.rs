@@ -1,11 +1,13 @@
 //! `selfpatch davis-metrics`: J and F of masks that lie in files, whichever program made them.
 
+use crate::about::{About, Facts, facts};
 use crate::error::plain;
 use crate::eval_davis::results::Saved;
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{Mask, decode_mask};
 use selfpatch_eval::metrics::{SequenceTally, object_count};
-use selfpatch_eval::{DavisReport, SequenceReport, table};
+use selfpatch_eval::{DavisReport, Row, SequenceReport, table};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -48,10 +50,10 @@ pub fn run(args: &Args) -> Result<bool> {
         }
     }
     for name in &unscored {
-        eprintln!("note: {name} has fewer than three annotated frames and is not scored");
+        note!("note: {name} has fewer than three annotated frames and is not scored");
     }
     for (name, reason) in &failed {
-        eprintln!("error: sequence {name}: {reason}");
+        note!("error: sequence {name}: {reason}");
     }
     if scored.is_empty() {
         bail!("no sequence could be scored");
@@ -59,14 +61,23 @@ pub fn run(args: &Args) -> Result<bool> {
     let report = DavisReport::of(scored);
     let label = args.results.display().to_string();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{}", table(&[(&label, &report)], true));
+        say!("{}", table(&[Row { label: &label, report: &report, videos: true }]).trim_end());
     }
     if let Some(folder) = &args.output_dir {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         // As `eval-davis` does, so that its report can show these beside its own.
-        Saved { label, report, unscored, failed: failed.clone() }.write(folder, &args.split)?;
+        let data = facts(json!({
+            "annotations": args.annotations.display().to_string(),
+            "results": args.results.display().to_string(),
+            "year": args.year,
+        }));
+        let about = About::now(data, Facts::new(), Facts::new());
+        let (random_initialisation, first_mask_copied) = (None, None);
+        let failed = failed.clone();
+        let saved = Saved { label, report, unscored, failed, random_initialisation, first_mask_copied, about };
+        saved.write(folder, &args.split)?;
     }
     Ok(failed.is_empty())
 }

@@ -43,11 +43,11 @@ pub fn named(name: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" if cfg!(feature = "cuda") => Ok(cuda(0).map_or_else(
             |reason| {
-                eprintln!("device: CPU ({reason})");
+                note!("device: CPU ({reason})");
                 Device::Cpu
             },
             |device| {
-                eprintln!("device: GPU 0");
+                note!("device: GPU 0");
                 device
             },
         )),
@@ -100,31 +100,48 @@ fn cuda(_: usize) -> std::result::Result<Device, String> {
     Err("this program was built without CUDA; build it by `cargo xtask build --features cuda`".into())
 }
 
-/// Passes `--threads` on to the thread pool of rayon, which reads its size from the environment when it
-/// is first used. candle has a pool of its own whose idle threads spin and take the cores away from
-/// rayon's; it gets one thread, unless `CANDLE_NUM_THREADS` says otherwise.
-pub fn limit_threads(arguments: &[OsString]) {
+/// Environment variables that limit threads, with their values, to be set before anything computes. `--threads` is for
+/// the thread pool of rayon, which reads its size from the environment when it is first used. candle has a pool of its
+/// own whose idle threads spin and take the cores away from rayon's; it gets one thread, unless `CANDLE_NUM_THREADS`
+/// says otherwise.
+pub fn thread_limits(arguments: &[OsString]) -> Vec<(&'static str, String)> {
     let texts: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
     let value = texts
         .iter()
         .position(|a| *a == "--threads")
         .and_then(|i| texts.get(i + 1).copied())
         .or_else(|| texts.iter().find_map(|a| a.strip_prefix("--threads=")));
-    let set = |variable: &str, threads: &str| {
-        // SAFETY: called first thing in `main`, while there is one thread.
-        unsafe { std::env::set_var(variable, threads) };
-    };
+    let mut limits = Vec::new();
     if let Some(threads) = value.filter(|v| v.parse::<usize>().is_ok_and(|n| n > 0)) {
-        set("RAYON_NUM_THREADS", threads);
+        limits.push(("RAYON_NUM_THREADS", threads.to_string()));
     }
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
-        set("CANDLE_NUM_THREADS", "1");
+        limits.push(("CANDLE_NUM_THREADS", "1".to_string()));
     }
+    limits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_limited_as_the_arguments_say() {
+        let rayon = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            let limits = thread_limits(&args).into_iter();
+            limits.filter(|(name, _)| *name == "RAYON_NUM_THREADS").map(|(_, n)| n).collect::<Vec<_>>()
+        };
+        assert_eq!(rayon(&["selfpatch", "train", "--threads", "3"]), ["3"]);
+        assert_eq!(rayon(&["selfpatch", "train", "--threads=2"]), ["2"]);
+        for none in [&["selfpatch", "train"][..], &["selfpatch", "--threads"], &["selfpatch", "--threads", "0"]] {
+            assert!(rayon(none).is_empty(), "{none:?}");
+        }
+        // What is asked for is told, nothing is set.
+        let before = std::env::var_os("CANDLE_NUM_THREADS");
+        let candle = thread_limits(&[]).iter().any(|(name, _)| *name == "CANDLE_NUM_THREADS");
+        assert_eq!((candle, std::env::var_os("CANDLE_NUM_THREADS")), (before.is_none(), before));
+    }
 
     #[test]
     fn devices_are_found_or_refused_in_one_sentence() {

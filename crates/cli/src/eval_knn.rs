@@ -1,24 +1,29 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
+use crate::about::{self, About, Facts, facts};
 use crate::device::{self, Compute};
+use crate::interrupt::Guard;
 use crate::model::{self, WeightFile};
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_aggregation::Aggregator;
 use selfpatch_datasets::{Access, Samples};
 use selfpatch_eval::images::{Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
-use selfpatch_nn::autocast;
+use selfpatch_nn::{Params, autocast};
 use selfpatch_train::config::Precision;
 use selfpatch_train::{checkpoint, normalized};
 use selfpatch_vit::Vit;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// DINO's numbers of neighbours.
 const USUAL: [usize; 4] = [10, 20, 100, 200];
+/// What the same architecture without training is called.
+const RANDOM: &str = "random initialisation";
 
 /// What is evaluated, on what, and how.
 #[derive(clap::Args)]
@@ -78,13 +83,16 @@ type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
 /// Evaluates and prints. False if an image could not be read.
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
-    let say = |text: &str| eprintln!("{text}");
-    let access = Access { say: &say, ..Access::usual() };
+    let say = |text: &str| note!("{text}");
+    let guard = Guard::new().context("signal handlers")?;
+    let stop = || guard.stop();
+    let access = Access { say: &say, stop: &stop, ..Access::usual() };
     let (train, val) = match &args.data_path {
         Some(root) => (format!("{root}/train"), format!("{root}/val")),
         None => (args.train.clone().unwrap_or_default(), args.val.clone().unwrap_or_default()),
     };
     let sets = open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
+    guard.release();
     let count = sets.0.places.len();
     let ks = match &args.nb_knn {
         Some(ks) => ks.clone(),
@@ -95,19 +103,35 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(!ks.is_empty(), "--train: has {count} images, fewer than any usual number of neighbours; say --nb-knn");
 
-    let (model, sight) = model(args, device)?;
-    let bar = progress(args.json, (count + sets.1.places.len()) as u64);
-    let features = |images: &Tensor| autocast(args.precision.into(), || model.features(images));
-    let tell = &mut |done: usize| bar.set_position(done as u64);
-    let (scores, skipped) = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
-    bar.finish_and_clear();
+    let Subject { what, model, sight, seed, weights } = subject(args, device)?;
+    let random = model.untrained(seed, &sight.device)?;
+    let measured = |what: &str, model: &Model| -> Result<Outcome> {
+        let bar = progress(what, args.json, (count + sets.1.places.len()) as u64);
+        let features = |images: &Tensor| autocast(args.precision.into(), || model.features(images));
+        let tell = &mut |done: usize| bar.set_position(done as u64);
+        let outcome = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
+        bar.finish_and_clear();
+        Ok(outcome)
+    };
+    let (scores, skipped) = measured(what, &model)?;
+    // What cannot be read is the same.
+    let (floor, _) = measured(RANDOM, &random)?;
     for (name, reason) in &skipped {
-        eprintln!("error: skipped {name}: {reason}");
+        note!("error: skipped {name}: {reason}");
     }
     let classes = sets.0.labels.iter().collect::<BTreeSet<_>>().len();
     let images = [count, sets.1.places.len()];
+    let val = if val.is_empty() { "every fifth of them" } else { &val };
+    let data = facts(json!({ "train": train, "val": val, "most": args.most }));
+    let protocol = facts(json!({
+        "feature": model.feature(),
+        "image_size": sight.centre.size,
+        "temperature": args.temperature,
+        "precision": args.precision,
+    }));
+    let about = About::now(data, protocol, weights);
     if args.json {
-        let all = serde_json::json!({
+        let mut all = facts(json!({
             "feature": model.feature(),
             "image_size": sight.centre.size,
             "temperature": args.temperature,
@@ -116,15 +140,21 @@ pub fn run(args: &Args) -> Result<bool> {
             "val_images": images[1],
             "skipped": skipped.len(),
             "scores": scores,
-        });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+            "random_initialisation": floor,
+        }));
+        all.extend(facts(serde_json::to_value(&about)?));
+        say!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        println!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
-        println!("{} images to classify by {} of {classes} classes", images[1], images[0]);
-        println!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
-        for s in &scores {
-            println!("{:>5}  {:>6.2}  {:>6.2}", s.k, 100. * s.top1, 100. * s.top5);
+        say!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
+        say!("{} images to classify by {} of {classes} classes", images[1], images[0]);
+        say!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
+        for (what, scores) in [(what, &scores), (RANDOM, &floor)] {
+            for s in scores {
+                say!("{:>5}  {:>6.2}  {:>6.2}  {what}", s.k, 100. * s.top1, 100. * s.top5);
+            }
         }
+        say!();
+        about.lines().iter().for_each(|(name, text)| say!("{name}: {text}"));
     }
     Ok(skipped.is_empty())
 }
@@ -187,6 +217,14 @@ impl Model {
         }
     }
 
+    /// The same architecture with the initial values of `seed`: those that a run of this seed began with.
+    fn untrained(&self, seed: u64, device: &Device) -> candle_core::Result<Self> {
+        let params = Params::frozen(seed);
+        let vb = || params.builder(DType::F32, device);
+        let head = self.head.as_ref().map(|head| Aggregator::new(head.config(), vb().pp("ca_head"))).transpose()?;
+        Ok(Self { vit: Vit::new(self.vit.config(), vb().pp("backbone"))?, head })
+    }
+
     /// One feature per image, `[B, C, S, S] -> [B, D]`.
     fn features(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let tokens = self.vit.forward(images)?;
@@ -197,28 +235,41 @@ impl Model {
     }
 }
 
+/// What is evaluated.
+struct Subject {
+    /// What it is called.
+    what: &'static str,
+    model: Model,
+    sight: Sight,
+    /// Seed of the initial values that it is compared with.
+    seed: u64,
+    /// Its weights, in words.
+    weights: Facts,
+}
+
 /// The model asked for and how it sees: as in the run's training, or as DINO's evaluation.
-fn model(args: &Args, device: Device) -> Result<(Model, Sight)> {
+fn subject(args: &Args, device: Device) -> Result<Subject> {
     let (path, run) = match &args.file.weights {
         Some(path) => (path.clone(), None),
         None => {
             let run = args.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
             let config = model::config_of(&run)?;
-            let found = checkpoint::newest(&run, |warning| eprintln!("warning: {warning}"))?;
+            let found = checkpoint::newest(&run, |warning| note!("warning: {warning}"))?;
             let found = found.with_context(|| format!("{}: has no checkpoint yet", run.display()))?;
             (found.path.join("teacher.safetensors"), Some(config))
         }
     };
-    let (vit, shown) = match run {
+    let (what, seed, vit, shown) = match run {
         None => {
             let vit = model::load(&args.file, &path, &device)?;
             let shown = model::shown(&vit)?;
-            (vit, shown)
+            ("weights", about::SEED, vit, shown)
         }
         Some(config) => {
             let vit = Vit::load(&path, None, config.vit()?.num_heads, &device)?.with_stated(model::seen(&config));
             let (decoding, data) = (config.data.decoding(), config.data);
-            (vit, model::Shown { decoding, mean: data.mean, std: data.std, pixels: config.model.image_size })
+            let shown = model::Shown { decoding, mean: data.mean, std: data.std, pixels: config.model.image_size };
+            ("trained teacher", config.seed, vit, shown)
         }
     };
     let model::Shown { decoding, mean, std, pixels } = shown;
@@ -228,15 +279,18 @@ fn model(args: &Args, device: Device) -> Result<(Model, Sight)> {
     if size == 0 || !size.is_multiple_of(of.patch_size) {
         bail!("--image-size: {size} pixels cannot be cut into patches of {}", of.patch_size);
     }
-    Ok((Model { vit, head }, Sight { centre: Centre::new(decoding, size), mean, std, device }))
+    let weights = about::weights(&path, of);
+    let sight = Sight { centre: Centre::new(decoding, size), mean, std, device };
+    Ok(Subject { what, model: Model { vit, head }, sight, seed, weights })
 }
 
-fn progress(quiet: bool, images: u64) -> ProgressBar {
+fn progress(what: &str, quiet: bool, images: u64) -> ProgressBar {
     let bar = ProgressBar::new(images);
     if quiet || !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} images | left {eta}");
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} images | left {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_prefix(what.to_string());
     bar
 }

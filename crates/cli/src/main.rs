@@ -1,5 +1,10 @@
 //! The `selfpatch` program: pre-train, look at data, evaluate, check parity.
 
+#[macro_use]
+extern crate selfpatch_output;
+
+mod about;
+mod continuing;
 mod davis_metrics;
 mod device;
 mod error;
@@ -8,6 +13,7 @@ mod eval_knn;
 mod gpu_check;
 mod hub;
 mod inspect;
+mod interrupt;
 mod model;
 mod parity;
 mod recipe;
@@ -15,10 +21,12 @@ mod replay;
 mod signals;
 mod train;
 mod watch;
+mod whole;
 
 use clap::{Parser, Subcommand};
 use error::plain;
 use selfpatch_allocator as _;
+use selfpatch_output::lose;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -32,7 +40,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Pre-train a ViT with DINO + SelfPatch; without arguments on made-up images
+    /// Pre-train a ViT with DINO + SelfPatch; without arguments on synthetic images
     Train(Box<train::Args>),
     /// Show a run in the terminal while it goes on; without arguments the newest
     Watch(watch::Args),
@@ -54,9 +62,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().map(hyphenated).collect();
-    device::limit_threads(&arguments);
-    let cli = Cli::parse_from(arguments);
+    for (variable, threads) in device::thread_limits(&arguments) {
+        // SAFETY: there is one thread so far.
+        unsafe { std::env::set_var(variable, threads) };
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => return answered(&e),
+    };
     let outcome = match &cli.command {
+        // Its result is the folder of the run, whoever reads what it prints.
         Command::Train(args) => return ended(train::run(args)),
         Command::Watch(args) => watch::run(args).map(|()| true),
         Command::InspectData(args) => inspect::run(args),
@@ -67,13 +82,22 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(args),
         Command::GpuCheck(args) => gpu_check::run(args),
     };
-    ended(outcome.map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+    selfpatch_output::ended(ended(outcome.map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })))
+}
+
+/// Prints help, version or what is wrong with the arguments, and says how the program ends with that.
+fn answered(e: &clap::Error) -> ExitCode {
+    match e.print() {
+        Err(lost) if !e.use_stderr() => lose(lost),
+        _ => {}
+    }
+    selfpatch_output::ended(u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
-        eprintln!("error: {}", plain(&e));
-        ExitCode::FAILURE
+        note!("error: {}", plain(&e));
+        interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }
 

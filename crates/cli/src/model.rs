@@ -4,7 +4,7 @@ use crate::hub;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
-use selfpatch_datasets::Decoding;
+use selfpatch_datasets::{Decoding, Range};
 use selfpatch_nn::Params;
 use selfpatch_nn::weights::check_strict;
 use selfpatch_train::{Config, MEAN, STD};
@@ -75,10 +75,13 @@ pub fn shown(vit: &Vit) -> Result<Shown> {
         ),
     };
     let decoding = Decoding {
-        exif_orientation: false,
+        exif: false,
         exact_jpeg: true,
         channels: config.in_channels,
-        range: stated.range,
+        range: stated.range.as_ref().map(|pairs| match pairs[..] {
+            [pair] => Range::All(pair),
+            _ => Range::Each(pairs.clone()),
+        }),
         ..Decoding::default()
     };
     Ok(Shown { decoding, mean, std, pixels: stated.image_size.unwrap_or(PIXELS.min(config.image_size)) })
@@ -94,16 +97,22 @@ pub fn check_frames(vit: &Vit) -> Result<()> {
         );
     }
     if channels == 1 {
-        eprintln!("note: the backbone takes one channel: it sees the brightness of the frames");
+        note!("note: the backbone takes one channel: it sees the brightness of the frames");
     }
-    if let Some([low, high]) = vit.stated().range
-        && [low, high] != [0., 255.]
+    if let Some(pairs) = &vit.stated().range
+        && pairs.iter().any(|pair| *pair != [0., 255.])
     {
-        eprintln!(
-            "note: the backbone was trained on values {low} to {high}; of frames, which have 8 bits, 0 to 255 take their place"
+        note!(
+            "note: the backbone was trained on values {}; of frames, which have 8 bits, 0 to 255 take their place",
+            ranges(pairs)
         );
     }
     Ok(())
+}
+
+/// `0 to 4095`, one for all channels or one for each.
+fn ranges(pairs: &[[f32; 2]]) -> String {
+    pairs.iter().map(|[low, high]| format!("{low} to {high}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What a run's configuration states of the images that its networks see.
@@ -112,7 +121,10 @@ pub fn seen(config: &Config) -> Stated {
     Stated {
         by: "config.toml".into(),
         channels: Some(data.channels),
-        range: data.range,
+        range: data.range.as_ref().map(|range| match range {
+            Range::All(pair) => vec![*pair],
+            Range::Each(pairs) => pairs.clone(),
+        }),
         mean: Some(data.mean.clone()),
         std: Some(data.std.clone()),
         image_size: Some(config.model.image_size),
@@ -123,25 +135,25 @@ pub fn seen(config: &Config) -> Stated {
 /// Says what was found in a file, what was assumed, and how its images were normalised.
 fn say(found: &Pretrained) {
     let (path, stated, config) = (found.path.display(), &found.stated, &found.config);
-    eprintln!("note: {path}: {}", found.told());
+    note!("note: {path}: {}", found.told());
     for note in &found.notes {
-        eprintln!("note: {path}: {note}");
+        note!("note: {path}: {note}");
     }
     let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
     match (&stated.mean, &stated.std) {
         (Some(mean), Some(std)) => {
-            let range = stated.range.map(|[low, high]| format!("values {low} to {high}, ")).unwrap_or_default();
+            let range = stated.range.as_ref().map(|pairs| format!("values {}, ", ranges(pairs))).unwrap_or_default();
             let (count, mean, std) = (found.config.in_channels, list(mean), list(std));
-            eprintln!("note: images by {}: {count} channels, {range}mean {mean}, deviation {std}", stated.by);
+            note!("note: images by {}: {count} channels, {range}mean {mean}, deviation {std}", stated.by);
         }
-        _ if found.config.in_channels == 3 => eprintln!(
+        _ if found.config.in_channels == 3 => note!(
             "note: nothing states how images were normalised: ImageNet's mean {} and deviation {} are taken (--mean, --std)",
             list(&MEAN),
             list(&STD)
         ),
         _ => {}
     }
-    eprintln!(
+    note!(
         "note: positions on other grids than {0} x {0} by the rule of {1} (--positions)",
         config.table_side(),
         config.positions.name()
@@ -229,7 +241,8 @@ pub fn newest(runs: &Path) -> Result<PathBuf> {
         .with_context(none)
 }
 
-fn backbone(run: &Path) -> PathBuf {
+/// The exported teacher of a run.
+pub fn backbone(run: &Path) -> PathBuf {
     run.join("export").join("backbone.safetensors")
 }
 
@@ -249,11 +262,4 @@ pub fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
     }
     // An export of an earlier version states less than the configuration does.
     Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?.with_stated(seen(config)))
-}
-
-/// The backbone with which the run began.
-pub fn untrained(config: &Config, device: &Device) -> Result<Vit> {
-    let params = Params::frozen(config.seed);
-    let vit = Vit::new(&config.vit()?, params.builder(DType::F32, device).pp("backbone"))?;
-    Ok(vit.with_stated(seen(config)))
 }

@@ -17,15 +17,15 @@ pub struct Args {
 /// Prints how the step goes; false if a number is not finite again.
 pub fn run(args: &Args) -> Result<bool> {
     let replay = replay(&args.file, &args.compute.device()?)?;
-    println!("step {} with {} images: {}", replay.step, replay.names.len(), replay.names.join(", "));
+    say!("step {} with {} images: {}", replay.step, replay.names.len(), replay.names.join(", "));
     match replay.outcome {
         Ok(report) => {
             let [total, class, patch] = report.losses;
-            println!("finite: loss {total} (class {class}, patch {patch}), gradient norm {}", report.grad_norm);
+            say!("finite: loss {total} (class {class}, patch {patch}), gradient norm {}", report.grad_norm);
             Ok(true)
         }
         Err((error, place)) => {
-            println!("{error}; {place}");
+            say!("{error}; {place}");
             Ok(false)
         }
     }

@@ -1,4 +1,4 @@
-//! Signals that ask a training to save and end.
+//! Signals: what asks a training to save and end, and what is done before any other command ends.
 
 use signal_hook::{consts, flag};
 use std::io;
@@ -11,15 +11,80 @@ pub const STOPPED: u8 = 75;
 /// Exit code after a second Ctrl-C, as shells have it for the first.
 const INTERRUPTED: i32 = 130;
 
-/// A flag that SIGTERM, Ctrl-C and, for SLURM, SIGUSR1 set. Ctrl-C once it is set ends the process at once, which
-/// damages nothing: files are replaced in one move.
+/// Signals that end a program which does not ask for them: Ctrl-C, `kill`, and a terminal that is closed.
+#[cfg(unix)]
+const ENDING: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
+#[cfg(not(unix))]
+const ENDING: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+
+/// A flag that Ctrl-C, SIGTERM, SIGHUP and, for SLURM, SIGUSR1 set. Ctrl-C once it is set ends the process at once,
+/// which damages nothing: files are replaced in one move.
+///
+/// A signal that was ignored when the program started stays so, as `nohup` (SIGHUP) and shells that start jobs in the
+/// background (SIGINT) want it.
 pub fn stop() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    flag::register_conditional_shutdown(consts::SIGINT, INTERRUPTED, Arc::clone(&stop))?;
-    for signal in [consts::SIGINT, consts::SIGTERM] {
-        flag::register(signal, Arc::clone(&stop))?;
+    if !is_ignored(consts::SIGINT) {
+        // Before the handler that sets the flag, so that it is the second one that ends the process.
+        flag::register_conditional_shutdown(consts::SIGINT, INTERRUPTED, Arc::clone(&stop))?;
+    }
+    for signal in ENDING {
+        set_by(signal, &stop)?;
     }
     #[cfg(unix)]
-    flag::register(consts::SIGUSR1, Arc::clone(&stop))?;
+    set_by(consts::SIGUSR1, &stop)?;
     Ok(stop)
+}
+
+fn set_by(signal: i32, stop: &Arc<AtomicBool>) -> io::Result<()> {
+    if !is_ignored(signal) {
+        flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
+
+/// Has `clean` run before Ctrl-C, SIGTERM or SIGHUP ends the program, at once and by that signal, as usual.
+#[cfg(unix)]
+pub fn before_end(clean: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    use signal_hook::iterator::Signals;
+    use signal_hook::low_level::emulate_default_handler;
+    let mut signals = Signals::new(ENDING.into_iter().filter(|signal| !is_ignored(*signal)))?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            clean();
+            let _ = emulate_default_handler(signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Where there are no such signals nothing is cleaned.
+#[cfg(not(unix))]
+pub fn before_end(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether whoever started this program wants it to ignore `signal`; to be asked before a handler is registered.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only asks; `found` is valid for writes.
+    let answered = unsafe { libc::sigaction(signal, std::ptr::null(), found.as_mut_ptr()) } == 0;
+    // SAFETY: a call that returned 0 has filled it.
+    answered && unsafe { found.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+#[cfg(not(unix))]
+fn is_ignored(_: i32) -> bool {
+    false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_of_rust_ignores_sigpipe_and_no_sigchld() {
+        assert!(is_ignored(consts::SIGPIPE) && !is_ignored(consts::SIGCHLD));
+    }
 }

@@ -1,8 +1,10 @@
 //! `selfpatch train`.
 
+use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
-use crate::eval_davis;
+use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
+use crate::interrupt;
 use crate::model;
 use crate::recipe::Recipe;
 use crate::signals;
@@ -12,14 +14,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{Access, DavisFolder, VideoSource};
 use selfpatch_eval::images::Centre;
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
+use selfpatch_output::{ended, lost};
 use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Config, End, Event, Measure, Network, Resume, Session, Setting, run as train};
+use selfpatch_train::{Asked, Config, End, Error, Event, Measure, Network, Session, run as train};
 use selfpatch_vit::Vit;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use toml::Value;
 
@@ -30,7 +34,7 @@ use toml::Value;
 pub struct Args {
     #[command(flatten)]
     recipe: Recipe,
-    /// Name of the run; its folder is runs/NAME
+    /// Name of the run [default: the name of the data]; its folder is runs/NAME; alone it continues that run
     #[arg(long)]
     name: Option<String>,
     /// Folder of the run
@@ -39,10 +43,11 @@ pub struct Args {
     /// Discard an earlier run in that folder
     #[arg(long)]
     overwrite: bool,
-    /// Where to go on: auto (the newest whole checkpoint of the run), never, or the folder of a checkpoint or run
+    /// Where to go on: auto (the newest whole checkpoint of the run), never, or the folder of a checkpoint or run,
+    /// which alone continues it
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: PathBuf,
-    /// A field that may differ from the checkpoint's, such as optim.lr
+    /// A field that may differ from the checkpoint's, such as optim.lr; once is enough
     #[arg(long = "override", value_name = "FIELD")]
     overrides: Vec<String>,
     /// Begin a new run with the weights of a backbone, a training checkpoint (.pth) or a run
@@ -72,7 +77,7 @@ pub struct Args {
     /// Batch norm in the heads
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     use_bn_in_head: Option<bool>,
-    /// Weight of the patch loss; 0 trains DINO alone
+    /// Weight of the patch loss; 0 trains DINO with SelfPatch's class-attention module and no patch loss
     #[arg(long)]
     lambda: Option<f64>,
     /// Positives per patch
@@ -166,7 +171,7 @@ pub struct Args {
     #[arg(long)]
     local_crops_size: Option<u32>,
     /// Seed of everything random
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
     seed: Option<i64>,
     /// Threads that load and augment
     #[arg(long)]
@@ -183,59 +188,46 @@ pub struct Args {
 
 /// Trains, or continues, and says where the results are.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (preset, mut config) = args.recipe.resolve(args.settings())?;
-    for view in &mut config.crops.globals {
-        if let Some(size) = args.global_crops_size {
-            view.size = size as usize;
-        }
-        if let Some([least, most]) = args.global_crops_scale.as_deref() {
-            view.scale = [*least as f32, *most as f32];
-        }
-    }
-    config.check()?;
-    if config.optim.warmup_epochs != preset.config().optim.warmup_epochs && args.warmup_epochs.is_none() {
-        eprintln!("note: {} epochs of warm-up, a run of {}", config.optim.warmup_epochs, config.optim.epochs);
+    let asked = args.asked();
+    let Chosen { config, resume, preset, notes } = args.chosen(&asked)?;
+    notes.iter().for_each(|note| note!("note: {note}"));
+    let usual = preset.map(|preset| preset.config().optim.warmup_epochs);
+    if usual.is_some_and(|usual| usual != config.optim.warmup_epochs) && args.warmup_epochs.is_none() {
+        note!("note: {} epochs of warm-up, a run of {}", config.optim.warmup_epochs, config.optim.epochs);
     }
     if args.print_config {
-        print!("{}", config.to_toml()?);
-        return Ok(ExitCode::SUCCESS);
+        say!("{}", config.to_toml()?.trim_end());
+        return Ok(ended(ExitCode::SUCCESS));
     }
     let stop = signals::stop().context("signal handlers")?;
+    interrupt::remember().context("signal handlers")?;
     let device = args.compute.device()?;
     let show = RefCell::new(Show::new());
     let say = |text: &str| show.borrow().say(text);
-    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say)?);
+    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say, &stop)?);
     let mut judge = |what: Measure, teacher: &Network| match what {
         Measure::Davis => davis(&teacher.backbone),
         Measure::Knn => knn(teacher),
     };
-    let session = Session {
-        overwrite: args.overwrite,
-        resume: match args.resume.to_str() {
-            Some("auto") => Resume::Auto,
-            Some("never") => Resume::Never,
-            _ => Resume::From(args.resume.clone()),
-        },
-        overrides: &args.overrides,
-        stop: &stop,
-    };
+    let session = Session { overwrite: args.overwrite, resume, overrides: &args.overrides, asked: &asked, stop: &stop };
     let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event));
     let summary = summary.map_err(advised)?;
-    show.borrow().bar.finish_and_clear();
+    let show = show.borrow();
+    show.bar.finish_and_clear();
     if let End::Stopped(step) = summary.end {
         let without = if args.overwrite { " without --overwrite" } else { "" };
-        println!("stopped and saved after step {step}; the same command{without} continues");
+        show.line(&format!("stopped and saved after step {step}; the same command{without} continues"));
         return Ok(ExitCode::from(signals::STOPPED));
     }
     if summary.end == End::WasComplete {
-        println!(
+        show.line(&format!(
             "{} is complete; use --name or --output-dir for another run, --overwrite to repeat it",
             summary.folder.display()
-        );
+        ));
     }
-    println!("backbone: {}", summary.backbone.display());
-    println!("report:   {}", summary.folder.join("report.html").display());
-    println!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display());
+    show.line(&format!("backbone: {}", summary.backbone.display()));
+    show.line(&format!("report:   {}", summary.folder.join("report.html").display()));
+    show.line(&format!("evaluate: cargo xtask eval-davis --run {}", summary.folder.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -259,13 +251,14 @@ fn advised(e: selfpatch_train::Error) -> anyhow::Error {
 fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measured + use<>> {
     let d = &config.eval.davis;
     let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
-        _ if d.every == 0 => (Box::new(eval_davis::made_up()), FrameSize::Native), // never asked
-        "procedural" => (Box::new(eval_davis::made_up()), FrameSize::Native),
+        _ if d.every == 0 => (Box::new(synthetic::videos()), Size::Grid(d.grid)), // never asked
+        "procedural" => (Box::new(synthetic::videos()), Size::Grid(d.grid)),
         path => {
             let folder = DavisFolder::open(path, &d.year, &d.split, &d.resolution).context("eval.davis.data_path")?;
-            (Box::new(folder), FrameSize::default())
+            (Box::new(folder), Size::Fixed(FrameSize::default()))
         }
     };
+    let size = size.of(config.model.patch_size);
     let propagation = Propagation {
         n_last_frames: d.n_last_frames,
         neighbourhood: d.size_mask_neighborhood,
@@ -290,9 +283,12 @@ fn knn<'a>(
     config: &'a Config,
     device: &'a Device,
     say: &'a dyn Fn(&str),
-) -> Result<impl FnMut(&Network) -> Measured + 'a> {
+    stop: &AtomicBool,
+) -> Result<impl FnMut(&Network) -> Measured + use<'a>> {
     let d = &config.eval.knn;
-    let access = Access { video_fps: config.data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (config.data.video_fps.per_second(), config.data.video_dedup);
+    let is_over = || stop.load(Ordering::Relaxed);
+    let access = Access { video_fps, video_dedup, say, stop: &is_over, ..Access::usual() };
     let open = || eval_knn::open("eval.knn.train", &d.train, "eval.knn.val", &d.val, d.most, &access);
     let sets = (d.every > 0).then(open).transpose()?;
     if let Some((train, _)) = &sets {
@@ -323,64 +319,107 @@ fn knn<'a>(
 }
 
 impl Args {
-    /// The flags as settings of the configuration.
-    fn settings(&self) -> Vec<Setting> {
+    /// The run that is meant, with all settings checked; what is wrong with one names the flag that it was given by.
+    pub fn chosen(&self, asked: &[Asked]) -> Result<Chosen> {
+        let flags = self.flags().into_iter().map(|flag| (flag.place.to_string(), flag.value)).collect();
+        let mut chosen = chosen(&self.recipe.layers(flags)?, &self.resume, self.overwrite)?;
+        for view in &mut chosen.config.crops.globals {
+            if let Some(size) = self.global_crops_size {
+                view.size = size as usize;
+            }
+            if let Some([least, most]) = self.global_crops_scale.as_deref() {
+                view.scale = [*least as f32, *most as f32];
+            }
+        }
+        chosen.config.check().map_err(|e| match &e {
+            Error::Config { field, reason } => match asked.iter().rev().find(|asked| asked.field == *field) {
+                Some(Asked { flag, .. }) => anyhow!("{flag} ({field}): {reason}"),
+                None => e.into(),
+            },
+            _ => e.into(),
+        })?;
+        Ok(chosen)
+    }
+
+    /// The flags that set fields, as they were typed.
+    fn asked(&self) -> Vec<Asked> {
+        let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        let data = self.recipe.data.clone().map(Value::String);
+        let mut flags = given([(&["data", "data-path"], "data.path", data)]);
+        flags.extend(self.flags());
+        flags.extend(self.view_flags());
+        typed(&flags, &arguments)
+    }
+
+    /// The flags that set fields of the configuration.
+    fn flags(&self) -> Vec<Flag> {
         let int = |v: u32| Value::Integer(v.into());
         let text = |v: &String| Value::String(v.clone());
         let path = |v: &PathBuf| Value::String(v.to_string_lossy().into_owned());
         let half = self.use_fp16.map(|half| if half { "fp16" } else { "f32" }.to_string());
         let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
-        [
-            ("name", self.name.as_ref().map(text)),
+        given([
+            (&["name"], "name", self.name.as_ref().map(text)),
             // A name of its own moves the run to a folder of its own, whatever a file says.
             (
+                &["output-dir"],
                 "output_dir",
                 self.output_dir.as_ref().map(path).or(self.name.as_ref().map(|_| Value::String(String::new()))),
             ),
-            ("init_from", self.init_from.as_ref().map(path)),
-            ("seed", self.seed.map(Value::Integer)),
-            ("data.max_bad", self.max_bad.map(Value::Float)),
-            ("data.workers", self.num_workers.map(int)),
-            ("model.arch", self.arch.as_ref().map(text)),
-            ("model.patch_size", self.patch_size.map(int)),
-            ("model.drop_path_rate", self.drop_path_rate.map(Value::Float)),
-            ("head.out_dim", self.out_dim.map(int)),
-            ("head.out_dim_selfpatch", self.out_dim_selfpatch.map(int)),
-            ("head.norm_last_layer", self.norm_last_layer.map(Value::Boolean)),
-            ("head.use_bn_in_head", self.use_bn_in_head.map(Value::Boolean)),
-            ("patch_loss.lambda", self.lambda.map(Value::Float)),
-            ("patch_loss.k_num", self.k_num.map(int)),
-            ("patch_loss.window", self.window.map(int)),
-            ("patch_loss.border", self.border.as_ref().map(text)),
-            ("patch_loss.matching", self.matching.map(Value::Boolean)),
-            ("patch_loss.aggregation", self.aggregation.as_ref().map(text)),
-            ("patch_loss.aggregation_depth", self.aggregation_depth.map(int)),
-            ("image_loss.warmup_teacher_temp", self.warmup_teacher_temp.map(Value::Float)),
-            ("image_loss.teacher_temp", self.teacher_temp.map(Value::Float)),
-            ("image_loss.warmup_teacher_temp_epochs", self.warmup_teacher_temp_epochs.map(int)),
-            ("optim.batch_size", self.batch_size.map(int)),
-            ("optim.accumulate", self.accumulate.map(int)),
-            ("optim.recompute", self.recompute.map(Value::Boolean)),
-            ("optim.precision", self.precision.clone().or(half).map(Value::String)),
-            ("optim.epochs", self.epochs.map(int)),
-            ("optim.max_steps", self.max_steps.map(int)),
-            ("optim.optimizer", self.optimizer.as_ref().map(text)),
-            ("optim.lr", self.lr.map(Value::Float)),
-            ("optim.min_lr", self.min_lr.map(Value::Float)),
-            ("optim.warmup_epochs", self.warmup_epochs.map(Value::Float)),
-            ("optim.weight_decay", self.weight_decay.map(Value::Float)),
-            ("optim.weight_decay_end", self.weight_decay_end.map(Value::Float)),
-            ("optim.clip_grad", self.clip_grad.map(Value::Float)),
-            ("optim.freeze_last_layer", self.freeze_last_layer.map(int)),
-            ("optim.momentum_teacher", self.momentum_teacher.map(Value::Float)),
-            ("checkpoint.every_epochs", self.saveckp_freq.map(int)),
-            ("crops.local_count", self.local_crops_number.map(int)),
-            ("crops.locals.size", self.local_crops_size.map(int)),
-            ("crops.locals.scale", self.local_crops_scale.as_ref().map(pair)),
-        ]
-        .into_iter()
-        .filter_map(|(place, value)| Some((place.to_string(), value?)))
-        .collect()
+            (&["init-from"], "init_from", self.init_from.as_ref().map(path)),
+            (&["seed"], "seed", self.seed.map(Value::Integer)),
+            (&["max-bad"], "data.max_bad", self.max_bad.map(Value::Float)),
+            (&["num-workers"], "data.workers", self.num_workers.map(int)),
+            (&["arch"], "model.arch", self.arch.as_ref().map(text)),
+            (&["patch-size"], "model.patch_size", self.patch_size.map(int)),
+            (&["drop-path-rate"], "model.drop_path_rate", self.drop_path_rate.map(Value::Float)),
+            (&["out-dim"], "head.out_dim", self.out_dim.map(int)),
+            (&["out-dim-selfpatch"], "head.out_dim_selfpatch", self.out_dim_selfpatch.map(int)),
+            (&["norm-last-layer"], "head.norm_last_layer", self.norm_last_layer.map(Value::Boolean)),
+            (&["use-bn-in-head"], "head.use_bn_in_head", self.use_bn_in_head.map(Value::Boolean)),
+            (&["lambda"], "patch_loss.lambda", self.lambda.map(Value::Float)),
+            (&["k-num"], "patch_loss.k_num", self.k_num.map(int)),
+            (&["window"], "patch_loss.window", self.window.map(int)),
+            (&["border"], "patch_loss.border", self.border.as_ref().map(text)),
+            (&["matching"], "patch_loss.matching", self.matching.map(Value::Boolean)),
+            (&["aggregation"], "patch_loss.aggregation", self.aggregation.as_ref().map(text)),
+            (&["aggregation-depth"], "patch_loss.aggregation_depth", self.aggregation_depth.map(int)),
+            (&["warmup-teacher-temp"], "image_loss.warmup_teacher_temp", self.warmup_teacher_temp.map(Value::Float)),
+            (&["teacher-temp"], "image_loss.teacher_temp", self.teacher_temp.map(Value::Float)),
+            (
+                &["warmup-teacher-temp-epochs"],
+                "image_loss.warmup_teacher_temp_epochs",
+                self.warmup_teacher_temp_epochs.map(int),
+            ),
+            (&["batch-size", "batch-size-per-gpu"], "optim.batch_size", self.batch_size.map(int)),
+            (&["accumulate"], "optim.accumulate", self.accumulate.map(int)),
+            (&["recompute"], "optim.recompute", self.recompute.map(Value::Boolean)),
+            (&["precision", "use-fp16"], "optim.precision", self.precision.clone().or(half).map(Value::String)),
+            (&["epochs"], "optim.epochs", self.epochs.map(int)),
+            (&["max-steps"], "optim.max_steps", self.max_steps.map(int)),
+            (&["optimizer"], "optim.optimizer", self.optimizer.as_ref().map(text)),
+            (&["lr"], "optim.lr", self.lr.map(Value::Float)),
+            (&["min-lr"], "optim.min_lr", self.min_lr.map(Value::Float)),
+            (&["warmup-epochs"], "optim.warmup_epochs", self.warmup_epochs.map(Value::Float)),
+            (&["weight-decay"], "optim.weight_decay", self.weight_decay.map(Value::Float)),
+            (&["weight-decay-end"], "optim.weight_decay_end", self.weight_decay_end.map(Value::Float)),
+            (&["clip-grad"], "optim.clip_grad", self.clip_grad.map(Value::Float)),
+            (&["freeze-last-layer"], "optim.freeze_last_layer", self.freeze_last_layer.map(int)),
+            (&["momentum-teacher"], "optim.momentum_teacher", self.momentum_teacher.map(Value::Float)),
+            (&["saveckp-freq"], "checkpoint.every_epochs", self.saveckp_freq.map(int)),
+            (&["local-crops-number"], "crops.local_count", self.local_crops_number.map(int)),
+            (&["local-crops-size"], "crops.locals.size", self.local_crops_size.map(int)),
+            (&["local-crops-scale"], "crops.locals.scale", self.local_crops_scale.as_ref().map(pair)),
+        ])
+    }
+
+    /// The flags of the global views, which are no fields of their own.
+    fn view_flags(&self) -> Vec<Flag> {
+        let pair = |v: &Vec<f64>| Value::Array(v.iter().map(|&x| Value::Float(x)).collect());
+        given([
+            (&["global-crops-size"], "crops.globals.size", self.global_crops_size.map(|v| Value::Integer(v.into()))),
+            (&["global-crops-scale"], "crops.globals.scale", self.global_crops_scale.as_ref().map(pair)),
+        ])
     }
 }
 
@@ -398,6 +437,8 @@ struct Show {
     davis_jf: Option<f64>,
     /// The last top-1 of the teacher.
     knn_top1: Option<f64>,
+    /// Whether it was told that lines are lost.
+    told: Cell<bool>,
 }
 
 impl Show {
@@ -409,7 +450,17 @@ impl Show {
         }
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, plain, steps: 0, last_line: None, speed: 0., wait: 0., davis_jf: None, knn_top1: None }
+        Self {
+            bar,
+            plain,
+            steps: 0,
+            last_line: None,
+            speed: 0.,
+            wait: 0.,
+            davis_jf: None,
+            knn_top1: None,
+            told: false.into(),
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -471,14 +522,22 @@ impl Show {
         if self.plain && due {
             self.last_line = Some(std::time::Instant::now());
             let left = self.bar.eta().as_secs();
-            println!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60);
+            self.line(&format!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60));
         }
     }
 
     fn say(&self, line: &str) {
         match self.plain {
-            true => println!("{line}"),
+            true => self.line(line),
             false => self.bar.println(line),
+        }
+    }
+
+    /// Prints to standard output. That lines are lost is told once; the run goes on, and has its log.
+    fn line(&self, line: &str) {
+        say!("{line}");
+        if let Some(e) = lost().filter(|_| !self.told.replace(true)) {
+            note!("note: standard output could not be written ({e}); training goes on, see log.jsonl of the run");
         }
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::selfpatch;
 
-/// A few steps of a small network on the made-up world.
+/// A few steps of a small network on the synthetic world.
 const SMALL: [&str; 14] = [
     "train",
     "--set",
@@ -37,20 +37,91 @@ fn train_then_eval_davis() {
     let again = selfpatch(folder.path(), &SMALL);
     assert!(again.status.success() && text(&again.stdout).contains("is complete"), "{}", text(&again.stdout));
 
-    let table = selfpatch(folder.path(), &["eval-davis", "--n_last_frames", "2", "--size_mask_neighborhood", "4"]);
+    let quick = ["eval-davis", "--grid", "8", "--n_last_frames", "2", "--size_mask_neighborhood", "4"];
+    let table = selfpatch(folder.path(), &quick);
     let rows = text(&table.stdout);
     assert!(table.status.success(), "{}", text(&table.stderr));
-    for row in ["trained teacher", "random initialisation", "first mask copied"] {
-        assert!(rows.contains(row), "{rows}");
+    let rest = [
+        "data: source synthetic",
+        "grid 8",
+        "protocol: short side 64",
+        "weights: file runs/default/",
+        "date: ",
+        "program: selfpatch ",
+    ];
+    for row in ["trained teacher", "random initialisation", "first mask copied"].into_iter().chain(rest) {
+        assert!(rows.contains(row), "{row}: {rows}");
     }
 
-    let weights = "runs/default/export/backbone.safetensors";
-    let json = selfpatch(folder.path(), &["eval-davis", "--weights", weights, "--json"]);
+    // A weight file has the same rows, in the table and in the JSON.
+    let weights = [&quick[..], &["--weights", "runs/default/export/backbone.safetensors"]].concat();
+    let rows = text(&selfpatch(folder.path(), &weights).stdout);
+    assert!(["random initialisation", "first mask copied", "scene-11"].iter().all(|row| rows.contains(row)), "{rows}");
+    let json = selfpatch(folder.path(), &[&weights[..], &["--json"]].concat());
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
-    for key in ["JF", "J", "JR", "JD", "F", "FR", "FD"] {
-        assert!(report["global"][key].is_number(), "{report}");
+    for row in [&report, &report["random_initialisation"], &report["first_mask_copied"]] {
+        for key in ["JF", "J", "JR", "JD", "F", "FR", "FD"] {
+            assert!(row["global"][key].is_number(), "{report}");
+        }
+        assert_eq!(row["sequences"].as_object().map(|s| s.len()), Some(12));
     }
-    assert_eq!(report["sequences"].as_object().map(|s| s.len()), Some(12));
+    assert_eq!(
+        [&report["data"]["grid"], &report["protocol"]["short_side"], &report["weights"]["patch_size"]],
+        [8, 64, 8]
+    );
+    assert!(report["date"].as_str().is_some_and(|d| d.ends_with("UTC")) && report["version"].is_string(), "{report}");
+
+    // Several runs: one row of random values for those that share them, and a report each.
+    let again = selfpatch(folder.path(), &[&SMALL[..], &["--name=b", "--lambda=0"]].concat());
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    let both = [&quick[..], &["--run", "runs/b", "runs/default"]].concat();
+    let rows = text(&selfpatch(folder.path(), &both).stdout);
+    assert_eq!(rows.matches("random initialisation").count(), 1, "{rows}");
+    let json = selfpatch(folder.path(), &[&both[..], &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    let first = &report["runs/b: trained teacher"];
+    assert!(
+        first["global"]["JF"].is_number() && first["random_initialisation"]["global"]["JF"].is_number(),
+        "{report}"
+    );
+}
+
+/// The same number of tokens whatever the patches; the size can be said in pixels, but not twice.
+#[test]
+fn synthetic_videos_follow_the_patches() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sixteen = [
+        "--set",
+        "model.patch_size=16",
+        "--set",
+        "model.image_size=48",
+        "--set",
+        "crops.locals.size=32",
+        "--max-steps=1",
+    ];
+    let trained = selfpatch(folder.path(), &[&SMALL[..], &sixteen].concat());
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let eval = |args: &[&str]| {
+        selfpatch(
+            folder.path(),
+            &[&["eval-davis", "--json", "--n_last_frames=1", "--size_mask_neighborhood=2"], args].concat(),
+        )
+    };
+    let report: serde_json::Value = serde_json::from_slice(&eval(&["--grid", "12"]).stdout).expect("JSON");
+    assert_eq!([&report["data"]["grid"], &report["protocol"]["short_side"]], [12, 192]);
+    let pixels: serde_json::Value = serde_json::from_slice(&eval(&["--scale-size", "192"]).stdout).expect("JSON");
+    assert_eq!(pixels["global"], report["global"]);
+    for wrong in [
+        &["--grid", "7"][..],
+        &["--grid", "65"],
+        &["--grid", "16", "--scale-size", "9"],
+        &["--grid=16", "--data-path=."],
+    ] {
+        let output = eval(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+    }
+    let refused = selfpatch(folder.path(), &["train", "--set", "eval.davis.grid=5"]);
+    assert!(text(&refused.stderr).contains("eval.davis.grid: must lie between 8 and 64"), "{refused:?}");
 }
 
 #[test]

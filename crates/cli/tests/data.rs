@@ -194,3 +194,105 @@ fn other_channels_and_depths_are_trained_on() {
     let refused = selfpatch(root, &[&["train"][..], &data].concat());
     assert!(err(&refused).contains("data.mean: has 3 numbers, but data.channels is 1; `inspect-data`"));
 }
+
+/// 12 images of two 16-bit channels on pages of their own; in every third one value lies far above the others.
+fn microscopy(folder: &Path) {
+    use tiff::encoder::{TiffEncoder, colortype::Gray16};
+    fs::create_dir(folder).expect("made");
+    for i in 0..12u32 {
+        let mut file = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file).expect("an encoder");
+        for channel in 0..2u32 {
+            let of = |p: u32| 100 + 1000 * channel + (p * 7 + i * 13) % 900;
+            let mut values: Vec<u16> = (0..64 * 64).map(|p| of(p) as u16).collect();
+            if i % 3 == 0 {
+                values[5] = 60_000;
+            }
+            encoder.write_image::<Gray16>(64, 64, &values).expect("a page");
+        }
+        fs::write(folder.join(format!("{i:02}.tif")), file.into_inner()).expect("written");
+    }
+}
+
+#[test]
+fn written_settings_train_and_clipped_values_are_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    microscopy(&root.join("cells"));
+    // As RGB the pages would be cut off: refused, with the way out.
+    let refused = selfpatch(root, &["inspect-data", "--data", "cells", "--show", "1"]);
+    assert!(!refused.status.success());
+    assert!(out(&refused).contains("has 2 pages") && out(&refused).contains("data.channels=2"), "{}", out(&refused));
+
+    let inspect = ["inspect-data", "--data", "cells", "--show", "2", "--write-config", "cells.toml"];
+    for _ in 0..2 {
+        // The second time over the first.
+        let output = selfpatch(root, &inspect);
+        assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    }
+    let text = fs::read_to_string(root.join("cells.toml")).expect("the settings");
+    let table: toml::Table = text.parse().expect("TOML");
+    let data = &table["data"];
+    assert_eq!((data["path"].as_str(), data["channels"].as_integer()), (Some("cells"), Some(2)));
+    let range = |c: usize, end: usize| data["range"][c][end].as_float().expect("a number");
+    assert!(range(0, 0) < 110. && (980. ..1010.).contains(&range(0, 1)), "{text}");
+    assert!(range(1, 0) < 1110. && (1980. ..2010.).contains(&range(1, 1)), "{text}");
+    assert_eq!(data["mean"].as_array().map(Vec::len), Some(2));
+    assert!(text.contains("Met were 100 to 60000, 1100 to 60000."), "{text}");
+    // A file of somebody else stays.
+    fs::write(root.join("own.toml"), "seed = 3").expect("written");
+    let output = selfpatch(root, &["inspect-data", "--data", "cells", "--write-config", "own.toml"]);
+    assert!(!output.status.success() && err(&output).contains("own.toml exists"), "{}", err(&output));
+
+    let small = ["--arch=custom", "--local-crops-number=2", "--local-crops-size=48", "--global-crops-size=96"];
+    let small = [&small[..], &["--set", "model.num_heads=2", "--max-steps=2"]].concat();
+    let rest: Vec<&str> = SMALL[3..].iter().copied().filter(|a| *a != "--epochs" && *a != "2").collect();
+    let output =
+        selfpatch(root, &[&["train", "--config", "cells.toml", "--name", "cells"], &rest[..], &small].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    let said = out(&output);
+    assert!(said.contains("holds values outside of data.range, which are cut off; others like it"), "{said}");
+    assert!(said.contains("images hold values outside of data.range") && said.contains("of all values lie"), "{said}");
+    let faults = fs::read_to_string(root.join("runs/cells/faults.jsonl")).expect("faults");
+    assert!(faults.contains("all images until step 2, Values"), "{faults}");
+}
+
+#[test]
+fn what_bytes_and_rgb_leave_out_is_told_by_train() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    fs::create_dir(root.join("mixed")).expect("made");
+    for i in 0..12u32 {
+        let write = |kind: &str, image: DynamicImage, format| {
+            fs::write(root.join(format!("mixed/{i:02}.{kind}")), encoded(&image, format)).expect("written");
+        };
+        match i % 3 {
+            0 => write("png", ImageBuffer::from_fn(80, 60, |x, y| Luma([(x * y * 9) as u16])).into(), ImageFormat::Png),
+            1 => write("png", picture(i).into_rgba8().into(), ImageFormat::Png),
+            _ => {
+                // A photo that a camera held on its side took.
+                let jpeg = encoded(&picture(i), ImageFormat::Jpeg);
+                let mut exif =
+                    b"\xff\xe1\0\x22Exif\0\0II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+                        .to_vec();
+                exif.splice(0..0, jpeg[..2].to_vec());
+                exif.extend(&jpeg[2..]);
+                fs::write(root.join(format!("mixed/{i:02}.jpg")), exif).expect("written");
+            }
+        }
+    }
+    let output = selfpatch(root, &[&SMALL[..], &["--data", "mixed", "--name", "mixed"]].concat());
+    let output = if output.status.success() { output } else { panic!("{}", err(&output)) };
+    let said = out(&output);
+    for line in [
+        "images hold values of more than 8 bits (up to 16), read as bytes",
+        "images have samples that RGB leaves out",
+        "images carry an orientation (EXIF) that is not applied; --set data.exif=true turns them",
+        "others like it are counted",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let turned = ["--data", "mixed", "--name", "turned", "--set", "data.exif=true"];
+    let output = selfpatch(root, &[&SMALL[..], &turned].concat());
+    assert!(output.status.success() && !out(&output).contains("orientation"), "{}{}", out(&output), err(&output));
+}

@@ -25,7 +25,7 @@ const SMALL: [&str; 13] = [
     "--max-steps=1",
 ];
 
-/// Two made-up videos of six frames in DAVIS's layout, called a and b.
+/// Two synthetic videos of six frames in DAVIS's layout, called a and b.
 fn davis(root: &Path) {
     let videos = ProceduralVideos::new(3, 2, 6, 64);
     for (name, own) in ["a", "b"].iter().zip(videos.sequences()) {
@@ -79,6 +79,20 @@ fn everything_is_written_and_scored_again() {
     let page = fs::read_to_string(at("report.html")).expect("a page");
     assert!(page.contains("<svg") && page.contains("data:image/jpeg;base64,"));
     assert!(!page.contains("http:") && !page.contains("https:"), "the page needs nothing else");
+    for row in [
+        "random initialisation",
+        "first mask copied",
+        "<td>data</td><td>source davis,",
+        "<td>date</td>",
+        "<td>weights</td>",
+    ] {
+        assert!(page.contains(row), "{row}");
+    }
+    let scores: Value = serde_json::from_slice(&fs::read(at("scores.json")).expect("scores")).expect("JSON");
+    assert_eq!(scores["report"]["global"], report["global"]);
+    for row in ["random_initialisation", "first_mask_copied"] {
+        assert!(report[row]["global"]["JF"].is_number() && scores[row] == report[row], "{scores}");
+    }
 
     // The written masks, scored by themselves, have the same scores.
     let again = selfpatch(root, &["davis-metrics", "--annotations", "davis", "--results", "out/masks", "--json"]);

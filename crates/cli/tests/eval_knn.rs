@@ -78,6 +78,14 @@ fn two_colours_are_told_apart_during_training_and_after() {
     assert_eq!([&report["image_size"], &report["scores"][1]["k"]], [48, 16]);
     assert_eq!(report["scores"][0]["top1"], 1.);
     assert_eq!(report["scores"][0]["top5"], 1.);
+    let random = report["random_initialisation"].as_array().expect("a list");
+    assert!(random.len() == 2 && random.iter().all(|s| s["top1"].is_number()), "{report}");
+    assert_eq!(
+        [&report["data"]["train"], &report["protocol"]["image_size"]],
+        [&Value::from("colours/train"), &48.into()]
+    );
+    assert!(report["weights"]["file"].as_str().is_some_and(|f| f.ends_with("teacher.safetensors")), "{report}");
+    assert!(report["date"].is_string() && report["version"].is_string(), "{report}");
 
     // A lone backbone has no class token; every fifth image is left to classify.
     let args = ["eval-knn", "--train", "colours/train", "--k=3", "--json", "--weights"];
@@ -97,6 +105,8 @@ fn two_colours_are_told_apart_during_training_and_after() {
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("   10  100.00  100.00"), "{table}");
     assert!(!table.contains("  20 "), "{table}"); // there are 16 images
+    assert!(table.contains("  trained teacher\n") && table.contains("  random initialisation\n"), "{table}");
+    assert!(table.contains("\ndata: train colours/train") && table.contains("\nprogram: selfpatch "), "{table}");
     assert!(err(&output).contains("skipped red/1.png: "), "{}", err(&output));
 }
 

@@ -36,7 +36,10 @@ fn a_signal_saves_and_ends_with_its_code_and_the_same_command_continues() -> Out
     let want = curve(&folder.path().join("runs/straight"));
     assert_eq!(want.len(), 20);
     let run = folder.path().join("runs/default");
-    for (signal, steps) in [("TERM", 2), ("USR1", 6), ("INT", 11)] {
+    for (signal, steps) in [("TERM", 2), ("USR1", 6), ("INT", 11), ("HUP", 14)] {
+        if is_ignored(signal)? {
+            continue;
+        }
         let mut child = command(folder.path(), &train(&[])).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let start = Instant::now();
         while curve(&run).len() < steps && start.elapsed() < Duration::from_secs(60) && child.try_wait()?.is_none() {
@@ -59,6 +62,117 @@ fn a_signal_saves_and_ends_with_its_code_and_the_same_command_continues() -> Out
     // Nothing is written outside of the runs.
     let beside: Vec<_> = fs::read_dir(folder.path())?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
     assert_eq!(beside, ["runs"]);
+    Ok(())
+}
+
+/// Whether these tests were started with `signal` ignored, so that what they start ignores it too.
+fn is_ignored(signal: &str) -> Result<bool, Box<dyn std::error::Error>> {
+    let number = match signal {
+        "HUP" => 1,
+        "INT" => 2,
+        "USR1" => 10,
+        _ => 15,
+    };
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(false) };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
+    Ok(u64::from_str_radix(mask.trim(), 16)? >> (number - 1) & 1 == 1)
+}
+
+/// As under `nohup`, and in the background of a shell without job control.
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_so() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let program = env!("CARGO_BIN_EXE_selfpatch");
+    let script = format!("trap '' HUP INT USR1; exec {program} {}", train(&[]).join(" "));
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", &script]).current_dir(folder.path());
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (run, start) = (folder.path().join("runs/default"), Instant::now());
+    while curve(&run).len() < 2 && start.elapsed() < Duration::from_secs(60) && child.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for signal in ["HUP", "INT", "INT", "USR1", "HUP"] {
+        Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).stderr(Stdio::null()).status()?;
+    }
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(curve(&run).len(), 20);
+    Ok(())
+}
+
+/// The terminal is closed: SIGHUP, and every write to it fails.
+#[test]
+fn a_terminal_that_is_gone_ends_in_a_checkpoint() -> Outcome {
+    let python = std::env::var("SELFPATCH_PYTHON").unwrap_or("python3".into());
+    let folder = tempfile::tempdir()?;
+    let script = "
+import fcntl, os, pty, signal, sys, termios, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+pid, terminal = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+os.set_blocking(terminal, False)
+start = time.time()
+while time.time() < start + 60:
+    try: os.read(terminal, 4096)
+    except BlockingIOError: pass
+    except OSError: break
+    try:
+        if len(open('runs/default/log.jsonl').readlines()) > 2: break
+    except FileNotFoundError: pass
+    time.sleep(0.001)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
+    let args = train(&["--set", "data.procedural_images=4000"]);
+    let mut terminal = Command::new(&python);
+    terminal.args(["-c", script, env!("CARGO_BIN_EXE_selfpatch")]).args(args).current_dir(folder.path());
+    let Ok(output) = terminal.output() else {
+        eprintln!("skipped: there is no {python}");
+        return Ok(());
+    };
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    let run = folder.path().join("runs/default");
+    let done = curve(&run).len();
+    assert!(done > 2 && run.join(format!("checkpoints/step-{done:06}/state.json")).exists(), "{done}");
+    Ok(())
+}
+
+/// What is not a training ends at once, by the signal, and leaves no file half written.
+#[test]
+fn a_signal_ends_an_evaluation_and_leaves_nothing_half_written() -> Outcome {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = tempfile::tempdir()?;
+    let trained = command(folder.path(), &train(&["--max-steps", "1"])).output()?;
+    assert!(trained.status.success(), "{}", said(&trained));
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        if is_ignored(signal)? {
+            continue;
+        }
+        let results = folder.path().join(signal);
+        let args = ["eval-davis", "--run", "runs/default", "--output-dir", signal];
+        let mut child = command(folder.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let start = Instant::now();
+        let begun = || fs::read_dir(results.join("masks")).is_ok_and(|entries| entries.count() > 1);
+        while !begun() && start.elapsed() < Duration::from_secs(60) && child.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status()?;
+        let output = child.wait_with_output()?;
+        // A fast machine may have been done.
+        assert!(output.status.success() || output.status.signal() == Some(number), "{signal}: {}", said(&output));
+        let mut folders = vec![results];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                let name = path.to_string_lossy().into_owned();
+                assert!(!name.contains(".partial-") && !name.ends_with(".tmp"), "{name}");
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name.ends_with(".png") {
+                    image::open(&path)?;
+                }
+            }
+        }
+    }
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::augment::Picture;
-use crate::loader::{Batch, Fault, Faults, LoaderConfig};
+use crate::loader::{Batch, Fault, Faults, LoaderConfig, Seen};
 use crate::source::Content;
-use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Samples};
+use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Notes, Samples};
 
 /// What an epoch is made of.
 pub(crate) struct Job {
@@ -30,6 +30,8 @@ pub struct Batches {
     waited: Duration,
     /// What is wrong with samples, of this epoch and those before it.
     faults: Arc<Mutex<Faults>>,
+    /// What was left out of samples.
+    seen: Arc<Mutex<Seen>>,
     stopped: bool,
 }
 
@@ -65,6 +67,8 @@ struct Filling {
     batch: Batch,
     /// With the slot for which the sample was meant.
     faults: Vec<(usize, Fault)>,
+    /// With the slot, too.
+    notes: Vec<(usize, Notes)>,
     /// Why a slot could not be filled at all.
     failed: Option<Error>,
 }
@@ -78,7 +82,7 @@ struct Task {
 
 impl Batches {
     /// Starts to prepare `steps`.
-    pub(crate) fn start(job: Job, steps: Range<usize>, faults: Arc<Mutex<Faults>>) -> Self {
+    pub(crate) fn start(job: Job, steps: Range<usize>, (faults, seen): (Arc<Mutex<Faults>>, Arc<Mutex<Seen>>)) -> Self {
         let threads = job.config.threads;
         let state = State { steps, begun: VecDeque::new(), stop: false };
         let shared = Arc::new(Shared { job, state: Mutex::new(state), changed: Condvar::new() });
@@ -88,7 +92,7 @@ impl Batches {
             Builder::new().name(format!("loader-{number}")).spawn(move || shared.work()).ok()
         };
         let threads = (0..threads).filter_map(spawn).collect();
-        Self { shared, threads, waited: Duration::ZERO, faults, stopped: false }
+        Self { shared, threads, waited: Duration::ZERO, faults, seen, stopped: false }
     }
 
     /// Time that the caller has spent waiting for batches.
@@ -98,12 +102,21 @@ impl Batches {
 
     /// A finished batch, or an error once too many samples are bad.
     fn checked(&mut self, filling: &Mutex<Filling>) -> Result<Batch, Error> {
-        let Filling { mut batch, mut faults, failed } = std::mem::take(&mut *lock(filling));
+        let Filling { mut batch, mut faults, mut notes, failed } = std::mem::take(&mut *lock(filling));
         if let Some(error) = failed {
             return Err(error);
         }
         faults.sort_by_key(|(slot, _)| *slot);
         batch.faults = faults.into_iter().map(|(_, fault)| fault).collect();
+        notes.sort_by_key(|(slot, _)| *slot);
+        let mut seen = lock(&self.seen);
+        for (slot, notes) in notes {
+            let id = batch.ids[slot];
+            if seen.read.get_mut(id).is_some_and(|read| !std::mem::replace(read, true)) {
+                seen.tally.add(id, &notes);
+            }
+        }
+        drop(seen);
         let mut known = lock(&self.faults);
         for fault in &mut batch.faults {
             fault.first = known.insert(fault.name.clone(), (fault.reason.clone(), fault.bad)).is_none();
@@ -226,7 +239,8 @@ impl Shared {
             let name = || job.source.name(id);
             let mut filling = lock(&task.filling);
             match result {
-                Ok((views, note)) => {
+                Ok((views, note, notes)) => {
+                    filling.notes.push((task.slot, notes));
                     let note = note.map(|reason| Fault { name: name(), reason, bad: false, first: false });
                     filling.faults.extend(note.map(|fault| (task.slot, fault)));
                     drop(filling);
@@ -265,7 +279,7 @@ impl Shared {
     }
 
     /// The views of image `id`. Sources are anybody's code: a panic of theirs is a reason like others.
-    fn attempt(&self, id: usize) -> Result<(Vec<Samples>, Option<String>), String> {
+    fn attempt(&self, id: usize) -> Result<(Vec<Samples>, Option<String>, Notes), String> {
         catch_unwind(AssertUnwindSafe(|| self.job.views(id))).unwrap_or_else(|cause| {
             let text = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
@@ -287,7 +301,7 @@ impl Job {
         let ids = self.order[first..(first + self.config.batch).min(self.order.len())].to_vec();
         let samples = |views: usize, size: usize| {
             let count = views * ids.len() * self.decoding.channels * size * size;
-            match self.decoding.range {
+            match &self.decoding.range {
                 None => Samples::Bytes(vec![0; count]),
                 Some(_) => Samples::Floats(vec![0.; count]),
             }
@@ -295,26 +309,27 @@ impl Job {
         let globals = self.crops.globals.first().map_or(0, |view| view.size);
         let globals = samples(self.crops.globals.len(), globals);
         let locals = samples(self.crops.local_count, self.crops.locals.size);
-        Batch { batch: ids.len(), ids, globals, locals, faults: Vec::new() }
+        Batch { batch: ids.len(), ids, globals, locals, ..Batch::default() }
     }
 
-    /// All views of image `id`, each from a random stream of its own, and what is odd about it; or why
-    /// there are none.
-    fn views(&self, id: usize) -> Result<(Vec<Samples>, Option<String>), String> {
+    /// All views of image `id`, each from a random stream of its own, what is odd about it, and what of it was
+    /// left out; or why there are none.
+    fn views(&self, id: usize) -> Result<(Vec<Samples>, Option<String>, Notes), String> {
         let content = self.source.read(id).map_err(|e| e.to_string())?;
         let note = match &content {
             Content::File(bytes) => Format::mislabelled(&self.source.name(id), bytes),
             Content::Image(_) => None,
         };
-        let image = match content {
-            Content::File(bytes) => self.decoding.image(&bytes)?,
-            Content::Image(image) => self.decoding.accept(image)?,
+        let (image, notes) = match content {
+            Content::File(bytes) => self.decoding.noted(&bytes)?,
+            Content::Image(image) => (self.decoding.accept(image)?, Notes::default()),
         };
         let picture = Picture::of(&image)
-            .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?;
+            .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?
+            .resized_as(self.config.pillow);
         drop(image);
         let drawn = self.crops.draw_all(picture.shape(), self.config.seed, self.epoch, self.source.id(id));
-        Ok((drawn.iter().map(|view| picture.view(view)).collect(), note))
+        Ok((drawn.iter().map(|view| picture.view(view)).collect(), note, notes))
     }
 
     /// Copies the views of a sample to their places among those of the others.

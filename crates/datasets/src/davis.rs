@@ -9,11 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::decode::orientation::swaps_sides;
 use crate::file::contents;
 use crate::mask::decode_binary_mask;
 use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
 use layout::Layout;
-use names::{files, natural};
+use names::{files, natural, others};
+
+/// Extensions of frames: every format that is decoded.
+const FRAMES: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff"];
+/// Names of files that are told at once.
+const NAMED: usize = 5;
 
 /// Videos with object masks below one folder. The layout is found out from what exists there:
 ///
@@ -21,17 +27,20 @@ use names::{files, natural};
 /// |---------------------|------------------------------|-------------------------------------------------|
 /// | DAVIS 2016 and 2017 | `JPEGImages/RESOLUTION/NAME` | `Annotations/RESOLUTION/NAME`                   |
 /// | YouTube-VOS         | `JPEGImages/NAME`            | `Annotations/NAME`                              |
-/// | plain folders       | `NAME`                       | the first that exists of `Annotations/NAME`, `masks/NAME`, `NAME/masks` and, beside JPEG frames, `NAME` |
+/// | plain folders       | `NAME`                       | the first that exists of `Annotations/NAME`, `masks/NAME`, `NAME/masks` and, beside frames that are no PNG files, `NAME` |
 ///
 /// * **Sequences** are the lines of `ImageSets/YEAR/SPLIT.txt` (for the year 2016 also of
 ///   `ImageSets/RESOLUTION/SPLIT.txt`, where the release of 2016 has them); a line is a name, or begins with
 ///   the path of a frame, `/JPEGImages/480p/NAME/00000.jpg`. Without a folder `ImageSets` all folders are
 ///   sequences, and year and split choose nothing.
-/// * **Frames** are the JPEG files of a folder; where it has none, the PNG files. Numbers in their names are
-///   ordered by value: 9 comes before 10.
+/// * **Frames** are the JPEG, PNG, WebP, BMP and TIFF files of a folder, mixed or not. Numbers in their names are
+///   ordered by value: 9 comes before 10. Two files with one stem are refused. They are turned as their EXIF
+///   orientation says, as OpenCV does; masks are not.
 /// * **Masks** are PNG files (see [`decode_mask`]) with the stem of their frame and its size. The first frame
 ///   must have one, later ones need not. An object counts if the first mask shows it; those that appear
 ///   later, as in YouTube-VOS, are not followed.
+/// * **Other files** beside frames or masks, and masks without a frame, are counted and named in
+///   [`VideoSource::notes`].
 /// * The **year** 2016 stands for videos of a single object, in every layout: each pixel of a mask that is
 ///   not 0, also 255, is object 1.
 ///
@@ -63,6 +72,8 @@ struct Files {
     frames: Vec<PathBuf>,
     /// As long as `frames`, the first is there.
     masks: Vec<Option<PathBuf>>,
+    /// What else there is, counted and named.
+    notes: Vec<String>,
 }
 
 impl DavisFolder {
@@ -111,32 +122,67 @@ impl Sequence {
     }
 
     fn list(&self) -> Result<Files, Error> {
-        let mut frames = files(&self.frames, &["jpg", "jpeg"])?;
-        let jpeg = !frames.is_empty();
-        if !jpeg {
-            frames = files(&self.frames, &["png"])?;
+        // PNG files beside frames of other formats are their masks where no folder has those.
+        let apart: Vec<_> = self.masks.iter().filter(|folder| **folder != self.frames).collect();
+        let apart = apart.iter().find(|folder| folder.is_dir());
+        let mut frames = files(&self.frames, FRAMES)?;
+        let beside = apart.is_none()
+            && self.masks.contains(&self.frames)
+            && frames.iter().any(|path| !is_png(path))
+            && frames.iter().any(|path| is_png(path));
+        if beside {
+            frames.retain(|path| !is_png(path));
         }
         frames.sort_by(|a, b| natural(stem(a), stem(b)));
-        let first = frames.first().ok_or_else(|| Error::layout(&self.frames, "no frames (jpg or png) in it"))?;
+        let first = frames
+            .first()
+            .ok_or_else(|| Error::layout(&self.frames, format!("no frames ({}) in it", FRAMES.join(", "))))?;
         // Such frames are neighbours: their names differ in the extension alone.
         if let Some([a, b]) = frames.windows(2).find(|pair| stem(&pair[0]) == stem(&pair[1])) {
-            return Err(Error::layout(a, format!("is the same frame as {}", b.display())));
+            return Err(Error::layout(a, format!("is the same frame as {}; remove one of them", b.display())));
         }
-        // PNG files beside PNG frames are frames.
-        let folders: Vec<_> = self.masks.iter().filter(|folder| jpeg || **folder != self.frames).collect();
+        let mixed = frames.iter().any(|path| !is_png(path));
+        let folders: Vec<_> = self.masks.iter().filter(|folder| mixed || **folder != self.frames).collect();
         let no_mask = |path: &Path| {
             let expected: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
             let (name, frame, expected) = (stem(first).display(), first.display(), expected.join(" or "));
             Error::layout(path, format!("no mask {name}.png of the first frame, {frame}; it is expected in {expected}"))
         };
-        let folder = folders.iter().find(|folder| folder.is_dir()).ok_or_else(|| no_mask(&self.frames))?;
-        let mut by_stem: BTreeMap<_, _> =
-            files(folder, &["png"])?.into_iter().map(|path| (stem(&path).to_owned(), path)).collect();
+        let folder = apart.copied().or(beside.then_some(&self.frames)).ok_or_else(|| no_mask(&self.frames))?;
+        let mut by_stem = BTreeMap::new();
+        for path in files(folder, &["png"])? {
+            if let Some(other) = by_stem.insert(stem(&path).to_owned(), path.clone()) {
+                let reason = format!("is the mask of the same frame as {}; remove one of them", other.display());
+                return Err(Error::layout(&path, reason));
+            }
+        }
         let masks: Vec<_> = frames.iter().map(|frame| by_stem.remove(stem(frame))).collect();
+        let left: Vec<PathBuf> = by_stem.into_values().collect();
+        if beside && !left.is_empty() {
+            let reason = format!(
+                "{} of the PNG files have no frame of another format beside them ({}): if they are frames, put the masks \
+                 into a folder masks/{}",
+                left.len(),
+                some_files(&left),
+                self.name
+            );
+            return Err(Error::layout(folder, reason));
+        }
         if !matches!(masks.first(), Some(Some(_))) {
             return Err(no_mask(folder));
         }
-        Ok(Files { frames, masks })
+        let mut notes = Vec::new();
+        let mut note = |paths: &[PathBuf], what: &str| {
+            if !paths.is_empty() {
+                notes.push(format!("{} {what}: {}", paths.len(), some_files(paths)));
+            }
+        };
+        note(&left, &format!("of the masks in {} have no frame and are not used", folder.display()));
+        note(&others(&self.frames, FRAMES)?, &format!("of the files in {} are no frames", self.frames.display()));
+        if folder != &self.frames {
+            note(&others(folder, &["png"])?, &format!("of the files in {} are no masks", folder.display()));
+        }
+        Ok(Files { frames, masks, notes })
     }
 
     /// Refuses a frame that does not exist.
@@ -149,7 +195,7 @@ impl Sequence {
 
     /// The file of a frame, and its mask if there is one.
     fn at(&self, index: usize) -> Result<(&Path, Option<&Path>), Error> {
-        let Files { frames, masks } = self.files()?;
+        let Files { frames, masks, .. } = self.files()?;
         match (frames.get(index), masks.get(index)) {
             (Some(frame), Some(mask)) => Ok((frame, mask.as_deref())),
             _ => Err(self.missing(index, frames.len())),
@@ -175,6 +221,10 @@ impl VideoSource for DavisFolder {
         Ok(stem(frame).to_string_lossy().into_owned())
     }
 
+    fn notes(&self, sequence: &str) -> Result<Vec<String>, Error> {
+        Ok(self.sequence(sequence)?.files()?.notes.clone())
+    }
+
     fn palette(&self, sequence: &str) -> Result<Option<Vec<u8>>, Error> {
         let (_, first) = self.sequence(sequence)?.at(0)?;
         Ok(first.map(mask_palette).transpose()?.flatten())
@@ -198,21 +248,39 @@ impl VideoSource for DavisFolder {
 /// Refuses a mask of another size than its frame, of which the header is read.
 fn same_size(frame: &Path, path: &Path, mask: &Mask) -> Result<(), Error> {
     let bytes = contents(frame)?;
-    match Decoding::default().header(&bytes) {
-        Ok(header) if (header.width, header.height) != (mask.width, mask.height) => {
-            let reason = format!(
-                "the mask is {} x {}, but its frame {} is {} x {}",
-                mask.width,
-                mask.height,
-                frame.display(),
-                header.width,
-                header.height
-            );
-            Err(Error::layout(path, reason))
-        }
-        // What is wrong with a frame is told when it is decoded, if it ever is.
-        _ => Ok(()),
+    let decoding = Decoding::default();
+    // What is wrong with a frame is told when it is decoded, if it ever is.
+    let Ok(header) = decoding.header(&bytes) else { return Ok(()) };
+    let stored = (header.width, header.height);
+    let swapped = swaps_sides(decoding.orientation(&bytes));
+    let (width, height) = if swapped { (stored.1, stored.0) } else { stored };
+    if (width, height) == (mask.width, mask.height) {
+        return Ok(());
     }
+    let mut reason = format!(
+        "the mask is {} x {}, but its frame {} is {width} x {height}",
+        mask.width,
+        mask.height,
+        frame.display()
+    );
+    if swapped && stored == (mask.width, mask.height) {
+        reason += " once it is turned as its EXIF orientation says, which OpenCV and so the reference do; the mask fits \
+                   the frame as it is stored: turn the mask, or take the orientation out of the frame";
+    }
+    Err(Error::layout(path, reason))
+}
+
+fn is_png(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+}
+
+/// The first of some files by name.
+fn some_files(paths: &[PathBuf]) -> String {
+    let mut names: Vec<_> = paths.iter().filter_map(|path| path.file_name()).map(OsStr::to_string_lossy).collect();
+    names.sort();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
 }
 
 /// The name of a file without its extension.

@@ -53,6 +53,12 @@ pub enum Error {
         /// What exists.
         valid: String,
     },
+    /// Told to stop by whoever reads.
+    #[error("stopped {what}")]
+    Stopped {
+        /// When, and what stays.
+        what: String,
+    },
     /// More bad samples than allowed.
     #[error(
         "{count} of {of} images cannot be used, more than {:.3} % of them (--max-bad); they are {}",

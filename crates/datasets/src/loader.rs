@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batches::{Batches, Job};
 use crate::random::{Purpose, shuffle, stream};
-use crate::{Decoding, Error, ImageSource, MultiCrop, Samples};
+use crate::{Decoding, Error, ImageSource, MultiCrop, Pillow, Samples, Tally};
 
 /// Views of a number of images.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,12 +69,24 @@ pub struct LoaderConfig {
     pub rank: usize,
     /// Number of processes that share the data.
     pub world: usize,
+    /// Whose order of passes resizing follows.
+    pub pillow: Pillow,
 }
 
 impl LoaderConfig {
     /// One process, one thread per core, two batches ahead, whole batches only, 1 % of bad images.
     pub fn new(batch: usize, seed: u64) -> Self {
-        Self { batch, seed, threads: 0, ahead: 2, drop_last: true, max_bad: 0.01, rank: 0, world: 1 }
+        Self {
+            batch,
+            seed,
+            threads: 0,
+            ahead: 2,
+            drop_last: true,
+            max_bad: 0.01,
+            rank: 0,
+            world: 1,
+            pillow: Pillow::V12,
+        }
     }
 }
 
@@ -86,6 +98,16 @@ pub struct Loader {
     config: LoaderConfig,
     /// What was found until now.
     faults: Arc<Mutex<Faults>>,
+    /// What was left out of samples.
+    tally: Arc<Mutex<Seen>>,
+}
+
+/// Which samples have been read until now, and what was left out of them.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// By the number of the sample.
+    pub read: Vec<bool>,
+    pub tally: Tally,
 }
 
 impl Loader {
@@ -123,7 +145,8 @@ impl Loader {
         if config.threads == 0 {
             config.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
-        Ok(Self { source, crops, decoding, config, faults: Arc::default() })
+        let tally = Arc::new(Mutex::new(Seen { read: vec![false; source.len()], tally: Tally::default() }));
+        Ok(Self { source, crops, decoding, config, faults: Arc::default(), tally })
     }
 
     /// Batches in an epoch. Images that do not fill a last one wait for the next epoch, or make a smaller
@@ -168,7 +191,8 @@ impl Loader {
             epoch,
             order: self.epoch_order(epoch),
         };
-        Batches::start(job, first_step..self.steps_per_epoch(), Arc::clone(&self.faults))
+        let known = (Arc::clone(&self.faults), Arc::clone(&self.tally));
+        Batches::start(job, first_step..self.steps_per_epoch(), known)
     }
 
     /// Images of the source.
@@ -179,6 +203,11 @@ impl Loader {
     /// The name of an image of a batch.
     pub fn name(&self, id: usize) -> String {
         self.source.name(id)
+    }
+
+    /// What was left out of the images of the batches until now, each image counted once.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).tally.clone()
     }
 
     /// Names of the images that could not be used until now, and why.

@@ -1,13 +1,13 @@
 //! Object masks as PNG files whose palette indices are the object ids.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Reader, Transformations};
 
-use crate::file::contents;
+use crate::file::{contents, opened};
 use crate::{Error, Mask};
 
 /// Longest side that is decoded; larger claims come from broken or hostile headers.
@@ -53,7 +53,7 @@ pub(crate) fn decode_binary_mask(path: &Path) -> Result<Mask, Error> {
 /// As [`decode_mask`].
 pub fn mask_palette(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Error> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = opened(path)?;
     let reader = header(BufReader::new(file)).map_err(|reason| Error::decode(path, reason))?;
     let info = reader.info();
     let indexed = info.color_type == ColorType::Indexed;

@@ -14,6 +14,10 @@ pub trait VideoSource: Sync {
     fn frame_name(&self, _sequence: &str, index: usize) -> Result<String, Error> {
         Ok(format!("{index:05}"))
     }
+    /// What of `sequence` is not used, such as files that are neither frames nor masks, in words.
+    fn notes(&self, _sequence: &str) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
     /// The colours of the ids, three bytes each, where the masks of `sequence` have colours.
     fn palette(&self, _sequence: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)

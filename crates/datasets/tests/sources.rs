@@ -1,5 +1,6 @@
 //! Every source with small real files: lists, tar files, patterns, class folders, videos.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -19,6 +20,19 @@ fn access(cache: &Path) -> Access<'static> {
 
 fn opened(spec: impl AsRef<Path>) -> Arc<dyn ImageSource> {
     open(spec.as_ref().to_str().unwrap(), &access(Path::new("/nonexistent"))).unwrap()
+}
+
+/// The source and what is said about it.
+fn heard(spec: impl AsRef<Path>) -> (Arc<dyn ImageSource>, Vec<String>) {
+    let said = RefCell::new(Vec::new());
+    let say = |text: &str| said.borrow_mut().push(text.to_owned());
+    let access = Access { cache: "/nonexistent".into(), say: &say, ..Access::usual() };
+    let source = open(spec.as_ref().to_str().unwrap(), &access).unwrap();
+    (source, said.take())
+}
+
+fn names(source: &dyn ImageSource) -> Vec<String> {
+    (0..source.len()).map(|i| source.name(i)).collect()
 }
 
 fn refused(spec: impl AsRef<Path>) -> String {
@@ -91,6 +105,124 @@ fn lists_name_their_images_and_stay_in_their_folder() {
     assert!(refused(at("empty.csv")).contains("names no images"));
 }
 
+#[test]
+fn lists_are_read_as_windows_and_spreadsheets_write_them() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir(at("sub")).unwrap();
+    fs::write(at("sub/a b.png"), png(1)).unwrap();
+    fs::write(at("c.png"), png(2)).unwrap();
+    let wide = |text: &str, of: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(of).collect::<Vec<u8>>();
+    let both = "sub/a b.png\r\nc.png\r\n";
+    let lists: [(&str, Vec<u8>); 10] = [
+        ("mark.txt", format!("\u{feff}{both}").into()),
+        ("spaces.txt", "sub/a b.png  \t\r\n  c.png \r\n\r\n".into()),
+        ("mac.txt", both.replace('\n', "").into()),
+        ("quotes.txt", "\"sub/a b.png\"\n'c.png'\n".into()),
+        ("windows.txt", "\u{feff}\"sub\\a b.png\"\r\nc.png".into()),
+        ("utf16le.txt", wide(&format!("\u{feff}{both}"), u16::to_le_bytes)),
+        ("utf16be.txt", wide(&format!("\u{feff}{both}"), u16::to_be_bytes)),
+        ("mark.csv", "\u{feff}path,label\r\nsub/a b.png,x\r\nc.png,y\r\n".into()),
+        ("semicolons.csv", "\u{feff}path;label\r\nsub\\a b.png;x\r\nc.png;y\r\n".into()),
+        ("utf16.tsv", wide("\u{feff}file\tlabel\nsub/a b.png\tx\nc.png\ty\n", u16::to_le_bytes)),
+    ];
+    for (name, bytes) in lists {
+        fs::write(at(name), bytes).unwrap();
+        let class = |text| Some(text).filter(|_| !name.ends_with(".txt"));
+        let two = [("sub/a b.png".to_string(), class("x"), 1), ("c.png".to_string(), class("y"), 2)];
+        assert_eq!(all(&*opened(at(name))), two, "{name}");
+    }
+    for (bytes, reason) in [
+        (&b"c.png\ncaf\xe9.png\n"[..], "latin.txt: is not UTF-8 text (line 2)"),
+        (b"c\0.\0p\0n\0g\0\n\0", "latin.txt: is no text (line 1"),
+    ] {
+        fs::write(at("latin.txt"), bytes).unwrap();
+        let error = refused(at("latin.txt"));
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn what_a_folder_holds_besides_is_counted_and_named_in_one_line() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(root.path().join(name), bytes).unwrap();
+    for i in 0..4 {
+        write(&format!("IMG_{i}.HEIC"), b"\0\0\0\x18ftypheic");
+    }
+    write("scan", &[&[0; 128][..], b"DICM"].concat());
+    write("notes.txt", b"text");
+    write("LICENSE", b"text");
+    let error = refused(root.path());
+    assert!(error.contains("no images") && error.contains("4 .heic (") && error.contains("1 .dcm (scan)"), "{error}");
+    write("photo.jfif", &png(1));
+    write("IMG_0001", &png(2));
+    write("1.2.840.1", &png(3));
+    write("photo.dng", b"II*\0");
+    write("clip.mp4", b"");
+    write("._x.png", b"");
+    let (source, said) = heard(root.path());
+    assert_eq!(names(&*source), ["1.2.840.1", "IMG_0001", "photo.jfif"]);
+    let [line] = &said[..] else { panic!("{said:?}") };
+    for part in [
+        "4 .heic (",
+        "1 .dcm (scan)",
+        "1 .dng (photo.dng)",
+        "1 videos beside them",
+        "(clip.mp4)",
+        "2 other files (1 .txt, 1 without extension)",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    // Without anything of the kind there is nothing to say; one file without extension is a source, too.
+    let clean = tempfile::tempdir().unwrap();
+    fs::write(clean.path().join("a"), png(4)).unwrap();
+    assert_eq!(heard(clean.path()).1, [""; 0]);
+    assert_eq!(all(&*opened(clean.path().join("a"))), [("a".into(), None, 4)]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_does_not_hang() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::write(at("a.png"), png(1)).unwrap();
+    for name in ["p.png", "q.txt", "pipe.tar"] {
+        assert!(std::process::Command::new("mkfifo").arg(at(name)).status().unwrap().success());
+    }
+    let _socket = std::os::unix::net::UnixListener::bind(at("s.jpg")).unwrap();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+    link("p.png", "to-pipe.png");
+    link("/dev/zero", "zero.png");
+    link(".", "loop");
+    link("gone", "gone");
+    link("self.jpg", "self.jpg");
+    let (source, said) = heard(root.path());
+    // A link of an image's name that leads nowhere is a bad image.
+    assert_eq!(names(&*source), ["a.png", "self.jpg"]);
+    assert!(source.read(1).is_err());
+    let [line] = &said[..] else { panic!("{said:?}") };
+    for part in [
+        "6 named pipes, sockets and devices (",
+        "p.png: a named pipe",
+        "1 folders that links reach again (loop)",
+        "1 links that lead nowhere (gone)",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    for name in ["p.png", "q.txt", "pipe.tar", "to-pipe.png", "*.tar"] {
+        let error = refused(at(name));
+        assert!(error.contains("is a named pipe, not a file"), "{error}");
+    }
+    assert!(refused("/dev/zero").contains("is a device, not a file"));
+    fs::write(at("list.txt"), "a.png\np.png\ns.jpg\n").unwrap();
+    let list = opened(at("list.txt"));
+    assert_eq!(value(&*list, 0), 1);
+    for (index, kind) in [(1, "named pipe"), (2, "socket")] {
+        let error = list.read(index).unwrap_err().to_string();
+        assert!(error.contains(&format!("is a {kind}, not a file")), "{error}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_does_not_lead_out_of_a_list() {
@@ -153,6 +285,203 @@ fn tar_files_are_read_in_place() {
     assert!(refused(at("none.tar")).contains("no images"));
 }
 
+/// Appends a member of any type to the bytes of a tar file.
+fn member(tar: &mut Vec<u8>, kind: u8, name: &str, link: &str, data: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.extend(header.as_bytes());
+    tar.extend(data);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+}
+
+/// The members that a tar file ends with.
+fn end(tar: &mut Vec<u8>) {
+    tar.resize(tar.len() + 1024, 0);
+}
+
+#[test]
+fn links_and_repeated_names_in_tar_files_are_as_tar_unpacks_them() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    let mut tar = Vec::new();
+    member(&mut tar, b'5', "./a/", "", b"");
+    member(&mut tar, b'0', "./a/0.png", "", &png(1));
+    member(&mut tar, b'0', "blob", "", &png(5));
+    member(&mut tar, b'1', "b/1.png", "a/0.png", b"");
+    member(&mut tar, b'1', "b/2.png", "./blob", b"");
+    member(&mut tar, b'1', "b/3", "a/0.png", b"");
+    member(&mut tar, b'2', "c.png", "a/0.png", b"");
+    member(&mut tar, b'1', "d.png", "nowhere.png", b"");
+    member(&mut tar, b'6', "pipe.png", "", b"");
+    member(&mut tar, b'0', "../out.png", "", &png(1));
+    member(&mut tar, b'0', "twice.png", "", &png(6));
+    member(&mut tar, b'0', "twice.png", "", &png(7));
+    member(&mut tar, b'0', "a/0.cls", "", b"\xef\xbb\xbf4\r\n");
+    member(&mut tar, b'1', "b/1.cls", "a/0.cls", b"");
+    member(&mut tar, b'0', "a/0.json", "", b"{}");
+    member(&mut tar, b'0', "a/0.txt", "", b"a caption");
+    member(&mut tar, b'0', "e.heic", "", b"");
+    member(&mut tar, b'0', "e.txt", "", b"beside no image");
+    end(&mut tar);
+    fs::write(&path, &tar).unwrap();
+    let (source, said) = heard(&path);
+    let expected = [
+        ("a/0.png", Some("4"), 1),
+        ("blob", None, 5),
+        ("b/1.png", Some("4"), 1),
+        ("b/2.png", None, 5),
+        ("b/3", None, 1),
+        ("twice.png", None, 7),
+    ];
+    assert_eq!(all(&*source), expected.map(|(name, class, value)| (name.to_string(), class, value)));
+    let [line] = &said[..] else { panic!("{said:?}") };
+    for part in [
+        "1 symbolic links, which lead nowhere in a tar file (c.png)",
+        "1 hard links to nothing that comes before them (d.png)",
+        "1 named pipes and devices (pipe.png)",
+        "1 members whose name leads out of the archive (../out.png)",
+        "1 members whose name comes again, where the last counts (twice.png)",
+        "1 .heic (e.heic)",
+        "1 other files (1 .txt)",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+
+    // Cut in a header and between members: what comes before is there, and the cut is told.
+    for cut in [512 * 5 + 100, 512 * 5] {
+        fs::write(&path, &tar[..cut]).unwrap();
+        let (source, said) = heard(&path);
+        assert!(!source.is_empty() && said.len() == 1 && said[0].contains("1 tar files that are cut off"), "{said:?}");
+    }
+    for (bytes, reason) in [(vec![], "no images"), (vec![0; 1024], "no images"), (vec![7; 600], "cannot be read as")] {
+        fs::write(&path, bytes).unwrap();
+        assert!(refused(&path).contains(reason), "{}", refused(&path));
+    }
+}
+
+#[test]
+fn classes_in_tar_files_that_cannot_be_read_are_named_and_train_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    let mut tar = Vec::new();
+    for (name, data) in [
+        ("0.png", &png(1)[..]),
+        ("0.cls", b"\xff\xfe\xfd"),
+        ("1.png", &png(2)),
+        ("1.cls", b"7"),
+        ("2.png", &png(3)),
+        ("2.cls", &[b'9'; 5000]),
+    ] {
+        member(&mut tar, b'0', name, "", data);
+    }
+    end(&mut tar);
+    fs::write(&path, &tar).unwrap();
+    let (source, said) = heard(&path);
+    let expected = [("0.png", None, 1), ("1.png", Some("7"), 2), ("2.png", None, 3)];
+    assert_eq!(all(&*source), expected.map(|(name, class, value)| (name.to_string(), class, value)));
+    let faults = source.class_faults();
+    assert!(faults.len() == 2 && faults[0].starts_with("0.cls: ") && faults[1].contains("longer"), "{faults:?}");
+    assert!(said.len() == 1 && said[0].contains("2 classes that cannot be read ("), "{said:?}");
+}
+
+#[test]
+fn files_with_holes_in_tar_files_are_whole() {
+    let root = tempfile::tempdir().unwrap();
+    // A picture with a hole behind it and one with a hole in its middle, in the four formats that GNU tar writes.
+    let (first, tail) = (png(9), [3; 7]);
+    let size = 9000;
+    let blocks = [(0, first.len()), (8192, tail.len())];
+    let mut whole = vec![0; size];
+    whole[..first.len()].copy_from_slice(&first);
+    whole[8192..][..tail.len()].copy_from_slice(&tail);
+    let mut stored = first.clone();
+    stored.extend(tail);
+    let pax = |records: &[(&str, String)]| -> Vec<u8> {
+        let record = |(key, value): &(&str, String)| {
+            let rest = format!(" {key}={value}\n");
+            let length = (1..).map(|digits| rest.len() + digits).find(|n| n.to_string().len() + rest.len() == *n);
+            format!("{}{rest}", length.unwrap())
+        };
+        records.iter().map(record).collect::<String>().into()
+    };
+    let mut tars: Vec<(&str, Vec<u8>)> = Vec::new();
+
+    let mut tar = Vec::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_path("sp.png").unwrap();
+    header.set_size(stored.len() as u64);
+    let gnu = header.as_gnu_mut().unwrap();
+    // The library that reads the headers wants parts that fill blocks, as GNU tar writes them.
+    let (block, rest) = (first.len().next_multiple_of(512), size - 8192);
+    let mut padded = first.clone();
+    padded.resize(block, 0);
+    padded.extend(&whole[8192..]);
+    gnu.sparse[0].set_offset(0);
+    gnu.sparse[0].set_length(block as u64);
+    gnu.set_is_extended(true);
+    gnu.set_real_size(size as u64);
+    header.set_size(padded.len() as u64);
+    header.set_cksum();
+    tar.extend(header.as_bytes());
+    let mut more = tar::GnuExtSparseHeader::new();
+    more.sparse_mut()[0].set_offset(8192);
+    more.sparse_mut()[0].set_length(rest as u64);
+    tar.extend(more.as_bytes());
+    tar.extend(&padded);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    tars.push(("old.tar", tar));
+
+    let list: Vec<String> = blocks.iter().flat_map(|(at, len)| [at.to_string(), len.to_string()]).collect();
+    let mut v00 = vec![("GNU.sparse.size", size.to_string())];
+    for (at, len) in blocks {
+        v00.extend([("GNU.sparse.offset", at.to_string()), ("GNU.sparse.numbytes", len.to_string())]);
+    }
+    let v01 = vec![
+        ("GNU.sparse.size", size.to_string()),
+        ("GNU.sparse.name", "sp.png".to_string()),
+        ("GNU.sparse.map", list.join(",")),
+    ];
+    let v10 = vec![
+        ("GNU.sparse.major", "1".to_string()),
+        ("GNU.sparse.minor", "0".to_string()),
+        ("GNU.sparse.name", "sp.png".to_string()),
+        ("GNU.sparse.realsize", size.to_string()),
+    ];
+    let mut inside = format!("{}\n{}\n", blocks.len(), list.join("\n")).into_bytes();
+    inside.resize(512, 0);
+    inside.extend(&stored);
+    for (name, records, inner, data) in [
+        ("pax00.tar", v00, "sp.png", &stored),
+        ("pax01.tar", v01, "GNUSparseFile.1/sp.png", &stored),
+        ("pax10.tar", v10, "GNUSparseFile.1/sp.png", &inside),
+    ] {
+        let mut tar = Vec::new();
+        member(&mut tar, b'x', "PaxHeaders.1/sp.png", "", &pax(&records));
+        member(&mut tar, b'0', inner, "", data);
+        tars.push((name, tar));
+    }
+    for (name, mut tar) in tars {
+        member(&mut tar, b'1', "link.png", "sp.png", b"");
+        member(&mut tar, b'0', "next.png", "", &png(2));
+        end(&mut tar);
+        let path = root.path().join(name);
+        fs::write(&path, &tar).unwrap();
+        let source = opened(&path);
+        assert_eq!(names(&*source), ["sp.png", "link.png", "next.png"], "{name}");
+        for index in [0, 1] {
+            let Content::File(bytes) = source.read(index).unwrap() else { panic!("no file") };
+            assert!(bytes == whole, "{name}");
+        }
+        assert_eq!(value(&*source, 2), 2);
+    }
+}
+
 #[test]
 fn names_in_tar_files_have_a_limit() {
     let root = tempfile::tempdir().unwrap();
@@ -170,7 +499,8 @@ fn names_in_tar_files_have_a_limit() {
         }
         write_more(tar, &image);
         if accepted {
-            assert_eq!(opened(path).len(), 1);
+            // The long one is an image by its content.
+            assert_eq!(opened(path).len(), 2);
         } else {
             assert!(refused(path).contains("more than 1048576 bytes"));
         }

@@ -72,7 +72,7 @@ fn make(root: &Path, folder: &str, names: &[&str], masks: bool) {
         if masks {
             write_mask(path, &Mask { width: 8, height: 6, ids: vec![i as u8 + 1; 48] }).unwrap();
         } else {
-            image::RgbImage::from_pixel(8, 6, image::Rgb([40 * i as u8; 3])).save(path).unwrap();
+            image::RgbImage::from_pixel(8, 6, image::Rgb([40u8.wrapping_mul(i as u8); 3])).save(path).unwrap();
         }
     }
 }
@@ -184,6 +184,67 @@ fn a_broken_sequence_does_not_harm_the_others() {
     // What was refused is looked at again.
     make(root, "Annotations/480p/late", &PNG[..1], true);
     assert_eq!(set.frames("late").unwrap(), 3);
+}
+
+#[test]
+fn frames_of_several_formats_are_one_sequence() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let names = ["0.jpg", "1.png", "2.JPG", "3.webp", "4.bmp", "5.tif", "6.PNG", "7.jpeg", "8.TIFF"];
+    make(root, "JPEGImages/480p/cat", &names, false);
+    make(root, "Annotations/480p/cat", &["0.png", "1.png", "6.png", "9.png"], true);
+    for extra in ["JPEGImages/480p/cat/9.gif", "JPEGImages/480p/cat/10.heic", "Annotations/480p/cat/2.bmp"] {
+        fs::write(root.join(extra), "no frame").unwrap();
+    }
+    let set = set_of(root);
+    let frames = outline(&set, "cat");
+    assert_eq!(
+        frames.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8"]
+    );
+    assert_eq!(frames.iter().filter(|(_, mask)| *mask).count(), 3);
+    for (i, grey) in (0..9).map(|i| (i, 40u8.wrapping_mul(i as u8))) {
+        assert_eq!(set.frame("cat", i).unwrap().pixels[0], grey, "{i}");
+    }
+    let notes = set.notes("cat").unwrap();
+    let expected = [
+        ("1 of the masks in", "have no frame and are not used: 9.png"),
+        ("2 of the files in", "are no frames: 10.heic, 9.gif"),
+        ("1 of the files in", "are no masks: 2.bmp"),
+    ];
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    notes
+        .iter()
+        .zip(expected)
+        .for_each(|(note, (start, end))| assert!(note.starts_with(start) && note.ends_with(end), "{note}"));
+
+    // One frame in two formats is refused, and so is one mask in two files.
+    make(root, "JPEGImages/480p/ant", &["0.jpg", "0.png", "1.jpg"], false);
+    make(root, "Annotations/480p/ant", &["0.png"], true);
+    has(&refused(&set_of(root), "ant"), &["0.jpg", "0.png", "same frame", "remove one"]);
+    make(root, "JPEGImages/480p/bee", &["0.jpg"], false);
+    make(root, "Annotations/480p/bee", &["0.png", "0.PNG"], true);
+    has(&refused(&set_of(root), "bee"), &["0.PNG", "0.png", "mask of the same frame"]);
+}
+
+fn set_of(root: &Path) -> DavisFolder {
+    open(root).unwrap()
+}
+
+#[test]
+fn png_files_beside_other_frames_are_masks_only_where_no_folder_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let mixed = ["0.jpg", "1.png", "2.jpg"];
+    make(root, "a", &mixed, false);
+    make(root, "masks/a", &["0.png"], true);
+    assert_eq!(outline(&set_of(root), "a").len(), 3);
+    // Masks lie beside the frames; 1.png is neither.
+    make(root, "b", &mixed, false);
+    make(root, "b", &["0.png"], true);
+    has(&refused(&set_of(root), "b"), &["1 of the PNG files", "1.png", "masks/b"]);
+    fs::remove_file(root.join("b/1.png")).unwrap();
+    assert_eq!(outline(&set_of(root), "b"), [("0".to_owned(), true), ("2".to_owned(), false)]);
 }
 
 #[test]
@@ -311,6 +372,77 @@ fn an_unknown_layout_is_told_what_is_understood() {
     has(&open(&root.join("nowhere")).unwrap_err().to_string(), &["nowhere"]);
     make(root, "JPEGImages", &JPG, false);
     has(&error(), &["JPEGImages", "480p"]);
+}
+
+/// The file of `picture` with an EXIF orientation: a segment of a JPEG file, or a chunk of a PNG file.
+fn oriented(picture: &image::RgbImage, jpeg: bool, orientation: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let format = if jpeg { image::ImageFormat::Jpeg } else { image::ImageFormat::Png };
+    picture.write_to(&mut bytes, format).unwrap();
+    let mut bytes = bytes.into_inner();
+    // Big-endian, one entry: tag 0x0112, one short.
+    let tiff = [b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], &[0; 6]].concat();
+    let (at, part) = if jpeg {
+        let content = [b"Exif\0\0", &tiff[..]].concat();
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        (2, [&[0xff, 0xe1], &length[..], &content].concat())
+    } else {
+        let content = [b"eXIf", &tiff[..]].concat();
+        (33, [&(tiff.len() as u32).to_be_bytes(), &content[..], &png_crc(&content).to_be_bytes()].concat())
+    };
+    bytes.splice(at..at, part);
+    bytes
+}
+
+fn png_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn frames_are_turned_as_opencv_turns_them_and_masks_must_fit() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let picture = image::RgbImage::from_fn(24, 16, |x, y| image::Rgb([x as u8 * 10, y as u8 * 15, (x / 8) as u8 * 90]));
+    for (jpeg, name) in [(true, "0.jpg"), (false, "0.png")] {
+        for orientation in 1..=8 {
+            let folder = root.join("JPEGImages/480p/cat");
+            fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(name);
+            fs::write(&path, oriented(&picture, jpeg, 1)).unwrap();
+            make(root, "Annotations/480p/cat", &[], true);
+            let mask = root.join("Annotations/480p/cat/0.png");
+            write_mask(&mask, &Mask { width: 24, height: 16, ids: vec![1; 384] }).unwrap();
+            let stored = set_of(root).frame("cat", 0).unwrap();
+            let mut want = image::DynamicImage::from(image::RgbImage::from_raw(24, 16, stored.pixels).unwrap());
+            want.apply_orientation(image::metadata::Orientation::from_exif(orientation).unwrap());
+            fs::write(&path, oriented(&picture, jpeg, orientation)).unwrap();
+            let got = set_of(root).frame("cat", 0).unwrap();
+            assert_eq!(
+                (got.width, got.height),
+                (want.width() as usize, want.height() as usize),
+                "{name} {orientation}"
+            );
+            assert_eq!(got.pixels, want.into_rgb8().into_raw(), "{name} {orientation}");
+            // The mask fits the frame as it is stored, and after half a turn or a reflection.
+            let fits = set_of(root).mask("cat", 0);
+            if orientation < 5 {
+                assert!(fits.is_ok(), "{fits:?}");
+                continue;
+            }
+            has(
+                &fits.unwrap_err().to_string(),
+                &["0.png", "24 x 16", "16 x 24", "EXIF orientation", "as it is stored"],
+            );
+            write_mask(&mask, &Mask { width: 16, height: 24, ids: vec![1; 384] }).unwrap();
+            assert!(set_of(root).mask("cat", 0).is_ok());
+            write_mask(&mask, &Mask { width: 9, height: 24, ids: vec![1; 216] }).unwrap();
+            let error = set_of(root).mask("cat", 0).unwrap_err().to_string();
+            assert!(error.contains("9 x 24") && !error.contains("as it is stored"), "{error}");
+        }
+        fs::remove_dir_all(root.join("JPEGImages")).unwrap();
+    }
 }
 
 #[test]

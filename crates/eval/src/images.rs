@@ -28,6 +28,11 @@ pub struct Labelled {
 /// # Errors
 /// [`Error::Images`] if no image has a class.
 pub fn labelled(source: Arc<dyn ImageSource>, most: usize) -> Result<Labelled, Error> {
+    if let Some(first) = source.class_faults().first() {
+        let more = source.class_faults().len() - 1;
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        return Err(Error::Images(format!("a class cannot be read: {first}{more}")));
+    }
     let all: Vec<(usize, u32)> = (0..source.len()).filter_map(|i| Some((i, source.label(i)?))).collect();
     if all.is_empty() || most == 0 {
         return Err(Error::Images("no image has a class; a folder per class, for example, would give them one".into()));

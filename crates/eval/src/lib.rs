@@ -75,7 +75,7 @@ pub use frames::FrameSize;
 pub use knn::{Embedded, KnnScores, classify};
 pub use propagation::{Propagation, Propagator};
 pub use scores::{DavisReport, ObjectReport, Scores, SequenceReport};
-pub use table::table;
+pub use table::{Row, table};
 pub use vit::VitFeatures;
 
 /// The id of pixels that an annotation leaves open; they belong to no object and are not scored.

@@ -3,13 +3,23 @@
 use crate::{DavisReport, Scores};
 use std::fmt::Write;
 
-/// A table of labelled reports in percent: J&F, J and F, one row per report. With `per_sequence`
-/// each is followed by its videos, indented.
-pub fn table(reports: &[(&str, &DavisReport)], per_sequence: bool) -> String {
+/// A report of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// What was scored.
+    pub label: &'a str,
+    /// Its scores.
+    pub report: &'a DavisReport,
+    /// Whether its videos follow, indented.
+    pub videos: bool,
+}
+
+/// A table of reports in percent: J&F, J and F.
+pub fn table(reports: &[Row]) -> String {
     let mut rows: Vec<(String, Scores)> = Vec::new();
-    for (label, report) in reports {
+    for Row { label, report, videos } in reports {
         rows.push(((*label).to_owned(), report.global));
-        if per_sequence {
+        if *videos {
             let videos = report.sequences.iter();
             rows.extend(videos.map(|(name, report)| (format!("  {name}"), report.scores)));
         }
@@ -43,8 +53,9 @@ mod tests {
             "random    51.56    3.12  100.00",
             "  bear    14.06    3.12   25.00",
         ];
-        let text = table(&[("trained", &a), ("random", &b)], true);
+        let row = |label, report, videos| Row { label, report, videos };
+        let text = table(&[row("trained", &a, true), row("random", &b, true)]);
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
-        assert_eq!(table(&[("trained", &a)], false).lines().count(), 2);
+        assert_eq!(table(&[row("trained", &a, false)]).lines().count(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Neighbours;
 use candle_core::{DType, Result, Tensor};
-use selfpatch_nn::cuda::{Arg, Grid, Module, fusible, launch, uninitialised};
+use selfpatch_nn::cuda::{Arg, Grid, Module, fusible, launch, run, uninitialised};
 use selfpatch_nn::{cuda_args, cuda_module};
 
 const MODULE: Module = cuda_module!("matching");
@@ -31,7 +31,7 @@ pub(crate) fn choose(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Resu
     let inverse = uninitialised(count, DType::F32, device)?;
     let ids = uninitialised(count * k, DType::U32, device)?;
     let best = uninitialised(count * k, DType::F32, device)?;
-    let run = if dim.is_multiple_of(4) { 4 } else { 1 };
+    let run = run(dim, 4, &[&tokens])?;
     let grid = |warps: usize| Grid::new(count.div_ceil(warps), 32 * warps);
     // Fewer warps where many neighbours need much memory.
     let warps = (SHARED / 2 / bytes).clamp(1, WARPS);
@@ -104,6 +104,18 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_inside_of_another_tensor() -> Result<()> {
+        let Ok(device) = selfpatch_nn::cuda::new_device(0) else { return Ok(()) };
+        let near = Neighbours::new(4, 4, 3, Border::Torus)?;
+        let longer = normal(1, 1 + 2 * 16 * 24)?;
+        let of = |all: &Tensor| all.narrow(0, 1, 2 * 16 * 24)?.reshape((2, 16, 24));
+        let (want, got) =
+            (positives(&of(&longer)?, &near, 4)?, positives(&of(&longer.to_device(&device)?)?, &near, 4)?);
+        assert_eq!(got.ids.to_vec3::<u32>()?, want.ids.to_vec3::<u32>()?);
         Ok(())
     }
 

@@ -90,6 +90,11 @@ impl Params {
         }
     }
 
+    /// What a model sees of a parameter: a node of the graph only if it is to be trained.
+    fn shown(&self, name: &str, var: &Var) -> Tensor {
+        if self.trainable && !is_buffer(name) { var.as_tensor().clone() } else { var.as_detached_tensor() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         // No code panics while holding the lock; if it did, the entries are still whole.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,6 +115,7 @@ impl SimpleBackend for Params {
                 if var.shape() != &shape {
                     bail!("parameter {name} has shape {:?}, a model asks for {shape:?}", var.shape())
                 }
+                same_kind(name, &var, dtype, device)?;
                 var
             }
             None => {
@@ -120,20 +126,28 @@ impl SimpleBackend for Params {
                 var
             }
         };
-        Ok(if self.trainable && !is_buffer(name) { var.as_tensor().clone() } else { var.as_detached_tensor() })
+        Ok(self.shown(name, &var))
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        match Params::get(self, name) {
-            Some(var) if self.trainable => Ok(var.as_tensor().clone()),
-            Some(var) => Ok(var.as_detached_tensor()),
-            None => bail!("there is no parameter called {name}"),
-        }
+    /// A parameter that there is, whatever its shape; "unchecked" is candle's word for that.
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let Some(var) = Params::get(self, name) else { bail!("there is no parameter called {name}") };
+        same_kind(name, &var, dtype, device)?;
+        Ok(self.shown(name, &var))
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
         Params::get(self, name).is_some()
     }
+}
+
+/// A parameter is shared as it is: one of another type or on another device would not be the same.
+fn same_kind(name: &str, var: &Var, dtype: DType, device: &Device) -> Result<()> {
+    if var.dtype() != dtype || !var.device().same_device(device) {
+        let (found, place) = (var.dtype(), var.device().location());
+        bail!("parameter {name} is {found:?} on {place:?}, a model asks for {dtype:?} on {:?}", device.location())
+    }
+    Ok(())
 }
 
 /// The value a parameter starts with.
@@ -174,6 +188,21 @@ mod tests {
         assert_eq!(value(1, &["a", "b"], "b")?, value(1, &["b", "a"], "b")?);
         assert_ne!(value(1, &["a"], "a")?, value(2, &["a"], "a")?);
         assert_ne!(value(1, &[], "a")?, value(1, &[], "b")?);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_asked_for_without_a_shape_is_the_same_parameter() -> Result<()> {
+        let params = Params::trainable(0);
+        let vb = params.builder(DType::F32, &Device::Cpu);
+        for name in ["w", "norm.running_mean", "norm.running_var"] {
+            let made = vb.get_with_hints(2, name, candle_nn::init::ONE)?;
+            let again = vb.get_unchecked(name)?;
+            assert_eq!((made.track_op(), again.track_op()), (name == "w", name == "w"), "{name}");
+            assert!(vb.get_unchecked_dtype(name, DType::F64).is_err(), "{name}");
+        }
+        assert!(params.builder(DType::F64, &Device::Cpu).get_with_hints(2, "w", candle_nn::init::ONE).is_err());
+        assert!(vb.get_unchecked("none").is_err());
         Ok(())
     }
 

@@ -130,6 +130,14 @@ pub(crate) fn cuda() -> Option<Device> {
     crate::cuda::new_device(0).inspect_err(|_| println!("no CUDA device: skipped")).ok()
 }
 
+/// The same values, contiguous, one element behind the beginning of their storage.
+#[cfg(feature = "cuda")]
+pub(crate) fn at_odd_address(x: &Tensor) -> Result<Tensor> {
+    let flat = x.flatten_all()?;
+    let longer = Tensor::cat(&[&Tensor::zeros(1, x.dtype(), x.device())?, &flat], 0)?;
+    longer.narrow(0, 1, flat.elem_count())?.reshape(x.shape())
+}
+
 /// [`equal_with_parameters`] of `fused` on the GPU, computing in `precision`, and `reference` on the CPU: at most
 /// `tolerance` of the largest element. Both are given the same inputs, in f32 and f64.
 #[cfg(feature = "cuda")]

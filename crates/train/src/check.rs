@@ -117,17 +117,26 @@ impl Config {
         if !data.decoding().is_rgb() {
             self.crops.validate_without_rgb()?;
         }
-        if data.range.is_some_and(|[low, high]| !(low < high && low.is_finite() && high.is_finite())) {
-            return Err(field("data.range", "must be [low, high] with low < high".into()));
+        if let Some(problem) = data.range.as_ref().and_then(|range| range.problem(data.channels)) {
+            return Err(field("data.range", problem));
+        }
+        if ![12, 13].contains(&data.pillow) {
+            return Err(field(
+                "data.pillow",
+                format!("must be 12 (up to 12.3) or 13 (from 13.0 on), is {}", data.pillow),
+            ));
         }
         if data.path == "procedural" && !data.decoding().is_rgb() {
-            return Err(field("data.channels", "the made-up images are 8-bit RGB".into()));
+            return Err(field("data.channels", "the synthetic images are 8-bit RGB".into()));
         }
         if !(0.0..=1.0).contains(&data.max_bad) {
             return Err(field("data.max_bad", format!("must be between 0 and 1, is {}", data.max_bad)));
         }
-        if !(0.0..=1000.).contains(&data.video_fps) {
-            return Err(field("data.video_fps", format!("must be between 0 and 1000, is {}", data.video_fps)));
+        if let Some(fps) = data.video_fps.per_second().filter(|fps| !(0.0..=1000.).contains(fps)) {
+            return Err(field("data.video_fps", format!("must be \"auto\" or between 0 and 1000, is {fps}")));
+        }
+        if !(0.0..=255.).contains(&data.video_dedup) {
+            return Err(field("data.video_dedup", format!("must be between 0 and 255, is {}", data.video_dedup)));
         }
         if data.path == "procedural" && (data.procedural_images == 0 || data.procedural_size < 32) {
             return Err(field(
@@ -247,6 +256,9 @@ impl Config {
             if value == 0 {
                 return Err(field(name, "must be at least 1".into()));
             }
+        }
+        if !(8..=64).contains(&self.eval.davis.grid) {
+            return Err(field("eval.davis.grid", format!("must lie between 8 and 64, is {}", self.eval.davis.grid)));
         }
         if o.accumulate > o.batch_size {
             let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);

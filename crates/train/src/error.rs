@@ -23,14 +23,16 @@ pub enum Error {
     },
     /// The run's folder belongs to another configuration.
     #[error(
-        "{path} holds a run with other settings: {differences}. Continue it with its own settings, \
-         choose another --name, start over with --overwrite, or name what may change with --override FIELD"
+        "{path} holds a run with other settings: {differences}. Continue it with its own settings, choose another \
+         --name, start over with --overwrite, or name what may change with --override FIELD, here {overrides}"
     )]
     OtherRun {
         /// The run's folder.
         path: PathBuf,
-        /// The fields that differ.
+        /// What differs, and from what.
         differences: String,
+        /// The flags that let it differ.
+        overrides: String,
     },
     /// The loss is no longer a number.
     #[error(

@@ -36,7 +36,9 @@ pub fn metadata(config: &Config) -> Result<Vec<(String, String)>, Error> {
         ("program", concat!("selfpatch ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
     if let Some(range) = &data.range {
-        metadata.push(("range", list(range)));
+        let text = serde_json::to_string(range);
+        metadata
+            .push(("range", text.map_err(|e| Error::Config { field: "data.range".into(), reason: e.to_string() })?));
     }
     Ok(metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect())
 }

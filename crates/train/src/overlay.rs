@@ -1,6 +1,9 @@
 //! A recipe, overwritten by a TOML file, overwritten by flags.
 
+use crate::config::VideoRate;
 use crate::{Config, Error, Preset};
+use selfpatch_vit::VitConfig;
+use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -13,7 +16,11 @@ pub type Setting = (String, Value);
 /// epochs asked for becomes a tenth of them, unless the warm-up was asked for too. The result is not
 /// yet checked; see [`Config::check`].
 pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
-    let base = preset.config();
+    resolve_over(preset.config(), file, flags)
+}
+
+/// [`resolve`] over any settings, such as those of a run that is to go on.
+pub fn resolve_over(base: Config, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
     let mut warmup_asked_for = flags.iter().any(|(place, _)| place == "optim.warmup_epochs");
     let mut table = to_table(&base)?;
     let known = known_fields(base)?;
@@ -23,7 +30,16 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
             reason: format!("is not valid TOML: {}", e.to_string().trim_end()),
         })?;
         warmup_asked_for |= own.get("optim").and_then(|o| o.get("warmup_epochs")).is_some();
+        let model = own.get("model").and_then(Value::as_table).cloned();
+        let is_whole =
+            ["name", "seed", "head", "image_loss", "checkpoint", "crops"].iter().all(|k| own.contains_key(*k));
         merge(&mut table, &known, own, "").map_err(|reason| Error::File { path: path.into(), reason })?;
+        // What older versions saved with a run has the preset's numbers beside the name.
+        if let Some(model) = model.filter(|_| !is_whole) {
+            let arch = model.get("arch").and_then(Value::as_str).or_else(|| last_arch(&table, flags));
+            let said = SHAPE.iter().filter_map(|key| Some((*key, model.get(*key)?)));
+            fits(arch, said).map_err(|reason| Error::File { path: path.into(), reason })?;
+        }
     }
     for (place, value) in flags {
         let mut nested = value.clone();
@@ -33,7 +49,11 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
         let Value::Table(nested) = nested else { continue };
         merge(&mut table, &known, nested, "").map_err(|reason| Error::Config { field: place.clone(), reason })?;
     }
+    let said = flags.iter().filter_map(|(place, value)| Some((place.strip_prefix("model.")?, value)));
+    fits(last_arch(&table, &[]), said.filter(|(key, _)| SHAPE.contains(key)))
+        .map_err(|reason| Error::Config { field: "model".into(), reason })?;
     let mut config = Config::deserialize_table(table)?;
+    config.model = config.model.settled();
     let optim = &mut config.optim;
     if !warmup_asked_for && optim.warmup_epochs >= optim.epochs as f64 {
         optim.warmup_epochs = optim.epochs as f64 / 10.;
@@ -42,6 +62,35 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
         config.output_dir = Path::new("runs").join(&config.name);
     }
     Ok(config)
+}
+
+/// Fields that a named architecture fixes.
+const SHAPE: [&str; 3] = ["embed_dim", "depth", "num_heads"];
+
+/// The architecture that flags or else the table name.
+fn last_arch<'a>(table: &'a Table, flags: &'a [Setting]) -> Option<&'a str> {
+    let flag = flags.iter().rev().find(|(place, _)| place == "model.arch").map(|(_, value)| value);
+    flag.or_else(|| table.get("model")?.get("arch"))?.as_str()
+}
+
+/// Refuses shapes that an architecture of this name has not.
+fn fits<'a>(arch: Option<&str>, said: impl Iterator<Item = (&'a str, &'a Value)>) -> Result<(), String> {
+    let Some(arch) = arch else { return Ok(()) };
+    let Ok(vit) = VitConfig::arch(arch, 16) else { return Ok(()) };
+    for (key, value) in said {
+        let own = match key {
+            "embed_dim" => vit.embed_dim,
+            "depth" => vit.depth,
+            _ => vit.num_heads,
+        };
+        if value.as_integer() != i64::try_from(own).ok() {
+            return Err(format!(
+                "model.{key} = {value} contradicts model.arch = {arch:?}, whose {key} is {own}; leave it out, or use \
+                 model.arch = \"custom\""
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Config {
@@ -55,36 +104,95 @@ impl Config {
 
     /// The configuration as the text of a TOML file; [`Config::parse`] gives it back.
     pub fn to_toml(&self) -> Result<String, Error> {
-        toml::to_string_pretty(self).map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
+        toml::to_string_pretty(&self.settled())
+            .map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
     }
 
     /// A complete configuration, as saved with a run.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        toml::from_str(text).map_err(|e: toml::de::Error| Error::File {
+        let config: Self = toml::from_str(text).map_err(|e: toml::de::Error| Error::File {
             path: path.into(),
             reason: format!("is not the configuration of a run: {}", e.to_string().trim_end()),
-        })
+        })?;
+        Ok(config.settled())
     }
 
-    /// Fields in which `self` and `other` differ, as `place: own value -> other value`.
-    pub fn differences(&self, other: &Config) -> Result<Vec<String>, Error> {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        flatten(&Value::Table(to_table(self)?), "", &mut a);
-        flatten(&Value::Table(to_table(other)?), "", &mut b);
-        let find = |list: &[(String, String)], place: &str| {
-            list.iter().find(|(p, _)| p == place).map_or("absent".to_string(), |(_, v)| v.clone())
-        };
-        let mut places: Vec<&String> = a.iter().chain(&b).map(|(p, _)| p).collect();
+    /// The same with the true shape of its architecture.
+    fn settled(&self) -> Self {
+        Self { model: self.model.clone().settled(), ..self.clone() }
+    }
+
+    /// Fields in which `self` and `other` differ, by their places.
+    pub fn differences(&self, other: &Config) -> Result<Vec<Difference>, Error> {
+        let (a, b) = (self.fields()?, other.fields()?);
+        let absent = || "absent".to_string();
+        let mut places: Vec<&String> = a.keys().chain(b.keys()).collect();
         places.sort();
         places.dedup();
-        Ok(places
-            .into_iter()
-            .filter_map(|p| {
-                let (x, y) = (find(&a, p), find(&b, p));
-                (x != y).then(|| format!("{p}: {x} -> {y}"))
-            })
-            .collect())
+        let both = places.into_iter().map(|place| Difference {
+            place: place.clone(),
+            from: a.get(place).cloned().unwrap_or_else(absent),
+            to: b.get(place).cloned().unwrap_or_else(absent),
+        });
+        Ok(both.filter(|d| d.from != d.to).collect())
     }
+
+    /// The value of each field as TOML, by its place, such as `optim.lr` or `crops.globals[1].blur`.
+    pub fn fields(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut fields = BTreeMap::new();
+        flatten(&Value::Table(to_table(self)?), "", &mut fields);
+        Ok(fields)
+    }
+}
+
+/// A field whose value is another one, both as TOML, or `absent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its place, such as `optim.lr`.
+    pub place: String,
+    /// The value before.
+    pub from: String,
+    /// The value now.
+    pub to: String,
+}
+
+/// Whether `name` means the field at `place`: with the number of a view or without.
+pub(crate) fn names(name: &str, place: &str) -> bool {
+    name == place || name == stripped(place) || place.strip_prefix(name).is_some_and(|rest| rest.starts_with('['))
+}
+
+/// A place without the numbers of views: `crops.globals[1].blur` is `crops.globals.blur`.
+pub(crate) fn stripped(place: &str) -> String {
+    let mut parts = place.split('[');
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |whole, part| whole + part.split_once(']').map_or(part, |(_, rest)| rest))
+}
+
+/// Refuses a name that no field has, as `--override` may hold it, with the nearest that one has.
+pub(crate) fn check_field(name: &str) -> Result<(), Error> {
+    let mut known = BTreeMap::new();
+    flatten(&Value::Table(known_fields(Preset::Default.config())?), "", &mut known);
+    if known.keys().any(|place| names(name, place)) {
+        return Ok(());
+    }
+    let mut places: Vec<String> = known.keys().map(|place| stripped(place)).collect();
+    places.dedup();
+    let plain = name.trim_start_matches('-').replace('-', "_");
+    let ends = |place: &&String| place.rsplit('.').next() == Some(plain.as_str());
+    let inside = |place: &&String| place.strip_prefix(plain.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    let mut near: Vec<&String> = places.iter().filter(ends).collect();
+    if near.is_empty() {
+        near = places.iter().filter(inside).collect();
+    }
+    if near.is_empty() {
+        let last = |place: &str| place.rsplit('.').next().unwrap_or_default().to_string();
+        let likeness =
+            |place: &String| strsim::jaro_winkler(&plain, place).max(strsim::jaro_winkler(&last(&plain), &last(place)));
+        near = places.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).into_iter().collect();
+    }
+    let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
+    let reason = format!("there is no field {name:?}; did you mean {}?", near.join(" or "));
+    Err(Error::Config { field: "--override".into(), reason })
 }
 
 /// ", did you mean …?" for the valid name nearest to `name`, or the list of all.
@@ -98,19 +206,22 @@ pub fn did_you_mean<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Str
 }
 
 fn to_table(config: &Config) -> Result<Table, Error> {
-    Table::try_from(config).map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
+    Table::try_from(config.settled())
+        .map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
 }
 
 /// A table that holds every field there is, the optional ones included.
 fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
-    config.data.range = Some([0., 1.]);
+    config.data.range = Some([0., 1.].into());
+    config.data.video_fps = VideoRate::PerSecond(0.);
     to_table(&config)
 }
 
 fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<(), String> {
     for (key, value) in from {
+        let key = if place == "data" && key == "exif_orientation" { "exif".to_string() } else { key };
         let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         let Some(example) = known.get(&key) else {
             return Err(format!("there is no field {here}{}", did_you_mean(&key, known.keys().map(String::as_str))));
@@ -122,7 +233,8 @@ fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<()
         match (example, value, into.get_mut(&key)) {
             (Value::Table(known), Value::Table(value), Some(Value::Table(into))) => merge(into, known, value, &here)?,
             (example, value, _) => {
-                if example.type_str() != value.type_str() {
+                let is_auto = here == "data.video_fps" && value.as_str() == Some(VideoRate::AUTO);
+                if example.type_str() != value.type_str() && !is_auto {
                     return Err(format!(
                         "{here} must be {} {}, not {} {}: {value}",
                         article(example.type_str()),
@@ -142,7 +254,31 @@ fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
-fn flatten(value: &Value, place: &str, out: &mut Vec<(String, String)>) {
+/// Every number of a configuration with its place; lists of numbers one by one.
+pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
+    fn of(value: &Value, place: &str, out: &mut Vec<(String, f64)>) {
+        match value {
+            Value::Table(table) => {
+                for (key, value) in table {
+                    let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                    of(value, &here, out);
+                }
+            }
+            Value::Array(items) if items.iter().any(Value::is_table) => {
+                items.iter().enumerate().for_each(|(i, value)| of(value, &format!("{place}[{i}]"), out));
+            }
+            Value::Array(items) => items.iter().for_each(|value| of(value, place, out)),
+            Value::Integer(i) => out.push((place.into(), *i as f64)),
+            Value::Float(f) => out.push((place.into(), *f)),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    of(&Value::Table(to_table(config)?), "", &mut out);
+    Ok(out)
+}
+
+fn flatten(value: &Value, place: &str, out: &mut BTreeMap<String, String>) {
     match value {
         Value::Table(table) => {
             for (key, value) in table {
@@ -155,13 +291,14 @@ fn flatten(value: &Value, place: &str, out: &mut Vec<(String, String)>) {
                 flatten(value, &format!("{place}[{i}]"), out);
             }
         }
-        other => out.push((place.to_string(), other.to_string())),
+        other => drop(out.insert(place.to_string(), other.to_string())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfpatch_datasets::Range;
 
     #[test]
     fn every_preset_survives_its_own_file() -> Result<(), Error> {
@@ -185,6 +322,72 @@ mod tests {
     }
 
     #[test]
+    fn the_rate_of_videos_is_a_number_or_auto() -> Result<(), Error> {
+        let with = |text: &str| resolve(Preset::Folder, Some((Path::new("a.toml"), text)), &[]);
+        let rate = |text: &str| Ok::<_, Error>(with(text)?.data.video_fps.per_second());
+        assert_eq!(rate("")?, None);
+        assert_eq!(rate("[data]\nvideo_fps = 0")?, Some(0.));
+        assert_eq!(rate("[data]\nvideo_fps = 2.5")?, Some(2.5));
+        assert_eq!(rate("[data]\nvideo_fps = \"auto\"")?, None);
+        assert!(with("[data]\nvideo_fps = \"all\"").unwrap_err().to_string().contains("data.video_fps must be"));
+        let flags = [("data.video_fps".to_string(), Value::Integer(1))];
+        let config = resolve(Preset::Folder, Some((Path::new("a.toml"), "[data]\nvideo_fps = \"auto\"")), &flags)?;
+        assert_eq!(config.data.video_fps, VideoRate::PerSecond(1.));
+        assert_eq!(Config::parse(Path::new("saved"), &config.to_toml()?)?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn a_named_architecture_shows_its_true_shape() -> Result<(), Error> {
+        let shape = |c: &Config| (c.model.embed_dim, c.model.depth, c.model.num_heads);
+        let arch = |name: &str| vec![("model.arch".to_string(), Value::String(name.into()))];
+        for (name, expected) in [("vit_tiny", (192, 12, 3)), ("vit_small", (384, 12, 6)), ("vit_base", (768, 12, 12))] {
+            for (_, preset) in Preset::ALL {
+                let config = resolve(preset, None, &arch(name))?;
+                assert_eq!(shape(&config), expected, "{name}");
+                let text = config.to_toml()?;
+                assert!(text.contains(&format!("embed_dim = {}", expected.0)), "{text}");
+                assert_eq!(Config::parse(Path::new(name), &text)?, config);
+                assert_eq!(resolve(Preset::Default, Some((Path::new(name), &text)), &[])?.model, config.model);
+            }
+        }
+        // Whoever builds a configuration by hand; and what older versions saved.
+        let mut config = Preset::Default.config();
+        config.model.arch = "vit_small".into();
+        assert!(config.to_toml()?.contains("embed_dim = 384"));
+        let old = config.to_toml()?.replace("embed_dim = 384", "embed_dim = 96").replace("depth = 12", "depth = 4");
+        assert_eq!(shape(&Config::parse(Path::new("old"), &old)?), (384, 12, 6));
+        assert_eq!(shape(&resolve(Preset::Default, Some((Path::new("old"), &old)), &[])?), (384, 12, 6));
+        assert_eq!(shape(&resolve(Preset::Default, None, &[])?), (96, 4, 3));
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_contradict_the_architecture_are_refused() -> Result<(), Error> {
+        let path = Path::new("my.toml");
+        let number = |place: &str, n| vec![(place.to_string(), Value::Integer(n))];
+        let named = |name: &str| ("model.arch".to_string(), Value::String(name.into()));
+        for (preset, file, flags, expected) in [
+            (Preset::Default, "[model]\narch = \"vit_small\"\nembed_dim = 100", vec![], "embed_dim is 384"),
+            (Preset::Folder, "[model]\ndepth = 6", vec![], "model.depth = 6 contradicts model.arch = \"vit_tiny\""),
+            (Preset::Paper, "", number("model.num_heads", 3), "num_heads is 6"),
+            (Preset::Default, "[model]\nnum_heads = 4", vec![named("vit_base")], "num_heads is 12"),
+        ] {
+            let error = resolve(preset, Some((path, file)), &flags).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("custom"), "{error}");
+        }
+        for (preset, file, flags) in [
+            (Preset::Default, "[model]\narch = \"vit_small\"\nembed_dim = 384", vec![]),
+            (Preset::Folder, "[model]\ndepth = 6", vec![named("custom")]),
+            (Preset::Folder, "[model]\narch = \"custom\"\ndepth = 6", vec![]),
+            (Preset::Default, "", number("model.depth", 6)),
+        ] {
+            resolve(preset, Some((path, file)), &flags)?;
+        }
+        Ok(())
+    }
+
+    #[test]
     fn a_short_run_has_a_short_warm_up() -> Result<(), Error> {
         let epochs = ("optim.epochs".to_string(), Value::Integer(2));
         let warmup = ("optim.warmup_epochs".to_string(), Value::Float(5.));
@@ -192,6 +395,31 @@ mod tests {
         assert_eq!(resolve(Preset::Paper, None, std::slice::from_ref(&epochs))?.optim.warmup_epochs, 0.2);
         let asked = resolve(Preset::Paper, None, &[epochs, warmup, ("data.path".into(), "photos".into())])?;
         assert!(asked.check().unwrap_err().to_string().contains("warmup_epochs"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_range_may_be_one_or_one_per_channel() -> Result<(), Error> {
+        let of = |text: &str| resolve(Preset::Multichannel, Some((Path::new("a.toml"), text)), &[]);
+        assert_eq!(of("[data]\nrange = [0, 4095]")?.data.range, Some([0., 4095.].into()));
+        let each = of("[data]\nchannels = 2\nrange = [[0, 4095], [10.5, 20]]")?;
+        assert_eq!(each.data.range, Some(Range::Each(vec![[0., 4095.], [10.5, 20.]])));
+        assert_eq!(Config::parse(Path::new("saved"), &each.to_toml()?)?, each);
+        assert!(of("[data]\nrange = [[0, 4095], [10, 20]]")?.check_data().unwrap_err().to_string().contains("2 pairs"));
+        assert!(of("[data]\nrange = [[5, 5]]\nchannels = 1")?.check_data().is_err());
+        let error = of("[data]\nrange = [1]").unwrap_err().to_string();
+        assert!(error.contains("a list of one such pair per channel"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_old_name_of_exif_is_understood() -> Result<(), Error> {
+        let text = Preset::Folder.config().to_toml()?;
+        assert!(text.contains("exif = false"));
+        let old = text.replace("exif = false", "exif_orientation = true");
+        assert!(Config::parse(Path::new("saved"), &old)?.data.exif);
+        let file = "[data]\nexif_orientation = true";
+        assert!(resolve(Preset::Folder, Some((Path::new("a.toml"), file)), &[])?.data.exif);
         Ok(())
     }
 
@@ -218,7 +446,29 @@ mod tests {
         b.crops.globals[1].blur = 0.75;
         let list = b.differences(&a)?;
         assert_eq!(list.len(), 2);
-        assert!(list[0].starts_with("crops.globals[1].blur") && list[1].starts_with("optim.epochs"), "{list:?}");
+        let places: Vec<&str> = list.iter().map(|d| d.place.as_str()).collect();
+        assert_eq!(places, ["crops.globals[1].blur", "optim.epochs"]);
+        assert_eq!((list[1].from.as_str(), list[1].to.as_str()), ("2", "1"));
         Ok(())
+    }
+
+    #[test]
+    fn a_name_that_no_field_has_is_refused_with_the_nearest() {
+        for fine in ["optim.lr", "crops.globals", "crops.globals.blur", "crops.globals[1].blur", "optim.max_steps"] {
+            check_field(fine).unwrap_or_else(|e| panic!("{e}"));
+        }
+        for (name, near) in [
+            ("lr", "did you mean optim.lr?"),
+            ("batch-size", "did you mean optim.batch_size?"),
+            ("teacher_temp", "did you mean image_loss.teacher_temp or patch_loss.teacher_temp?"),
+            ("optim.lrr", "did you mean optim.lr?"),
+            ("optm.batch_size", "did you mean optim.batch_size?"),
+            ("crops.globals.blurr", "did you mean crops.globals.blur?"),
+            ("head", "head.bottleneck_dim or "),
+            ("", "did you mean "),
+        ] {
+            let error = check_field(name).map_or_else(|e| e.to_string(), |()| String::new());
+            assert!(error.starts_with("--override: ") && error.contains(near), "{name}: {error}");
+        }
     }
 }

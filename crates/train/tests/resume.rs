@@ -22,7 +22,7 @@ fn checkpoint(config: &Config, step: usize) -> PathBuf {
 fn go_until(config: &Config, steps: u64) -> Result<Vec<f64>, Error> {
     let stop = AtomicBool::new(false);
     let mut losses = Vec::new();
-    let session = Session { overwrite: false, resume: Resume::Auto, overrides: &[], stop: &stop };
+    let session = Session { overwrite: false, resume: Resume::Auto, overrides: &[], asked: &[], stop: &stop };
     let summary = run(config, &session, &Device::Cpu, &mut common::unasked, |event| {
         if let Event::Step(record) = event {
             losses.push(record.train_loss);

@@ -17,8 +17,9 @@ pub struct Stated {
     pub norm_eps: Option<f64>,
     /// Values per pixel.
     pub channels: Option<usize>,
-    /// The values that become 0 and 1; bytes, 0 to 255, where there is none.
-    pub range: Option<[f32; 2]>,
+    /// The values that become 0 and 1, one pair for all channels or a pair for each; bytes, 0 to 255, where there is
+    /// none.
+    pub range: Option<Vec<[f32; 2]>>,
     /// Mean of each channel, on the scale of 0 to 1.
     pub mean: Option<Vec<f32>>,
     /// Standard deviation of each channel, on the scale of 0 to 1.
@@ -54,7 +55,7 @@ impl Stated {
             num_heads: value(metadata, "num_heads")?,
             norm_eps: value(metadata, "norm_eps")?,
             channels: value(metadata, "channels")?,
-            range: value(metadata, "range")?,
+            range: range(metadata)?,
             mean: value(metadata, "mean")?,
             std: value(metadata, "std")?,
             patch_size: value(metadata, "patch_size")?,
@@ -73,11 +74,12 @@ impl Stated {
                 return Err(format!("{} have {key} = {values:?}, which do not fit {channels} channels", self.by));
             }
         }
-        match self.range {
-            Some([low, high]) if !(low < high && high.is_finite() && low.is_finite()) => {
-                Err(format!("{} have range = [{low}, {high}], which is none", self.by))
-            }
-            _ => Ok(self),
+        let Some(pairs) = &self.range else { return Ok(self) };
+        let fits = pairs.len() == 1 || self.channels.is_none_or(|channels| channels == pairs.len());
+        match pairs.iter().find(|[low, high]| !(low < high && low.is_finite() && (high - low).is_finite())) {
+            Some([low, high]) => Err(format!("{} have range = [{low}, {high}], which is none", self.by)),
+            None if !fits => Err(format!("{} have {} ranges, which do not fit the channels", self.by, pairs.len())),
+            None => Ok(self),
         }
     }
 
@@ -149,6 +151,15 @@ impl Stated {
     }
 }
 
+/// `[low, high]`, or a list of such pairs.
+fn range(metadata: &BTreeMap<String, String>) -> Result<Option<Vec<[f32; 2]>>, String> {
+    let parse = |text: &String| {
+        let one = serde_json::from_str(text).map(|pair| vec![pair]);
+        one.or_else(|_| serde_json::from_str(text)).map_err(|e| format!("its metadata have range = {text:?}: {e}"))
+    };
+    metadata.get("range").map(parse).transpose()
+}
+
 const OTHER_ACTIVATION: &str = "which has another activation than the exact GELU that is computed here; DINO, DINOv2, MAE, \
                                 DeiT and timm's augreg models have that one";
 
@@ -164,9 +175,15 @@ mod tests {
         };
         let stated = of(&[("channels", "2"), ("mean", "[0.5,0.25]"), ("std", "[1,2]"), ("range", "[0,4095]")]);
         let stated = stated.unwrap();
-        assert_eq!((stated.num_heads, stated.channels, stated.range), (Some(3), Some(2), Some([0., 4095.])));
+        assert_eq!((stated.num_heads, stated.channels, stated.range), (Some(3), Some(2), Some(vec![[0., 4095.]])));
         assert_eq!(stated.mean, Some(vec![0.5, 0.25]));
-        for (key, bad) in [("mean", "[0.5]"), ("std", "[0,1]"), ("range", "[5,5]"), ("mean", "half")] {
+        for (key, bad) in [
+            ("mean", "[0.5]"),
+            ("std", "[0,1]"),
+            ("range", "[5,5]"),
+            ("range", "[[0,1],[0,1],[0,1]]"),
+            ("mean", "half"),
+        ] {
             let error = of(&[("channels", "2"), (key, bad)]).unwrap_err();
             assert!(error.contains(key), "{error}");
         }

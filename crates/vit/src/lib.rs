@@ -58,3 +58,8 @@ pub use place::Naming;
 pub use position::Rule;
 pub use pretrained::{Pretrained, summary};
 pub use selfpatch_nn::ops::Activations;
+
+/// The example of `docs/weights.md` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/weights.md")]
+struct FromRust;

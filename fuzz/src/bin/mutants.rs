@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use selfpatch_fuzz::trial::{self, Trial};
 use selfpatch_fuzz::{FORMATS, Format};
+use selfpatch_output::{ended, note, say};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,10 +35,10 @@ struct Args {
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(true) => ended(ExitCode::SUCCESS),
+        Ok(false) => ended(ExitCode::FAILURE),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            note!("error: {e:#}");
             ExitCode::from(2)
         }
     }
@@ -68,25 +69,17 @@ fn tried(format: &Format, args: &Args, folder: &Path) -> anyhow::Result<bool> {
     let trying = folder.join(format!("mutant-{}-trying.bin", format.name));
     let before = |number: u64, bytes: &[u8]| {
         if number.is_multiple_of(BLOCK) {
-            eprintln!(
-                "{} from mutant {number} of seed {}; the one at hand: {}",
-                format.name,
-                args.seed,
-                trying.display()
-            );
+            note!("{} from mutant {number} of seed {}; the one at hand: {}", format.name, args.seed, trying.display());
         }
         fs::write(&trying, bytes).with_context(|| format!("cannot write {}", trying.display()))
     };
     let Trial { accepted, refused, slowest, faults } = trial::run(format, args.seed, 0..args.count, before)?;
     let slowest = slowest.as_secs_f64() * 1e3;
-    println!(
-        "{:<12} {} mutants, {accepted} accepted, {refused} refused, slowest {slowest:.1} ms",
-        format.name, args.count
-    );
+    say!("{:<12} {} mutants, {accepted} accepted, {refused} refused, slowest {slowest:.1} ms", format.name, args.count);
     for fault in &faults {
         let path = folder.join(format!("mutant-{}-{}.bin", format.name, fault.number));
         fs::write(&path, &fault.bytes).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{:<12} {}: {}", format.name, path.display(), fault.what);
+        say!("{:<12} {}: {}", format.name, path.display(), fault.what);
     }
     if args.count > 0 {
         fs::remove_file(&trying).with_context(|| format!("cannot remove {}", trying.display()))?;
@@ -98,7 +91,7 @@ fn tried(format: &Format, args: &Args, folder: &Path) -> anyhow::Result<bool> {
 fn one(format: &Format, path: &Path) -> anyhow::Result<bool> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (outcome, time) = trial::attempt(format, &bytes);
-    println!("{:<12} {outcome:?}, {:.1} ms", format.name, time.as_secs_f64() * 1e3);
+    say!("{:<12} {outcome:?}, {:.1} ms", format.name, time.as_secs_f64() * 1e3);
     Ok(outcome.is_ok() && time <= trial::LIMIT)
 }
 
@@ -113,6 +106,6 @@ fn limit(bytes: u64) -> anyhow::Result<()> {
 
 #[cfg(not(unix))]
 fn limit(_: u64) -> anyhow::Result<()> {
-    eprintln!("warning: this system has no limit on the memory of a program; big allocations go unnoticed");
+    note!("warning: this system has no limit on the memory of a program; big allocations go unnoticed");
     Ok(())
 }

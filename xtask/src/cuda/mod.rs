@@ -16,11 +16,11 @@ use std::process::ExitCode;
 
 /// Reads the arguments of a command that has one flag, which takes a path. Else the command is over with a code:
 /// the help was asked for, or the arguments are wrong.
-fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Option<PathBuf>, ExitCode> {
+pub(crate) fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Option<PathBuf>, ExitCode> {
     let path = match args {
         [] => return Ok(None),
         [only] if only == "-h" || only == "--help" => {
-            print!("{help}");
+            say!("{}", help.trim_end());
             return Err(ExitCode::SUCCESS);
         }
         [name, path] if name == flag => Some(path.as_str()),
@@ -30,7 +30,7 @@ fn path_flag(args: &[String], flag: &str, help: &str) -> Result<Option<PathBuf>,
     match path.map(std::path::absolute) {
         Some(Ok(path)) => Ok(Some(path)),
         _ => {
-            eprintln!("error: {:?} is not understood\n\n{help}", args.join(" "));
+            note!("error: {:?} is not understood\n\n{}", args.join(" "), help.trim_end());
             Err(ExitCode::from(2))
         }
     }

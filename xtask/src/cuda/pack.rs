@@ -60,7 +60,7 @@ fn pack(out: Option<PathBuf>) -> Result<(), String> {
         return Err(format!("the pack may have {} MB at most: {line}", mb(LARGEST)));
     }
     fs::rename(&part, &out).map_err(|e| format!("{}: {e}", out.display()))?;
-    println!("{}: {line}", out.display());
+    say!("{}: {line}", out.display());
     Ok(())
 }
 

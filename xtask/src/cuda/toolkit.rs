@@ -46,7 +46,7 @@ fn complete(root: Option<PathBuf>, workspace: &Path) -> Result<(), String> {
             return Err(format!("{} holds something else: name another folder with --dir", root.display()));
         }
     }
-    println!("{} is complete: CUDA {CUDA}", root.display());
+    say!("{} is complete: CUDA {CUDA}", root.display());
     Ok(())
 }
 
@@ -119,9 +119,9 @@ fn make(root: &Path, workspace: &Path) -> Result<(), String> {
         ready(&part, MEGABYTES)?;
     }
     let megabytes: u32 = left.iter().map(|wheel| wheel.megabytes).sum();
-    println!("CUDA {CUDA} into {}: {megabytes} MB to download", root.display());
+    say!("CUDA {CUDA} into {}: {megabytes} MB to download", root.display());
     for (number, wheel) in (1..).zip(&left) {
-        println!("[{number}/{}] {} {} ({} MB)", left.len(), wheel.name, wheel.version, wheel.megabytes);
+        say!("[{number}/{}] {} {} ({} MB)", left.len(), wheel.name, wheel.version, wheel.megabytes);
         wheel.unpack_into(&part)?;
         unpacked += &(wheel.pin() + "\n");
         fs::write(&done, &unpacked).map_err(failed)?;
@@ -129,7 +129,7 @@ fn make(root: &Path, workspace: &Path) -> Result<(), String> {
     let inside = part.join(INSIDE);
     restore(&inside).map_err(|e| format!("{}: {e}", inside.display()))?;
     stand_in(&inside, workspace)?;
-    println!("nvcc: {}", verify(&inside)?);
+    say!("nvcc: {}", verify(&inside)?);
     fs::remove_file(&done).map_err(failed)?;
     if root.exists() {
         fs::remove_dir_all(root).map_err(|e| format!("{}: {e}", root.display()))?;
@@ -164,7 +164,7 @@ fn restore(root: &Path) -> std::io::Result<()> {
 fn stand_in(root: &Path, workspace: &Path) -> Result<(), String> {
     let made_of = made_of(&lock(workspace)?);
     let functions = stub::make(&root.join("lib/stubs"), workspace)?;
-    println!("stand-in for the driver: {functions} functions");
+    say!("stand-in for the driver: {functions} functions");
     fs::write(root.join(MARKER), made_of).map_err(|e| format!("{}: {e}", root.join(MARKER).display()))
 }
 

@@ -181,7 +181,7 @@ impl Compiler {
             return Ok(());
         }
         prepare()?;
-        eprintln!("   Compiling {file}");
+        note!("   Compiling {file}");
         for folder in [made, &record].into_iter().filter_map(|p| p.parent()) {
             fs::create_dir_all(folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
         }

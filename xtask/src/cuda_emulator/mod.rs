@@ -41,7 +41,7 @@ fn run(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) ->
     let asan = args.first().is_some_and(|a| a == "--asan");
     let args = if asan { &args[1..] } else { args };
     let Some((verb, rest)) = args.split_first().filter(|(verb, _)| *verb != "--help" && *verb != "-h") else {
-        print!("{HELP}");
+        say!("{}", HELP.trim_end());
         return Ok(ExitCode::SUCCESS);
     };
     let mut variables = cuda::variables("cuda", Purpose::Pack, workspace)?;
@@ -54,7 +54,7 @@ fn run(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) ->
     build::emulator(&compiler, workspace)?;
     match verb.as_str() {
         "build-emulator" => {
-            println!("{}", compiler.folder.display());
+            say!("{}", compiler.folder.display());
             return Ok(ExitCode::SUCCESS);
         }
         "self-test" => {

@@ -21,7 +21,7 @@ Needs Linux; the full disk is a small tmpfs, which only root can mount (else tha
 ";
 
 /// What is asked for.
-struct Plan {
+pub(crate) struct Plan {
     only: Option<String>,
     kills: usize,
     mutants: usize,
@@ -33,7 +33,7 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
     let plan = match plan(args) {
         Ok(plan) => plan,
         Err(text) => {
-            eprint!("{text}");
+            note!("{}", text.trim_end());
             return ExitCode::from(2);
         }
     };
@@ -44,7 +44,7 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
     let bench = match Bench::new(work.clone()) {
         Ok(bench) => bench,
         Err(e) => {
-            eprintln!("error: {e}");
+            note!("error: {e}");
             return ExitCode::FAILURE;
         }
     };
@@ -69,7 +69,7 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
         if plan.only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
-        println!("== {name}");
+        say!("== {name}");
         let start = Instant::now();
         let (word, text) = match part() {
             Ok(text) => ("passed", text),
@@ -80,16 +80,17 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
         };
         lines.push(format!("{name:8} {word} {:5.0} s  {text}", start.elapsed().as_secs_f64()));
     }
-    println!("\n{}", lines.join("\n"));
+    say!("\n{}", lines.join("\n"));
     if failed {
-        println!("what was left: {}", work.display());
+        say!("what was left: {}", work.display());
         return ExitCode::FAILURE;
     }
     let _ = std::fs::remove_dir_all(&work);
     ExitCode::SUCCESS
 }
 
-fn plan(args: &[String]) -> Result<Plan, String> {
+/// Reads the arguments; an error is what to print.
+pub(crate) fn plan(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan { only: None, kills: 200, mutants: 10_000, seed: 1 };
     let mut args = args.iter();
     while let Some(arg) = args.next() {

@@ -13,7 +13,7 @@ const INTERRUPTED: i32 = 130;
 /// Sends each signal in the middle of a run, then goes on.
 pub fn part(bench: &Bench) -> Result<String, String> {
     let mut slowest = Duration::ZERO;
-    for signal in ["TERM", "USR1", "INT"] {
+    for signal in ["TERM", "USR1", "INT", "HUP"] {
         let folder = emptied(bench.work.join("signal"))?;
         for steps in [5, 40, 80] {
             let (before, time, output) = disturbed(bench, &folder, steps, &[signal])?;
@@ -50,7 +50,7 @@ pub fn part(bench: &Bench) -> Result<String, String> {
     }
     bench.finish(&folder)?;
     Ok(format!(
-        "TERM, USR1, INT saved within a step, at most {:.0} ms, code {STOPPED}; two INT ended {twice} of 4 at once, code \
+        "TERM, USR1, INT, HUP saved within a step, at most {:.0} ms, code {STOPPED}; two INT ended {twice} of 4 at once, code \
          {INTERRUPTED}",
         slowest.as_secs_f64() * 1e3
     ))

@@ -1,27 +1,25 @@
 //! `selfpatch eval-davis`.
 
+mod judge;
 mod overlay;
 mod page;
 pub mod results;
+pub mod synthetic;
 
+use crate::about::{self, Facts, facts};
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
-use anyhow::{Result, bail};
-use candle_core::Device;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::{signals, whole};
+use anyhow::{Context, Result, bail};
+use judge::{Candidate, Judge, Judged};
 use results::Results;
-use selfpatch_datasets::{DavisFolder, ProceduralVideos, VideoSource};
-use selfpatch_eval::{
-    DavisReport, Evaluation, FrameSize, Propagation, Protocol, VitFeatures, evaluate, first_mask_copied, table,
-};
+use selfpatch_datasets::{DavisFolder, VideoSource};
+use selfpatch_eval::{FrameSize, Propagation, Row, table};
 use selfpatch_train::config::Precision;
-use selfpatch_vit::Vit;
+use serde_json::json;
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-
-/// The procedural test videos: never a training scene, the same for every run.
-const PROCEDURAL: (u64, usize, usize, usize) = (0, 12, 16, 128); // seed, videos, frames, pixels
+use std::rc::Rc;
 
 /// What is evaluated, on what, and how.
 #[derive(clap::Args)]
@@ -31,9 +29,13 @@ pub struct Args {
     run: Vec<PathBuf>,
     #[command(flatten)]
     file: WeightFile,
-    /// A folder in the DAVIS layout [default: made-up videos]
+    /// A folder in the DAVIS layout [default: synthetic videos]
     #[arg(long, value_name = "DIR")]
     data_path: Option<PathBuf>,
+    /// Tokens per side of the synthetic videos, 8 to 64 [default: 32]
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["data_path", "scale_size"],
+        value_parser = clap::value_parser!(u64).range(synthetic::GRIDS))]
+    grid: Option<u64>,
     /// ImageSets/YEAR/SPLIT.txt
     #[arg(long, default_value = "val")]
     split: String,
@@ -58,7 +60,7 @@ pub struct Args {
     /// Divisor of the cosine in the exponent of a vote
     #[arg(long, default_value_t = 0.1)]
     temperature: f32,
-    /// Short side of the frames that the model sees, in pixels [default: 480; made-up videos keep theirs]
+    /// Short side of the frames that the model sees, in pixels [default: 480; of synthetic videos what --grid says]
     #[arg(long, value_name = "PIXELS")]
     scale_size: Option<usize>,
     /// Block whose tokens are the features, from 1 [default: the last]
@@ -83,46 +85,73 @@ pub struct Args {
     compute: Compute,
 }
 
+/// The videos of an evaluation.
+pub struct Videos {
+    /// Them.
+    pub source: Box<dyn VideoSource>,
+    /// What they are, in words.
+    pub facts: Facts,
+    /// At which size a model sees their frames.
+    pub size: Size,
+}
+
+/// At which size a model sees frames.
+#[derive(Clone, Copy)]
+pub enum Size {
+    /// The same for every model.
+    Fixed(FrameSize),
+    /// Tokens per side of a square frame, whatever the patches.
+    Grid(usize),
+}
+
+impl Size {
+    /// For a model with patches of `patch` pixels.
+    pub fn of(self, patch: usize) -> FrameSize {
+        match self {
+            Self::Fixed(size) => size,
+            Self::Grid(tokens) => FrameSize::ShortSide(tokens * patch),
+        }
+    }
+}
+
 /// Evaluates, prints and writes. False if a sequence failed.
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
-    let (videos, protocol) = videos(args)?;
-    let judge = Judge { args, videos: &*videos, protocol, device: &device };
-    let mut models: Vec<(String, Evaluation)> = Vec::new();
+    let videos = args.videos()?;
+    let mut judge = Judge::new(args, &videos, &device);
+    let mut models = Vec::new();
     if let Some(path) = &args.file.weights {
+        swept_at_end(args.output_dir.as_slice())?;
         let vit = model::load(&args.file, path, &device)?;
         model::check_frames(&vit)?;
-        let label = path.display().to_string();
-        let results = args.output_dir.as_deref().map(|dir| Results::new(dir, &label)).transpose()?;
-        models.push((label, judge.evaluate("weights", vit, results.as_ref())?));
-        print(args, &models)?;
+        let (label, weights) = (path.display().to_string(), about::weights(path, vit.config()));
+        let results = args.output_dir.as_deref().map(Results::new).transpose()?;
+        let candidate = Candidate { label, weights, vit, seed: about::SEED };
+        models.push(judge.judge("weights", candidate, results.as_ref())?);
     } else {
         let runs = if args.run.is_empty() { vec![model::newest(Path::new("runs"))?] } else { args.run.clone() };
         let folders = args.output_dir.as_deref().map(|dir| folders(dir, &runs)).transpose()?;
+        let parent = args.output_dir.iter().cloned();
+        swept_at_end(&parent.chain(folders.iter().flatten().cloned()).collect::<Vec<_>>())?;
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
             model::check_frames(&vit)?;
             let label = format!("{}: trained teacher", run.display());
-            let results = folders.as_ref().map(|folders| Results::new(&folders[i], &label)).transpose()?;
-            models.push((label, judge.evaluate("trained teacher", vit, results.as_ref())?));
-            if i + 1 == runs.len() && !args.json {
-                let label = format!("{}: random initialisation", run.display());
-                let vit = model::untrained(&config, &device)?;
-                models.push((label, judge.evaluate("random initialisation", vit, None)?));
-            }
+            let results = folders.as_ref().map(|folders| Results::new(&folders[i])).transpose()?;
+            let weights = about::weights(&model::backbone(run), vit.config());
+            let candidate = Candidate { label, weights, vit, seed: config.seed };
+            models.push(judge.judge("trained teacher", candidate, results.as_ref())?);
         }
         if let Some((dir, folders)) = args.output_dir.as_ref().zip(folders).filter(|_| runs.len() > 1) {
-            results::write_page(dir, &[folders, args.compare.clone()].concat(), &*videos)?;
+            results::write_page(dir, &[folders, args.compare.clone()].concat(), &*videos.source)?;
         }
-        if !args.json {
-            models.push(("first mask copied".into(), first_mask_copied(&*videos)?));
-        }
-        print(args, &models)?;
     }
+    print(args, &models)?;
     // Most of what goes wrong does so for every model.
     let mut told = BTreeSet::new();
-    for (_, evaluation) in &models {
+    let evaluations = || models.iter().flat_map(|m| [&m.evaluation, &m.random, &m.floor]);
+    for evaluation in evaluations() {
         let unscored = evaluation.unscored.iter();
         let mut lines: Vec<String> =
             unscored.map(|name| format!("note: {name} has too few annotations to be scored")).collect();
@@ -130,9 +159,16 @@ pub fn run(args: &Args) -> Result<bool> {
             text if text.contains(name.as_str()) => format!("error: {text}"),
             text => format!("error: sequence {name}: {text}"),
         }));
-        lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| eprintln!("{line}"));
+        lines.into_iter().filter(|line| told.insert(line.clone())).for_each(|line| note!("{line}"));
     }
-    Ok(models.iter().all(|(_, e)| e.failures.is_empty()))
+    Ok(evaluations().all(|e| e.failures.is_empty()))
+}
+
+/// Has a signal that ends the program leave no half-written file in these folders of results.
+fn swept_at_end(folders: &[PathBuf]) -> Result<()> {
+    let places: Vec<_> = folders.iter().flat_map(|folder| Results::places(folder)).collect();
+    signals::before_end(move || places.iter().for_each(|(folder, deep)| whole::sweep(folder, *deep)))
+        .context("signal handlers")
 }
 
 /// Where the results of each run go: `dir` for a single one, else a folder of the run's name in it.
@@ -147,98 +183,94 @@ fn folders(dir: &Path, runs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// What all models are judged by.
-struct Judge<'a> {
-    args: &'a Args,
-    videos: &'a dyn VideoSource,
-    protocol: Protocol,
-    device: &'a Device,
-}
-
-impl Judge<'_> {
-    /// Carries the masks through all videos, with a progress bar, and writes the results if there is a place
-    /// for them.
-    fn evaluate(&self, label: &str, vit: Vit, results: Option<&Results>) -> Result<Evaluation> {
-        let mut model = VitFeatures::new(vit, self.device.clone()).in_precision(self.args.precision.into());
-        if let Some(layer) = self.args.layer {
-            model = model.of_layer(layer)?;
-        }
-        if let Some(norm) = self.args.norm {
-            model = model.with_norm(norm)?;
-        }
-        let bar = progress(label, self.args.json);
-        let mut last = None;
-        let evaluation = evaluate(self.videos, &model, &self.protocol, &mut |done| {
-            bar.set_length((done.sequences * done.frames) as u64);
-            bar.set_position((done.index * done.frames + done.frame) as u64);
-            if last != Some(done.index) {
-                last = Some(done.index);
-                bar.set_message(done.sequence.to_string());
-            }
-            let Some((results, mask)) = results.zip(done.mask) else { return Ok(()) };
-            results.mask(self.videos, done.sequence, done.frame, mask)
-        })?;
-        bar.finish_and_clear();
-        if let Some(results) = results {
-            results.finish(&evaluation, &self.args.split)?;
-            let compare = std::iter::once(results.folder().to_path_buf()).chain(self.args.compare.clone());
-            results::write_overlays(results.folder(), self.videos)?;
-            results::write_page(results.folder(), &compare.collect::<Vec<_>>(), self.videos)?;
-            eprintln!("results: {}", results.folder().join("report.html").display());
-        }
-        Ok(evaluation)
-    }
-}
-
-fn print(args: &Args, all: &[(String, Evaluation)]) -> Result<()> {
-    match (args.json, all) {
-        (true, [(_, evaluation)]) => println!("{}", serde_json::to_string_pretty(&evaluation.report)?),
+fn print(args: &Args, models: &[Judged]) -> Result<()> {
+    match (args.json, models) {
+        (true, [model]) => say!("{}", serde_json::to_string_pretty(&model.json()?)?),
         (true, many) => {
             let all: serde_json::Map<String, serde_json::Value> =
-                many.iter().map(|(l, e)| Ok((l.clone(), serde_json::to_value(&e.report)?))).collect::<Result<_>>()?;
-            println!("{}", serde_json::to_string_pretty(&all)?);
+                many.iter().map(|m| Ok((m.label.clone(), m.json()?))).collect::<Result<_>>()?;
+            say!("{}", serde_json::to_string_pretty(&all)?);
         }
-        _ => {
-            let rows: Vec<(&str, &DavisReport)> = all.iter().map(|(l, e)| (l.as_str(), &e.report)).collect();
-            print!("{}", table(&rows, args.file.weights.is_some()));
-        }
+        _ => say!("{}{}", scores(models, args.file.weights.is_some()), circumstances(models).trim_end()),
     }
     Ok(())
 }
 
-/// The made-up test videos.
-pub fn made_up() -> ProceduralVideos {
-    let (seed, videos, frames, pixels) = PROCEDURAL;
-    ProceduralVideos::new(seed, videos, frames, pixels)
-}
-
-fn videos(args: &Args) -> Result<(Box<dyn VideoSource>, Protocol)> {
-    let propagation = Propagation {
-        n_last_frames: args.n_last_frames,
-        neighbourhood: args.size_mask_neighborhood,
-        top_k: args.topk,
-        temperature: args.temperature,
-    };
-    let size = args.scale_size.map(FrameSize::ShortSide);
-    let protocol = |usual| Protocol { propagation, size: size.unwrap_or(usual), all_masks: args.output_dir.is_some() };
-    let Some(root) = &args.data_path else {
-        if !args.sequences.is_empty() {
-            bail!("--sequences: needs --data-path");
+/// The models, then each network with random initial values, then the first mask; with `videos` those of each model.
+fn scores(models: &[Judged], videos: bool) -> String {
+    let mut random: Vec<(String, &Judged)> = Vec::new();
+    for model in models.iter().rev() {
+        if !random.iter().any(|(_, other)| Rc::ptr_eq(&other.random, &model.random)) {
+            let name = model.label.strip_suffix("trained teacher").unwrap_or_default();
+            random.insert(0, (format!("{name}random initialisation"), model));
         }
-        return Ok((Box::new(made_up()), protocol(FrameSize::Native)));
-    };
-    let folder = DavisFolder::open(root, &args.year, &args.split, &args.resolution)?;
-    let folder = if args.sequences.is_empty() { folder } else { folder.with_sequences(&args.sequences)? };
-    Ok((Box::new(folder), protocol(FrameSize::default())))
+    }
+    let row = |label, report, videos| Row { label, report, videos };
+    let mut rows: Vec<Row> = models.iter().map(|m| row(m.label.as_str(), &m.evaluation.report, videos)).collect();
+    rows.extend(random.iter().map(|(label, m)| row(label.as_str(), &m.random.report, false)));
+    rows.extend(models.first().map(|m| row("first mask copied", &m.floor.report, false)));
+    table(&rows)
 }
 
-fn progress(label: &str, quiet: bool) -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if quiet || !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
+/// What the scores belong to, a line each; those of several models where they differ.
+fn circumstances(models: &[Judged]) -> String {
+    let mut text = String::from("\n");
+    let mut told = BTreeSet::new();
+    for (name, line) in models.iter().flat_map(|m| m.about.lines()) {
+        if told.insert((name, line.clone())) {
+            text += &format!("{name}: {line}\n");
+        }
     }
-    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} frames {msg} | left {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_prefix(label.to_string());
-    bar
+    text
+}
+
+impl Args {
+    fn propagation(&self) -> Propagation {
+        Propagation {
+            n_last_frames: self.n_last_frames,
+            neighbourhood: self.size_mask_neighborhood,
+            top_k: self.topk,
+            temperature: self.temperature,
+        }
+    }
+
+    /// The protocol in words, for frames of `size` and features of a block.
+    fn facts(&self, size: FrameSize, layer: usize, norm: bool) -> Facts {
+        let short_side = match size {
+            FrameSize::ShortSide(pixels) => Some(pixels),
+            FrameSize::Native => None,
+        };
+        facts(json!({
+            "short_side": short_side,
+            "layer": layer,
+            "norm": norm,
+            "n_last_frames": self.n_last_frames,
+            "size_mask_neighborhood": self.size_mask_neighborhood,
+            "topk": self.topk,
+            // Of f32; as f64 it would read 0.10000000149.
+            "temperature": self.temperature.to_string().parse::<f64>().ok(),
+            "precision": self.precision,
+        }))
+    }
+
+    fn videos(&self) -> Result<Videos> {
+        let size = self.scale_size.map(FrameSize::ShortSide);
+        let Some(root) = &self.data_path else {
+            if !self.sequences.is_empty() {
+                bail!("--sequences: needs --data-path");
+            }
+            let size = size.map_or(Size::Grid(self.grid.map_or(synthetic::GRID, |n| n as usize)), Size::Fixed);
+            return Ok(Videos { source: Box::new(synthetic::videos()), facts: synthetic::facts(size), size });
+        };
+        let folder = DavisFolder::open(root, &self.year, &self.split, &self.resolution)?;
+        let folder = if self.sequences.is_empty() { folder } else { folder.with_sequences(&self.sequences)? };
+        let known = facts(json!({
+            "source": root.display().to_string(),
+            "year": self.year,
+            "split": self.split,
+            "resolution": self.resolution,
+            "sequences": folder.sequences().len(),
+        }));
+        Ok(Videos { source: Box::new(folder), facts: known, size: Size::Fixed(size.unwrap_or_default()) })
+    }
 }

@@ -9,11 +9,13 @@ mod scores;
 mod tests;
 
 use super::results::Saved;
+use crate::about::About;
 use anyhow::{Result, bail};
 use pictures::Album;
 use selfpatch_datasets::VideoSource;
 use selfpatch_eval::{DavisReport, Scores, SequenceReport};
 use selfpatch_train::telemetry::html::{document, escape};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +31,19 @@ pub struct Run {
     pub unscored: Vec<String>,
     /// Sequences that could not be carried through, and why.
     pub failed: Vec<(String, String)>,
+    /// What its scores are to be compared with: a name and the scores, if it has them.
+    pub beside: Vec<(&'static str, Option<DavisReport>)>,
+    /// What the scores belong to.
+    pub about: About,
 }
 
 /// Reads the results that an evaluation left in `folder`.
 pub fn read_run(folder: &Path) -> Result<Run> {
-    let Saved { label, report, unscored, failed } = Saved::read(folder)?;
-    Ok(Run { label, folder: folder.to_path_buf(), report, unscored, failed: failed.into_iter().collect() })
+    let Saved { label, report, unscored, failed, random_initialisation, first_mask_copied, about } =
+        Saved::read(folder)?;
+    let beside = vec![("random initialisation", random_initialisation), ("first mask copied", first_mask_copied)];
+    let (folder, failed) = (folder.to_path_buf(), failed.into_iter().collect());
+    Ok(Run { label, folder, report, unscored, failed, beside, about })
 }
 
 /// A sequence in all runs.
@@ -76,13 +85,17 @@ pub fn page(runs: &[Run], videos: &dyn VideoSource) -> Result<String> {
     body += &problems(runs)?;
 
     let mut rows = vec![(scores::ALL.to_owned(), runs.iter().map(|run| Some(run.report.global)).collect())];
+    rows.extend(beside(runs));
     rows.extend(sequences.iter().filter(|s| s.is_scored()).map(|s| (s.name.to_owned(), s.scores(|r| Some(r.scores)))));
     body += "<h2>Scores</h2><p class=dim>In percent. J is the overlap of regions, F the agreement of outlines; recall is \
-             the share of frames above 50, decay the loss from the first to the last quarter of a video (less is better).";
+             the share of frames above 50, decay the loss from the first to the last quarter of a video (less is better). \
+             Random initialisation is the same architecture without training, first mask copied no model at all: what \
+             was learned is the difference to them.";
     if runs.len() > 1 {
         body += " Below a score: its difference to A. The best of a row is marked.";
     }
     write!(body, "</p>{}", scores::table("Sequence", runs.len(), &rows)?)?;
+    body += &circumstances(runs)?;
     body += &album.worst()?;
 
     body += "<h2>Sequences</h2><p class=dim>Means over objects of every scored frame; frames from the first, whose mask \
@@ -156,6 +169,32 @@ fn tiles(runs: &[Run]) -> Result<String> {
         )?;
     }
     Ok(html + "</dl>")
+}
+
+/// Rows for what the scores of each run are to be compared with.
+fn beside(runs: &[Run]) -> Vec<(String, Vec<Option<Scores>>)> {
+    let names = runs.iter().flat_map(|run| &run.beside).map(|(name, _)| *name).collect::<BTreeSet<_>>();
+    let scores = |run: &Run, name: &str| {
+        let (_, report) = run.beside.iter().find(|(own, _)| *own == name)?;
+        report.as_ref().map(|report| report.global)
+    };
+    let row = |name: &str| (name.to_owned(), runs.iter().map(|run| scores(run, name)).collect::<Vec<_>>());
+    names.into_iter().rev().map(row).filter(|(_, scores)| scores.iter().any(Option::is_some)).collect()
+}
+
+/// Data, protocol, weights, date and version of each run.
+fn circumstances(runs: &[Run]) -> Result<String> {
+    let mut rows = String::new();
+    for (number, run) in runs.iter().enumerate() {
+        for (name, text) in run.about.lines() {
+            let run = if runs.len() > 1 { format!("<td>{}</td>", letter(number)) } else { String::new() };
+            write!(rows, "<tr>{run}<td>{name}</td><td>{}</td></tr>", escape(&text))?;
+        }
+    }
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    Ok(format!("<h2>What was measured</h2><div class=scroll><table class=text>{rows}</table></div>"))
 }
 
 /// What could not be scored, and why.

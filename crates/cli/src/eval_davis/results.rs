@@ -10,9 +10,11 @@
 //! ```
 
 use super::{overlay, page};
+use crate::about::About;
+use crate::whole;
 use anyhow::{Context, Result};
 use selfpatch_datasets::{Mask, VideoSource, write_mask_with};
-use selfpatch_eval::{DavisReport, Error, Evaluation, global_csv, per_sequence_csv};
+use selfpatch_eval::{DavisReport, Error, global_csv, per_sequence_csv};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,12 +26,11 @@ const WIDTH: u32 = 480;
 /// A folder for the results of one model.
 pub struct Results {
     folder: PathBuf,
-    label: String,
 }
 
 impl Results {
     /// Makes the folder. Masks of an earlier evaluation are removed: they would be taken for these.
-    pub fn new(folder: &Path, label: &str) -> Result<Self> {
+    pub fn new(folder: &Path) -> Result<Self> {
         for part in ["masks", "overlays"] {
             let old = folder.join(part);
             if old.is_dir() && folder.join("scores.json").is_file() {
@@ -37,12 +38,17 @@ impl Results {
             }
         }
         fs::create_dir_all(folder.join("masks")).with_context(|| folder.display().to_string())?;
-        Ok(Self { folder: folder.to_path_buf(), label: label.into() })
+        Ok(Self { folder: folder.to_path_buf() })
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folders with files, and how many levels of folders below each have some.
+    pub fn places(folder: &Path) -> [(PathBuf, usize); 3] {
+        [(folder.into(), 0), (folder.join("overlays"), 0), (folder.join("masks"), 1)]
     }
 
     /// Writes the ids of a frame in the colours of its sequence.
@@ -53,13 +59,6 @@ impl Results {
         }
         let path = folder.join(format!("{}.png", videos.frame_name(sequence, frame)?));
         Ok(write_mask_with(path, mask, videos.palette(sequence)?.as_deref())?)
-    }
-
-    /// Writes the scores.
-    pub fn finish(&self, evaluation: &Evaluation, split: &str) -> Result<()> {
-        let failed = evaluation.failures.iter().map(|(name, e)| (name.clone(), e.to_string())).collect();
-        let (label, report, unscored) = (self.label.clone(), evaluation.report.clone(), evaluation.unscored.clone());
-        Saved { label, report, unscored, failed }.write(&self.folder, split)
     }
 }
 
@@ -74,6 +73,15 @@ pub struct Saved {
     pub unscored: Vec<String>,
     /// Sequences that could not be carried through, and why.
     pub failed: BTreeMap<String, String>,
+    /// The scores of the same architecture with random initial values; of masks of any program there are none.
+    #[serde(default)]
+    pub random_initialisation: Option<DavisReport>,
+    /// The scores of the first mask on every frame.
+    #[serde(default)]
+    pub first_mask_copied: Option<DavisReport>,
+    /// What the scores belong to.
+    #[serde(flatten)]
+    pub about: About,
 }
 
 impl Saved {
@@ -81,7 +89,7 @@ impl Saved {
     pub fn write(&self, folder: &Path, split: &str) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            fs::write(&path, text).with_context(|| path.display().to_string())
+            whole::write(&path, text)
         };
         write("scores.json", &serde_json::to_string_pretty(self)?)?;
         write(&format!("global_results-{split}.csv"), &global_csv(&self.report))?;
@@ -115,5 +123,5 @@ pub fn write_overlays(folder: &Path, videos: &dyn VideoSource) -> Result<()> {
 pub fn write_page(folder: &Path, results: &[PathBuf], videos: &dyn VideoSource) -> Result<()> {
     let runs = results.iter().map(|folder| page::read_run(folder)).collect::<Result<Vec<_>>>()?;
     let path = folder.join("report.html");
-    fs::write(&path, page::page(&runs, videos)?).with_context(|| path.display().to_string())
+    whole::write(&path, page::page(&runs, videos)?)
 }

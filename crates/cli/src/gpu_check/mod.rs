@@ -18,6 +18,7 @@ mod training;
 mod worker;
 
 use crate::parity::Outcome;
+use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
 use clock::Clock;
 use job::Job;
@@ -83,6 +84,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(args.minutes > 0. && args.minutes <= 1440., "--minutes: must be above 0 and at most 1440");
     let work = Work::new()?;
+    signals::before_end(work.cleaner(&args.out)).context("signal handlers")?;
     let mut check = Check::new(args, &work.0)?;
     check.device()?;
     for part in [Part::Parity, Part::Train, Part::Speed] {
@@ -128,7 +130,7 @@ impl<'a> Check<'a> {
     fn device(&mut self) -> Result<()> {
         let side = if self.args.quick || self.args.device == "cpu" { 256 } else { 8192 };
         let facts = self.ours.ask(&Job::Device { side }, &[], self.clock.share(0.5)).map_err(|e| anyhow!(e))?;
-        println!("{}", table::device(&facts));
+        say!("{}", table::device(&facts));
         self.report.device = Some(facts);
         if self.wants(Part::Speed) {
             self.peers = Some(Peers::start(self.args, self.work)?);
@@ -141,12 +143,12 @@ impl<'a> Check<'a> {
         for precision in PRECISIONS {
             let job = Job::Parity { autocast: precision, fixtures: fixtures.clone() };
             let outcome: Result<Outcome, String> = self.ours.ask(&job, &[], self.clock.share(0.3));
-            println!("\nparity in {}", table::name(precision));
+            say!("\nparity in {}", table::name(precision));
             if let Ok(outcome) = &outcome {
                 outcome.print();
             }
             let parity = Parity { precision, outcome: outcome.into() };
-            println!("{}", table::parity(&parity));
+            say!("{}", table::parity(&parity));
             self.report.parity.push(parity);
             self.save()?;
         }
@@ -163,12 +165,12 @@ impl<'a> Check<'a> {
             PRECISIONS.map(|p| self.ours.ask(&job(p, "gpu"), &[], self.clock.share(0.3)).and_then(training::finite));
         let cpu = on_cpu.answer(limit).and_then(training::finite);
         let mut training = Training { steps, cpu: cpu.clone().into(), runs: Vec::new() };
-        println!("\n{steps} steps of the default recipe, beside the CPU's in f32");
+        say!("\n{steps} steps of the default recipe, beside the CPU's in f32");
         for (precision, curve) in PRECISIONS.into_iter().zip(curves) {
             let cpu = cpu.as_deref().map_err(|e| format!("the CPU's curve: {e}"));
             let compared = cpu.and_then(|cpu| Ok(Comparison::of(precision, curve?, cpu)));
             let run = Run { precision, outcome: compared.into() };
-            println!("{}: {}", table::name(precision), table::curve(&run));
+            say!("{}: {}", table::name(precision), table::curve(&run));
             training.runs.push(run);
         }
         self.report.training = Some(training);
@@ -176,7 +178,7 @@ impl<'a> Check<'a> {
     }
 
     fn speed(&mut self) -> Result<()> {
-        println!("\ntraining steps, ours and PyTorch's in turn");
+        say!("\ntraining steps, ours and PyTorch's in turn");
         let Some(peers) = &mut self.peers else { return Ok(()) };
         let mut save = |report: &mut Report| {
             report.seconds = self.clock.passed();
@@ -190,8 +192,8 @@ impl<'a> Check<'a> {
         let (parity, training) = (self.wants(Part::Parity), self.wants(Part::Train));
         let passed = self.report.finish(parity, training);
         self.save()?;
-        println!("\n{}", table::markdown(&self.report));
-        println!("wrote {} and gpu-report.md beside it", self.args.out.join(report::JSON).display());
+        say!("\n{}", table::markdown(&self.report));
+        say!("wrote {} and gpu-report.md beside it", self.args.out.join(report::JSON).display());
         Ok(passed)
     }
 }
@@ -214,6 +216,15 @@ impl Work {
         let folder = std::env::temp_dir().join(format!("selfpatch-gpu-check-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Self(folder))
+    }
+
+    /// Removes it, and what of the report is being written, when a signal ends the check.
+    fn cleaner(&self, out: &Path) -> impl FnOnce() + Send + use<> {
+        let (work, parts) = (self.0.clone(), report::parts(out));
+        move || {
+            let _ = std::fs::remove_dir_all(work);
+            parts.iter().for_each(|part| _ = std::fs::remove_file(part));
+        }
     }
 }
 

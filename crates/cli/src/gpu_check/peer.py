@@ -22,6 +22,7 @@ import math
 import os
 import resource
 import sys
+import threading
 import time
 
 WIDTHS = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
@@ -361,6 +362,13 @@ def answer(a):
         return {"error": f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}"}
 
 
+def end_with_parent(parent):
+    """Ends this process soon after the check that started it: nobody would read the answer."""
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    os._exit(1)
+
+
 def work(a):
     # Whatever else prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
@@ -368,6 +376,7 @@ def work(a):
     cuda = a.device.startswith("cuda")
     if cuda and ":" in a.device and torch.cuda.is_available():
         torch.cuda.set_device(a.device)
+    threading.Thread(target=end_with_parent, args=[os.getppid()], daemon=True).start()
     for line in sys.stdin:
         job = json.loads(line)
         if job.get("job") == "device":

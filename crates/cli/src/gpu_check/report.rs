@@ -13,7 +13,7 @@ use selfpatch_train::config::Precision;
 use selfpatch_train::work;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The report's name.
@@ -252,13 +252,23 @@ impl Report {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let json = serde_json::to_string_pretty(self)?;
         for (name, text) in [(JSON, json), (TABLES, table::markdown(self))] {
-            let (part, path) = (folder.join(format!("{name}.part")), folder.join(name));
+            let (part, path) = (part(folder, name), folder.join(name));
             std::fs::write(&part, text)
                 .and_then(|()| std::fs::rename(&part, &path))
                 .with_context(|| path.display().to_string())?;
         }
         Ok(())
     }
+}
+
+/// What a file of the report is called while it is written.
+fn part(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.part"))
+}
+
+/// What may lie in `folder` where writing the report was cut off.
+pub fn parts(folder: &Path) -> [PathBuf; 2] {
+    [JSON, TABLES].map(|name| part(folder, name))
 }
 
 /// Seconds since 1970 as a date and time in UTC.

@@ -64,7 +64,7 @@ pub fn run(
         let most = most.min(clock.left().saturating_sub(LEAST / 2));
         let outcome = worker.ask(&Job::Speed(cells[i].clone()), program.flags(), most);
         report.speed[i].add(program, outcome, report.device.as_ref());
-        println!("{}", table::line(&cells[i], program, &report.speed[i]));
+        say!("{}", table::line(&cells[i], program, &report.speed[i]));
         save(report)?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use std::io::{BufRead, Write};
 
 /// Does jobs on the device called `name` until there are no more.
 pub fn serve(name: &str) -> Result<bool> {
+    end_with_parent();
     let device = device::named(name);
     for line in std::io::stdin().lock().lines() {
         let (answer, released) = match &device {
@@ -30,6 +31,23 @@ pub fn serve(name: &str) -> Result<bool> {
     }
     Ok(true)
 }
+
+/// Ends this process soon after the check that started it, however that ended: nobody would read the answer.
+#[cfg(unix)]
+fn end_with_parent() {
+    use std::os::unix::process::parent_id;
+    let parent = parent_id();
+    // Without the thread the process ends after the job at hand, when it finds no other.
+    let _ = std::thread::Builder::new().name("parent".into()).spawn(move || {
+        while parent_id() == parent {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        std::process::exit(1);
+    });
+}
+
+#[cfg(not(unix))]
+fn end_with_parent() {}
 
 /// The answer to a job, and whether memory could be given back after it.
 fn done(line: &str, device: &Device) -> (Value, Result<()>) {

@@ -15,7 +15,7 @@ pub fn losses(precision: Precision, steps: usize, folder: &Path, device: &Device
     config.optim.precision = precision;
     config.optim.max_steps = Some(steps);
     let (stop, mut losses) = (AtomicBool::new(false), Vec::with_capacity(steps));
-    let session = Session { overwrite: true, resume: Resume::Never, overrides: &[], stop: &stop };
+    let session = Session { overwrite: true, resume: Resume::Never, overrides: &[], asked: &[], stop: &stop };
     let outcome = run(&config, &session, device, &mut |_, _| Err("not measured".into()), |event| {
         if let Event::Step(record) = event {
             losses.push(record.train_loss);

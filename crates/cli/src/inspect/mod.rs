@@ -2,16 +2,19 @@
 
 mod page;
 mod sheet;
+mod suggest;
 mod survey;
 
+use crate::interrupt::Guard;
 use crate::recipe::Recipe;
+use crate::{signals, whole};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::ImageSource;
 use selfpatch_train::{Config, source};
 use sheet::{Example, Stages};
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use survey::Survey;
@@ -41,6 +44,10 @@ pub struct Args {
     /// Threads that read and decode
     #[arg(long, value_name = "N")]
     num_workers: Option<usize>,
+    /// Write settings that fit the images (channels, range of values, mean, deviation) for `train --config FILE`,
+    /// and look at the images through them
+    #[arg(long, value_name = "FILE")]
+    write_config: Option<PathBuf>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -49,39 +56,62 @@ pub struct Args {
 /// Looks at the data, prints, writes the sheet. False if more images are bad than allowed.
 pub fn run(args: &Args) -> Result<bool> {
     let max_bad = args.max_bad.map(|v| ("data.max_bad".to_string(), toml::Value::Float(v)));
-    let (_, config) = args.recipe.resolve(max_bad.into_iter().collect())?;
+    let flags: Vec<_> = max_bad.into_iter().collect();
+    let (_, mut config) = args.recipe.resolve(flags.clone())?;
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
-    let say = |text: &str| eprintln!("{text}");
-    let source = source(&config, &say)?;
+    let say = |text: &str| note!("{text}");
+    let guard = Guard::new().context("signal handlers")?;
+    let source = source(&config, &say, &|| guard.stop())?;
+    guard.release();
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
+    let folder = args.output_dir.clone();
+    signals::before_end(move || whole::sweep(&folder, 0)).context("signal handlers")?;
 
     let threads = args.num_workers.filter(|n| *n > 0);
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress();
     let count = args.images.unwrap_or(usize::MAX);
+    let suggestion = match &args.write_config {
+        Some(_) => {
+            let suggestion = suggest::suggest(&*source, &config, (count, threads), &bar)?;
+            config = args.recipe.resolve(suggestion.settings().into_iter().chain(flags).collect())?.1;
+            config.check_data()?;
+            Some(suggestion)
+        }
+        None => None,
+    };
     let survey = survey::survey(&*source, &config.data.decoding(), count, threads, &bar);
     bar.finish_and_clear();
     let (examples, stages) = examples(&*source, &config, args.show);
 
+    if let (Some(file), Some(suggestion)) = (&args.write_config, &suggestion)
+        && survey.bad.len() < survey.read
+    {
+        suggestion.write(file, &config, &survey)?;
+        eprintln!("settings: {}", file.display());
+    }
     let at = |name: &str| args.output_dir.join(name);
     let globals = config.crops.globals.len();
     if !examples.is_empty() {
         let path = at("contact-sheet.png");
-        sheet::sheet(&examples, globals)?.save(&path).with_context(|| path.display().to_string())?;
+        let mut png = std::io::Cursor::new(Vec::new());
+        let encoded = sheet::sheet(&examples, globals)?.write_to(&mut png, image::ImageFormat::Png);
+        encoded.with_context(|| path.display().to_string())?;
+        whole::write(&path, png.into_inner())?;
     }
-    let write = |name: &str, text: &str| fs::write(at(name), text).with_context(|| at(name).display().to_string());
+    let write = |name: &str, text: &str| whole::write(&at(name), text);
     let json = serde_json::json!({ "data": config.data.path, "survey": &survey, "stages_ms": stages });
     write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
     write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
     if args.json {
-        println!("{json}");
+        say!("{json}");
     } else {
-        print(&survey, &stages, &args.output_dir)?;
+        print(&survey, &stages, &args.output_dir);
     }
     let allowed = survey.bad.len() as f64 <= config.data.max_bad * survey.read as f64;
     if !allowed {
-        eprintln!(
+        note!(
             "error: {} of {} images cannot be used, more than {} % of them (--max-bad); `train` would stop",
             survey.bad.len(),
             survey.read,
@@ -102,7 +132,9 @@ fn examples(source: &dyn ImageSource, config: &Config, show: usize) -> (Vec<Exam
     for number in 0..tries {
         let mut own = [Duration::ZERO; 3];
         let index = number * step % count;
-        let Ok(example) = sheet::example(source, index, &decoding, (&config.crops, config.seed), &mut own) else {
+        let Ok(example) =
+            sheet::example(source, index, (&decoding, config.data.resizing()), (&config.crops, config.seed), &mut own)
+        else {
             continue;
         };
         timed += 1;
@@ -119,47 +151,45 @@ fn coprime(a: usize, b: usize) -> bool {
     if b == 0 { a == 1 } else { coprime(b, a % b) }
 }
 
-fn print(s: &Survey, stages: &Stages, folder: &Path) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "images      {} ({} read, {:.1} MB)", s.images, s.read, s.bytes as f64 / 1e6)?;
+fn print(s: &Survey, stages: &Stages, folder: &Path) {
+    say!("images      {} ({} read, {:.1} MB)", s.images, s.read, s.bytes as f64 / 1e6);
     for (kind, count) in &s.formats {
-        writeln!(out, "            {count} {kind}")?;
+        say!("            {count} {kind}");
     }
-    writeln!(out, "width       {} to {}, median {}", s.width.least, s.width.most, s.width.median)?;
-    writeln!(out, "height      {} to {}, median {}", s.height.least, s.height.most, s.height.median)?;
+    say!("width       {} to {}, median {}", s.width.least, s.width.most, s.width.median);
+    say!("height      {} to {}, median {}", s.height.least, s.height.most, s.height.median);
     let list = |v: &[f64]| v.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    writeln!(out, "values      {} to {}", s.values[0], s.values[1])?;
-    writeln!(out, "mean        {}", list(&s.mean))?;
-    writeln!(out, "std         {}", list(&s.std))?;
+    // Scaled back from single precision, beyond which digits mean nothing.
+    say!("values      {} to {}", s.values[0] as f32, s.values[1] as f32);
+    say!("mean        {}", list(&s.mean));
+    say!("std         {}", list(&s.std));
     if !s.classes.is_empty() {
         let (least, most) = s.classes.iter().fold((usize::MAX, 0), |(l, m), (_, n)| (l.min(*n), m.max(*n)));
-        writeln!(out, "classes     {} of {least} to {most} images", s.classes.len())?;
+        say!("classes     {} of {least} to {most} images", s.classes.len());
     }
     let whole = stages.read + stages.decode + stages.views;
-    writeln!(
-        out,
+    say!(
         "one image   {:.2} ms: read {:.2}, decode {:.2}, views {:.2}; {:.0} images per second and core",
         whole,
         stages.read,
         stages.decode,
         stages.views,
         1e3 / whole.max(1e-9)
-    )?;
+    );
     for (what, list) in [("cannot be used", &s.bad), ("named as another format", &s.mislabelled)] {
-        writeln!(out, "{} {what}", list.len())?;
+        say!("{} {what}", list.len());
         for named in list.iter().take(PRINTED) {
-            writeln!(out, "            {}: {}", named.name, named.reason)?;
+            say!("            {}: {}", named.name, named.reason);
         }
         if list.len() > PRINTED {
-            writeln!(out, "            and {} more, see inspection.json", list.len() - PRINTED)?;
+            say!("            and {} more, see inspection.json", list.len() - PRINTED);
         }
     }
     for text in &s.advice {
-        writeln!(out, "note: {text}")?;
+        say!("note: {text}");
     }
-    writeln!(out, "sheet:  {}", folder.join("contact-sheet.png").display())?;
-    writeln!(out, "page:   {}", folder.join("index.html").display())?;
-    Ok(())
+    say!("sheet:  {}", folder.join("contact-sheet.png").display());
+    say!("page:   {}", folder.join("index.html").display());
 }
 
 fn progress() -> ProgressBar {

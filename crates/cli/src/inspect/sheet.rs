@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
-use selfpatch_datasets::{Content, Decoding, Drawn, Image, ImageSource, MultiCrop, Picture, Samples};
+use selfpatch_datasets::{Content, Decoding, Drawn, Image, ImageSource, MultiCrop, Picture, Pillow, Samples};
 use std::time::{Duration, Instant};
 
 /// Longest side of an original on the sheet, in pixels.
@@ -38,7 +38,7 @@ pub struct Stages {
 pub fn example(
     source: &dyn ImageSource,
     index: usize,
-    decoding: &Decoding,
+    (decoding, pillow): (&Decoding, Pillow),
     (crops, seed): (&MultiCrop, u64),
     times: &mut [Duration; 3],
 ) -> Result<Example, String> {
@@ -51,7 +51,7 @@ pub fn example(
         Content::Image(image) => decoding.accept(image)?,
     };
     lap(1);
-    let picture = Picture::of(&image).ok_or("the image is not whole")?;
+    let picture = Picture::of(&image).ok_or("the image is not whole")?.resized_as(pillow);
     let drawn = crops.draw_all(picture.shape(), seed, 0, source.id(index));
     let views: Vec<(Drawn, Samples)> = drawn.into_iter().map(|d| (d.clone(), picture.view(&d))).collect();
     lap(2);
@@ -171,8 +171,14 @@ mod tests {
         let source = ProceduralImages::new(0, 3, 96);
         let crops = MultiCrop::procedural();
         let mut times = [Duration::ZERO; 3];
-        let example =
-            |i| example(&source, i, &Decoding::default(), (&crops, 7), &mut times).map_err(anyhow::Error::msg).unwrap();
+        let example = |i| {
+            {
+                let how = (&Decoding::default(), Pillow::V12);
+                example(&source, i, how, (&crops, 7), &mut times)
+            }
+            .map_err(anyhow::Error::msg)
+            .unwrap()
+        };
         let examples: Vec<Example> = (0..2).map(example).collect();
         assert_eq!(examples[0].views.len(), 6);
         // 96 for the original, two of 48, four of 24 in two columns, and a gap behind each.

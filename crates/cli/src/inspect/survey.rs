@@ -1,7 +1,9 @@
 //! What a set of images is like: every image read and decoded once.
 
 use indicatif::ProgressBar;
-use selfpatch_datasets::{Content, Decoding, Format, Header, Image, ImageSource, Samples};
+use selfpatch_datasets::{
+    Content, Decoding, Format, Header, Image, ImageSource, LeftOut, Notes, Range, Samples, Tally,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -77,6 +79,8 @@ struct Seen {
 struct Facts {
     width: usize,
     height: usize,
+    /// What of it was left out.
+    notes: Notes,
     /// Mean, mean square, least and greatest value of each channel, between 0 and 1.
     channels: Vec<[f64; 4]>,
 }
@@ -118,16 +122,17 @@ fn see(source: &dyn ImageSource, decoding: &Decoding, index: usize) -> Seen {
             seen.header = decoding.header(&bytes).ok();
             seen.mislabelled = Format::mislabelled(&source.name(index), &bytes);
             // One hostile file is not the end of the survey.
-            catch_unwind(|| decoding.image(&bytes)).unwrap_or_else(|_| Err("its decoder panicked".into()))
+            catch_unwind(|| decoding.noted(&bytes)).unwrap_or_else(|_| Err("its decoder panicked".into()))
         }
         Ok(Content::Image(image)) => {
             seen.bytes = image.samples.len();
-            decoding.accept(image)
+            decoding.accept(image).map(|image| (image, Notes::default()))
         }
     };
-    seen.result = image.map(|image| Facts {
+    seen.result = image.map(|(image, notes)| Facts {
         width: image.width,
         height: image.height,
+        notes,
         channels: (0..image.channels).map(|c| moments(&image, c)).collect(),
     });
     seen
@@ -158,6 +163,7 @@ fn summary(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> Surve
     let (mut widths, mut heights) = (Vec::new(), Vec::new());
     let (mut mean, mut square) = (vec![0.; decoding.channels], vec![0.; decoding.channels]);
     s.values = [f64::INFINITY, f64::NEG_INFINITY];
+    let mut tally = Tally::default();
     for seen in all {
         let named = |reason: &String| Named { name: source.name(seen.index), reason: reason.clone() };
         s.bytes += seen.bytes as u64;
@@ -168,10 +174,14 @@ fn summary(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> Surve
                 *s.formats.entry(kind(seen.header, facts)).or_default() += 1;
                 widths.push(facts.width);
                 heights.push(facts.height);
+                tally.add(seen.index, &facts.notes);
                 for (c, [m, q, least, most]) in facts.channels.iter().enumerate().take(decoding.channels) {
                     mean[c] += m;
                     square[c] += q;
-                    s.values = [s.values[0].min(*least), s.values[1].max(*most)];
+                    // As the files hold them.
+                    let [low, high] = decoding.range.as_ref().map_or([0., 255.], |r| r.of(c).map(f64::from));
+                    let of = |v: &f64| low + v * (high - low);
+                    s.values = [s.values[0].min(of(least)), s.values[1].max(of(most))];
                 }
             }
         }
@@ -179,10 +189,14 @@ fn summary(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> Surve
     let good = widths.len().max(1) as f64;
     s.mean = mean.iter().map(|m| m / good).collect();
     s.std = square.iter().zip(&s.mean).map(|(q, m)| (q / good - m * m).max(0.).sqrt()).collect();
-    let [low, high] = decoding.range.map_or([0., 255.], |r| r.map(f64::from));
-    s.values = if widths.is_empty() { [0.; 2] } else { s.values.map(|v| low + v * (high - low)) };
+    if widths.is_empty() {
+        s.values = [0.; 2];
+    }
     (s.width, s.height) = (Spread::of(widths), Spread::of(heights));
     s.advice = advice(&s, decoding, all);
+    // The depth has advice of its own.
+    let said = tally.lines().into_iter().filter(|(what, _)| *what != LeftOut::Depth).map(|(_, line)| line);
+    s.advice.splice(0..0, said);
     s
 }
 
@@ -201,7 +215,8 @@ fn advice(s: &Survey, decoding: &Decoding, all: &[Seen]) -> Vec<String> {
     if decoding.range.is_none() && deep > 0 {
         advice.push(format!(
             "{deep} images have more than 8 bits; as RGB, grey above 255 is white. To use their values, set the range \
-             that becomes 0 to 1 and the channels: --set data.range=[0,65535] --set data.channels=1"
+             that becomes 0 to 1 and the channels: --set data.range=[0,65535] --set data.channels=1; `inspect-data \
+             --write-config FILE` finds them"
         ));
     }
     if let Some(h) = all.iter().filter_map(|seen| seen.header).find(|h| h.channels > 4)
@@ -209,7 +224,9 @@ fn advice(s: &Survey, decoding: &Decoding, all: &[Seen]) -> Vec<String> {
     {
         advice.push(format!("there are images of {} channels: --set data.channels={}", h.channels, h.channels));
     }
-    if let Some([low, high]) = decoding.range.map(|r| r.map(f64::from))
+    if let Some(Range::All(range)) = &decoding.range
+        && let [low, high] = range.map(f64::from)
+        && s.read > s.bad.len()
         && s.values[1] - s.values[0] < 0.25 * (high - low)
     {
         advice.push(format!(

@@ -75,7 +75,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<bool> {
     let outcome = checked(&args.fixtures, &args.only, &Computing::reference())?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&outcome)?),
+        true => say!("{}", serde_json::to_string_pretty(&outcome)?),
         false => outcome.print(),
     }
     Ok(outcome.passed)

@@ -172,9 +172,9 @@ impl Outcome {
         let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.1e}"));
         let width = |f: fn(&Row) -> usize, least: usize| self.checks.iter().map(f).max().unwrap_or(0).max(least);
         let (a, b) = (width(|r| r.fixture.len(), 7), width(|r| r.check.len(), 5).min(60));
-        println!("{:a$}  {:b$}  tensors  largest error  tolerance  verdict", "fixture", "check");
+        say!("{:a$}  {:b$}  tensors  largest error  tolerance  verdict", "fixture", "check");
         for r in &self.checks {
-            println!(
+            say!(
                 "{:a$}  {:b$}  {:>7}  {:>13}  {:>9}  {}",
                 r.fixture,
                 r.check,
@@ -185,6 +185,6 @@ impl Outcome {
             );
         }
         let ((ok, failed), unchecked) = (self.counts(), self.count("no check yet"));
-        println!("{ok} checks passed, {failed} failed, {unchecked} fixtures without a check");
+        say!("{ok} checks passed, {failed} failed, {unchecked} fixtures without a check");
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use console::Term;
 use follow::Follower;
 use screen::View;
+use selfpatch_output::lose;
 use selfpatch_train::telemetry::{Outline, alarms, log, outline};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
             (0, _) => bail!("{}: holds no line that is a record of a run", run.join(log::FILE_NAME).display()),
             _ => {}
         }
-        screen::lines(&view, PLAIN_WIDTH).iter().for_each(|line| println!("{line}"));
+        screen::lines(&view, PLAIN_WIDTH).iter().for_each(|line| say!("{line}"));
         return Ok(());
     }
     let mut drawn = 0;
@@ -63,7 +64,10 @@ pub fn run(args: &Args) -> Result<()> {
         let lines = lines.iter().map(|line| format!("{}\x1b[K\n", console::truncate_str(line, width - 1, "…")));
         let up = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
         drawn = lines.len();
-        terminal.write_str(&format!("{up}{}\x1b[J", lines.collect::<String>()))?;
+        if let Err(e) = terminal.write_str(&format!("{up}{}\x1b[J", lines.collect::<String>())) {
+            lose(e);
+            return Ok(());
+        }
         if view.progress().is_finished() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use super::crop::Window;
 use super::planes::{Columns, Planes};
+use super::resize::Pillow;
 use super::{blur, colour, hue, resize};
 use crate::{Image, Samples};
 
@@ -40,7 +41,10 @@ pub struct Drawn {
 }
 
 /// An image in the form from which views are made, for as many of them as wanted.
-pub struct Picture(Inner);
+pub struct Picture {
+    inner: Inner,
+    pillow: Pillow,
+}
 
 enum Inner {
     Bytes(Columns<u8>),
@@ -51,28 +55,35 @@ impl Picture {
     /// Takes an image over; `None` if its values are not as many as its sides promise.
     pub fn of(image: &Image) -> Option<Self> {
         let shape = (image.width, image.height, image.channels);
-        image.is_whole().then(|| match &image.samples {
-            Samples::Bytes(pixels) => Self(Inner::Bytes(Columns::of(shape, pixels))),
-            Samples::Floats(values) => Self(Inner::Floats(Columns::of(shape, values))),
-        })
+        let inner = || match &image.samples {
+            Samples::Bytes(pixels) => Inner::Bytes(Columns::of(shape, pixels)),
+            Samples::Floats(values) => Inner::Floats(Columns::of(shape, values)),
+        };
+        image.is_whole().then(|| Self { inner: inner(), pillow: Pillow::default() })
+    }
+
+    /// The same picture, whose views are resized as this Pillow does.
+    pub fn resized_as(self, pillow: Pillow) -> Self {
+        Self { pillow, ..self }
     }
 
     /// Columns, rows and channels.
     pub fn shape(&self) -> (usize, usize, usize) {
-        match &self.0 {
+        match &self.inner {
             Inner::Bytes(c) => (c.width, c.height, c.channels),
             Inner::Floats(c) => (c.width, c.height, c.channels),
         }
     }
 
     /// The square `[C, size, size]` in the middle of the picture, resized so that its shorter side is `short`:
-    /// torchvision's `Resize(short, BICUBIC)` and `CenterCrop(size)`, with which networks are evaluated.
+    /// torchvision's `Resize(short, BICUBIC)` and `CenterCrop(size)`, with which networks are evaluated. The order
+    /// of passes is that of Pillow up to 12.3.
     ///
     /// # Panics
     /// If `size` is 0 or more than `short`.
     pub fn centre(&self, short: usize, size: usize) -> Samples {
         assert!((1..=short).contains(&size), "a square of {size} from a side of {short}");
-        match &self.0 {
+        match &self.inner {
             Inner::Bytes(picture) => Samples::Bytes(resize::centre(picture, short, size).into_values()),
             Inner::Floats(picture) => Samples::Floats(resize::centre(picture, short, size).into_values()),
         }
@@ -87,14 +98,14 @@ impl Picture {
         let (width, height, channels) = self.shape();
         let Window { left, top, width: columns, height: rows } = drawn.window;
         assert!(columns > 0 && rows > 0 && left + columns <= width && top + rows <= height, "{drawn:?}");
-        match &self.0 {
+        match &self.inner {
             Inner::Bytes(picture) => {
-                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, drawn.flip);
+                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, (drawn.flip, self.pillow));
                 drawn.ops.iter().for_each(|op| change_bytes(&mut planes, op, channels));
                 Samples::Bytes(planes.into_values())
             }
             Inner::Floats(picture) => {
-                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, drawn.flip);
+                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, (drawn.flip, self.pillow));
                 drawn.ops.iter().for_each(|op| change_floats(&mut planes, op));
                 Samples::Floats(planes.into_values())
             }

@@ -1,7 +1,7 @@
 //! Random views of an image: several large crops and many small ones, with random colours.
 //!
 //! What is random about a view is drawn first ([`Drawn`]); what that makes of the pixels follows from
-//! it alone, and equals torchvision's result on Pillow up to 12.3.
+//! it alone, and equals torchvision's result on Pillow up to 12.3, or from 13.0 on ([`Pillow`]).
 
 mod blur;
 mod colour;
@@ -16,4 +16,5 @@ mod view;
 pub use crop::Window;
 pub use drawn::{Drawn, Op, Picture};
 pub use multi_crop::MultiCrop;
+pub use resize::Pillow;
 pub use view::ViewConfig;

@@ -1,16 +1,15 @@
 //! Finds out how a folder of videos is laid out.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::Sequence;
 use super::names::{files, folders};
+use super::{FRAMES, Sequence};
 use crate::Error;
+use crate::file::text;
 
-const FRAMES: &[&str] = &["jpg", "jpeg", "png"];
 const MASKS: &[&str] = &["png"];
 
 /// Where frames and masks of a sequence are.
@@ -112,13 +111,16 @@ fn listed(sets: &Path, year: &str, split: &str, resolution: &str) -> Result<(Pat
     if year == "2016" && !path.is_file() && other.is_file() {
         path = other;
     }
-    let list = match fs::read_to_string(&path) {
+    let list = match text(&path) {
         Ok(list) => list,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::layout(&path, no_split(sets, year))),
-        Err(e) => return Err(Error::io(&path, e)),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Err(Error::layout(&path, no_split(sets, year)));
+        }
+        Err(e) => return Err(e),
     };
     let mut names = Vec::new();
-    for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    // Lines may end as on any system.
+    for line in list.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()) {
         let Some(name) = name_in(line) else {
             let expected = "a line must be one, or begin with /JPEGImages/RESOLUTION/NAME/FRAME";
             let reason = format!("{line:?} is not the name of a sequence; {expected}");
@@ -171,7 +173,7 @@ fn no_split(sets: &Path, year: &str) -> String {
 fn unknown(root: &Path) -> String {
     let mut text = "no videos in a known layout; those are JPEGImages/<resolution>/NAME and \
                     Annotations/<resolution>/NAME with ImageSets/<year>/<split>.txt (DAVIS), JPEGImages/NAME and \
-                    Annotations/NAME (YouTube-VOS), and NAME/*.jpg with masks (png) in NAME, NAME/masks, masks/NAME or \
+                    Annotations/NAME (YouTube-VOS), and NAME/*.jpg (or png, webp, bmp, tif) with masks (png) in NAME, NAME/masks, masks/NAME or \
                     Annotations/NAME"
         .to_owned();
     let below = folders(root).unwrap_or_default();

@@ -22,11 +22,20 @@ fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Visible files with one of `extensions` directly in `folder`, unordered.
 pub(super) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let mut paths = visible(folder)?;
-    paths.retain(|path| {
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
-    });
+    paths.retain(|path| has_one_of(path, extensions));
     Ok(paths)
+}
+
+/// Visible files with none of `extensions` directly in `folder`, unordered; folders do not count.
+pub(super) fn others(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = visible(folder)?;
+    paths.retain(|path| !has_one_of(path, extensions) && !path.is_dir());
+    Ok(paths)
+}
+
+fn has_one_of(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Names of the visible folders directly in `folder`, sorted.

@@ -33,7 +33,9 @@ impl Decoding {
                 let (width, height) = decoder.dimensions().map_err(say)?;
                 let samples = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(say)?.unwrap_or(1);
                 let bits = decoder.find_tag_unsigned_vec::<u16>(Tag::BitsPerSample).map_err(say)?.unwrap_or_default();
-                (width as usize, height as usize, samples.into(), bits.first().map_or(1, |&b| b.into()))
+                let palette = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(say)? == Some(3);
+                let channels = if palette { 3 } else { samples.into() };
+                (width as usize, height as usize, channels, bits.first().map_or(1, |&b| b.into()))
             }
             _ => {
                 let decoder = self.decoder(bytes, format)?;

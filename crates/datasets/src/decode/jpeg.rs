@@ -1,6 +1,7 @@
 //! JPEG files.
 
-use super::{Decoding, libjpeg, scan, values};
+use super::values::{self, Stored};
+use super::{Decoding, Notes, libjpeg, scan};
 use crate::{Image, Samples};
 use image::metadata::Orientation;
 use zune_jpeg::JpegDecoder;
@@ -17,7 +18,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<(usize, usize, usize, usize), Strin
 }
 
 /// Decodes a JPEG and its EXIF orientation. Grey files stay grey only where one channel is wanted.
-pub(super) fn decode(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation), String> {
+pub(super) fn decode(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation, Notes), String> {
     let say = |e: zune_jpeg::errors::DecodeErrors| e.to_string();
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(65_535).set_max_height(65_535);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -38,9 +39,9 @@ pub(super) fn decode(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientatio
         }
     };
     let exif = decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk));
-    let image = match want.is_rgb() {
-        true => Image { width, height, channels, samples: Samples::Bytes(pixels) },
-        false => values::from_bytes((width, height, channels), pixels, want)?,
+    let (image, notes) = match want.is_rgb() {
+        true => (Image { width, height, channels, samples: Samples::Bytes(pixels) }, Notes::default()),
+        false => values::used((width, height, channels), Stored::Bytes(pixels), want)?,
     };
-    Ok((image, exif.unwrap_or(Orientation::NoTransforms)))
+    Ok((image, exif.unwrap_or(Orientation::NoTransforms), notes))
 }

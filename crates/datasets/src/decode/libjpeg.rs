@@ -6,8 +6,27 @@ use std::panic::catch_unwind;
 /// The pixels of a JPEG file as grey (1 channel) or RGB (3), as Pillow makes them. The file's size has been
 /// found small enough, and its scans whole.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Vec<u8>, String> {
+    caught(|| pixels(bytes, channels))
+}
+
+/// Columns, rows and channels of a JPEG inside another file, and its samples as they are stored, or as RGB if
+/// `to_rgb` says that they are brightness and differences of colour. Its scans have been found whole.
+pub(super) fn samples(bytes: &[u8], to_rgb: bool) -> Result<((usize, usize, usize), Vec<u8>), String> {
+    caught(|| {
+        let decoder = Decompress::new_mem(bytes)?;
+        let (width, height) = decoder.size();
+        let (channels, stored) = (decoder.components().len(), decoder.color_space());
+        let mut started = decoder.to_colorspace(if to_rgb { ColorSpace::JCS_RGB } else { stored })?;
+        let pixels: Vec<u8> = started.read_scanlines()?;
+        started.finish()?;
+        Ok(((width, height, channels), pixels))
+    })
+}
+
+/// What the library says, its errors as text.
+fn caught<T>(of: impl FnOnce() -> std::io::Result<T> + std::panic::UnwindSafe) -> Result<T, String> {
     // The library tells fatal errors by unwinding, past the panic hook; nothing of ours is left half done.
-    match catch_unwind(|| pixels(bytes, channels)) {
+    match catch_unwind(of) {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(told) => Err(match told.downcast_ref::<String>() {
             Some(text) => text.trim_start_matches("libjpeg fatal error: ").to_string(),
@@ -26,14 +45,20 @@ fn pixels(bytes: &[u8], channels: usize) -> std::io::Result<Vec<u8>> {
     };
     let pixels: Vec<u8> = started.read_scanlines()?;
     started.finish()?;
-    Ok(if channels != 1 && four { pixels.as_chunks().0.iter().flat_map(from_cmyk).collect() } else { pixels })
+    Ok(if channels != 1 && four { pixels.as_chunks().0.iter().flat_map(from_inverted_cmyk).collect() } else { pixels })
 }
 
 /// RGB of stored CMYK, whose values Pillow takes for inverted ones in any JPEG file.
-fn from_cmyk(&[c, m, y, k]: &[u8; 4]) -> [u8; 3] {
+fn from_inverted_cmyk(inks: &[u8; 4]) -> [u8; 3] {
+    from_cmyk(inks.map(|ink| 255 - ink))
+}
+
+/// RGB of the amounts of four inks, as Pillow converts them.
+pub(super) fn from_cmyk([c, m, y, black]: [u8; 4]) -> [u8; 3] {
+    let light = 255 - black;
     // Products of bytes divided by 255 and rounded, without a division (Pillow's MULDIV255).
     [c, m, y].map(|ink| {
-        let product = u32::from(255 - ink) * u32::from(k) + 128;
-        k.saturating_sub((((product >> 8) + product) >> 8) as u8)
+        let product = u32::from(ink) * u32::from(light) + 128;
+        light.saturating_sub((((product >> 8) + product) >> 8) as u8)
     })
 }

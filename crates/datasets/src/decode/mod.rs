@@ -1,15 +1,24 @@
 //! Image files to pixels, strictly: a file is decoded whole or not at all.
 
+mod bmp;
 mod header;
 mod jpeg;
 mod libjpeg;
+mod notes;
+pub(crate) mod orientation;
+mod range;
+mod raw;
 mod rgb;
 mod scan;
+mod tiff;
 mod values;
 
 pub use header::Header;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
+pub use notes::{LeftOut, Notes, Tally};
+pub use range::Range;
+pub use raw::Raw;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -22,9 +31,10 @@ pub struct Decoding {
     /// Values per pixel. 3 without a `range` means RGB: whatever a file holds is converted.
     pub channels: usize,
     /// The values that become 0 and 1. Without it values are bytes.
-    pub range: Option<[f32; 2]>,
-    /// Turn and mirror as the file's EXIF orientation says; the published program does not.
-    pub exif_orientation: bool,
+    pub range: Option<Range>,
+    /// Turn and mirror as the file's EXIF orientation says; the published program does not. TIFF files that are
+    /// read as RGB are turned in any case, because Pillow does so when it opens them.
+    pub exif: bool,
     /// Decode JPEG files by libjpeg, as Pillow and OpenCV do, to the same bytes; at half the speed of the
     /// usual decoder, whose bytes differ by a few levels.
     pub exact_jpeg: bool,
@@ -37,14 +47,7 @@ pub struct Decoding {
 impl Default for Decoding {
     /// RGB bytes of at most 178,956,970 pixels (where Pillow, too, refuses) from files of at most 1 GiB.
     fn default() -> Self {
-        Self {
-            channels: 3,
-            range: None,
-            exif_orientation: true,
-            exact_jpeg: false,
-            max_pixels: 178_956_970,
-            max_bytes: 1 << 30,
-        }
+        Self { channels: 3, range: None, exif: true, exact_jpeg: false, max_pixels: 178_956_970, max_bytes: 1 << 30 }
     }
 }
 
@@ -86,10 +89,10 @@ impl Format {
     /// The format that a file name promises, if any.
     pub fn of_name(name: &str) -> Option<Self> {
         match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "jpg" | "jpeg" | "jpe" | "jfif" | "jif" | "pjpeg" | "pjp" => Some(Self::Jpeg),
             "png" => Some(Self::Png),
             "webp" => Some(Self::WebP),
-            "bmp" => Some(Self::Bmp),
+            "bmp" | "dib" => Some(Self::Bmp),
             "tif" | "tiff" => Some(Self::Tiff),
             _ => None,
         }
@@ -117,15 +120,15 @@ impl Format {
 /// Conversions are those of Pillow's `convert("RGB")`: alpha is dropped, palettes and grey are
 /// expanded, CMYK is multiplied out, 16-bit colour keeps its high byte, and of 16-bit grey (and of
 /// floats) everything above 255 is white; give [`Decoding::range`] to use such values. An EXIF
-/// orientation is not applied. JPEG files become the bytes that libjpeg makes of them
+/// orientation is applied, as OpenCV does. JPEG files become the bytes that libjpeg makes of them
 /// ([`Decoding::exact_jpeg`]).
 ///
 /// Refused: empty, truncated and unknown files, and images beyond the limits of [`Decoding`].
 pub fn decode(path: impl AsRef<Path>) -> Result<Rgb, Error> {
     let path = path.as_ref();
     let bytes = contents(path)?;
-    let as_stored = Decoding { exif_orientation: false, exact_jpeg: true, ..Decoding::default() };
-    let image = as_stored.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
+    let upright = Decoding { exif: true, exact_jpeg: true, ..Decoding::default() };
+    let image = upright.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
     match image.samples {
         Samples::Bytes(pixels) => Ok(Rgb { width: image.width, height: image.height, pixels }),
         Samples::Floats(_) => Err(Error::decode(path, "holds no bytes")),
@@ -140,22 +143,27 @@ impl Decoding {
 
     /// Decodes the contents of an image file, or says why not.
     pub fn image(&self, bytes: &[u8]) -> Result<Image, String> {
+        self.noted(bytes).map(|(image, _)| image)
+    }
+
+    /// Decodes the contents of an image file and tells what of them its pixels do not have; or says why there
+    /// are none.
+    pub fn noted(&self, bytes: &[u8]) -> Result<(Image, Notes), String> {
         let format = self.format(bytes)?;
-        let (mut image, orientation) = match (format, self.is_rgb()) {
-            (Format::Jpeg, _) => jpeg::decode(bytes, self)?,
-            (Format::Tiff, false) => values::tiff(bytes, self)?,
-            (Format::Tiff, true) => {
-                self.usual(bytes, format).or_else(|e| values::grey_tiff(bytes, self).map_err(|_| e))?
-            }
+        let (mut image, orientation, mut notes) = match format {
+            Format::Jpeg => jpeg::decode(bytes, self)?,
+            Format::Tiff => tiff::decode(bytes, self)?,
             _ => self.usual(bytes, format)?,
         };
         if !image.is_whole() {
             return Err("the image has no pixels".into());
         }
-        if self.exif_orientation {
+        if self.exif || (format == Format::Tiff && self.is_rgb()) {
             image = turned(image, orientation);
+        } else {
+            notes.unturned = orientation != Orientation::NoTransforms;
         }
-        Ok(image)
+        Ok((image, notes))
     }
 
     /// The format of a file of an allowed size.
@@ -178,17 +186,37 @@ impl Decoding {
                 ..image
             }),
             Samples::Bytes(_) if self.is_rgb() && image.channels == 3 => Ok(image),
-            Samples::Bytes(v) => values::from_bytes((image.width, image.height, image.channels), v, self),
+            Samples::Bytes(v) => {
+                let shape = (image.width, image.height, image.channels);
+                values::used(shape, values::Stored::Bytes(v), self).map(|(image, _)| image)
+            }
             Samples::Floats(_) => Ok(image),
         }
     }
 
     /// Decodes with the `image` crate.
-    fn usual(&self, bytes: &[u8], format: Format) -> Result<(Image, Orientation), String> {
+    fn usual(&self, bytes: &[u8], format: Format) -> Result<(Image, Orientation, Notes), String> {
+        let (picture, orientation) = self.picture(bytes, format)?;
+        let (image, notes) = match self.is_rgb() {
+            true => rgb::from(picture),
+            false => {
+                let (shape, stored, _) = values::from(picture);
+                values::used(shape, stored, self)?
+            }
+        };
+        Ok((image, orientation, notes))
+    }
+
+    /// A picture of the `image` crate, as it is stored.
+    fn picture(&self, bytes: &[u8], format: Format) -> Result<(image::DynamicImage, Orientation), String> {
         let mut decoder = self.decoder(bytes, format)?;
+        if format == Format::Bmp
+            && let Some(picture) = bmp::of_16_bits(bytes, |w, h| self.admit(w, h))?
+        {
+            return Ok((picture, Orientation::NoTransforms));
+        }
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let image = image::DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-        Ok((if self.is_rgb() { rgb::from(image) } else { values::from(image, self)? }, orientation))
+        Ok((image::DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?, orientation))
     }
 
     /// A decoder of the `image` crate, its header read and found small enough.
@@ -212,6 +240,12 @@ impl Decoding {
         }
         Ok(())
     }
+}
+
+/// A value as Pillow makes a byte of it, cut off and not scaled; those that are cut off are counted.
+fn cut(value: f32, count: &mut u64) -> u8 {
+    *count += u64::from(!(0. ..256.).contains(&value));
+    value.clamp(0., 255.) as u8
 }
 
 /// The image as a viewer shows it.

@@ -1,23 +1,25 @@
 //! Files whose values are used as they are: other numbers of channels than three, and other depths than
 //! eight bits.
 
-use super::Decoding;
+use super::{Decoding, Notes};
 use crate::{Image, Samples};
 use image::DynamicImage;
-use image::metadata::Orientation;
-use std::io::Cursor;
-use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::Tag;
+
+/// Columns, rows and channels.
+pub(super) type Shape = (usize, usize, usize);
 
 /// Values as a file holds them.
-enum Stored {
+pub(super) enum Stored {
+    /// Up to 8 bits.
     Bytes(Vec<u8>),
     /// Everything else, exact up to 24 bits.
     Wide(Vec<f32>),
 }
 
-/// The values of a decoded picture.
-pub(super) fn from(image: DynamicImage, want: &Decoding) -> Result<Image, String> {
+/// The values of a decoded picture, and their bits.
+pub(super) fn from(image: DynamicImage) -> (Shape, Stored, usize) {
+    let kind = image.color();
+    let bits = usize::from(kind.bits_per_pixel() / u16::from(kind.channel_count()));
     let shape = (image.width() as usize, image.height() as usize, usize::from(image.color().channel_count()));
     let wide = |v: &[u16]| v.iter().map(|&v| f32::from(v)).collect();
     let stored = match image {
@@ -29,112 +31,11 @@ pub(super) fn from(image: DynamicImage, want: &Decoding) -> Result<Image, String
         DynamicImage::ImageRgba32F(i) => Stored::Wide(i.into_raw()),
         other => Stored::Bytes(other.into_bytes()),
     };
-    used(shape, stored, want)
-}
-
-/// The values of bytes that are already interleaved.
-pub(super) fn from_bytes(shape: (usize, usize, usize), bytes: Vec<u8>, want: &Decoding) -> Result<Image, String> {
-    used(shape, Stored::Bytes(bytes), want)
-}
-
-/// Any TIFF, also of many bands, or of one band on each of its first pages.
-pub(super) fn tiff(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation), String> {
-    let mut file = Pages::open(bytes, want)?;
-    let (mut shape, mut stored) = file.page(want)?;
-    if shape.2 == 1 && want.channels > 1 {
-        let mut pages = vec![stored];
-        while pages.len() < want.channels && file.decoder.more_images() {
-            file.decoder.next_image().map_err(say)?;
-            let (next, page) = file.page(want)?;
-            if next != shape {
-                return Err("has pages of different sizes, which cannot be its channels".into());
-            }
-            pages.push(page);
-        }
-        shape.2 = pages.len();
-        stored = stacked(pages, shape)?;
-    }
-    Ok((used(shape, stored, want)?, file.orientation))
-}
-
-/// A TIFF of one channel, or one and alpha, as RGB: what the usual decoder leaves out.
-pub(super) fn grey_tiff(bytes: &[u8], want: &Decoding) -> Result<(Image, Orientation), String> {
-    let mut file = Pages::open(bytes, want)?;
-    let ((width, height, channels), stored) = file.page(want)?;
-    if channels > 2 {
-        return Err(format!("cannot be read as RGB, it has {channels} channels (data.channels)"));
-    }
-    let grey: Vec<u8> = match stored {
-        Stored::Bytes(v) => v,
-        // As Pillow: cut off, not scaled.
-        Stored::Wide(v) => v.into_iter().map(|v| v.clamp(0., 255.) as u8).collect(),
-    };
-    let pixels = grey.iter().step_by(channels).flat_map(|&v| [v; 3]).collect();
-    Ok((Image { width, height, channels: 3, samples: Samples::Bytes(pixels) }, file.orientation))
-}
-
-fn say(e: tiff::TiffError) -> String {
-    e.to_string()
-}
-
-/// A TIFF at one of its pages.
-struct Pages<'a> {
-    decoder: Decoder<Cursor<&'a [u8]>>,
-    orientation: Orientation,
-}
-
-impl<'a> Pages<'a> {
-    fn open(bytes: &'a [u8], want: &Decoding) -> Result<Self, String> {
-        let mut limits = Limits::default();
-        let most = usize::try_from(want.max_pixels).unwrap_or(usize::MAX).saturating_mul(want.channels.max(1));
-        limits.decoding_buffer_size = most.saturating_mul(8);
-        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(say)?.with_limits(limits);
-        let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
-        let orientation = orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
-        Ok(Self { decoder, orientation })
-    }
-
-    /// Columns, rows and channels of this page, and its values, channels interleaved.
-    fn page(&mut self, want: &Decoding) -> Result<((usize, usize, usize), Stored), String> {
-        let decoder = &mut self.decoder;
-        let (width, height) = decoder.dimensions().map_err(say)?;
-        want.admit(width.into(), height.into())?;
-        let mut number = |tag| decoder.find_tag_unsigned::<u32>(tag).map_err(say);
-        let samples = number(Tag::SamplesPerPixel)?.unwrap_or(1) as usize;
-        let planar = samples > 1 && number(Tag::PlanarConfiguration)? == Some(2);
-        if planar && number(Tag::TileWidth)?.is_some() {
-            return Err("has tiles of separate planes, which cannot be read; store its bands pixel by pixel".into());
-        }
-        if number(Tag::PhotometricInterpretation)? == Some(2) && samples > 4 {
-            return Err("is RGB with further channels, which cannot be read; store it as MINISBLACK".into());
-        }
-        let shape = (width as usize, height as usize, samples);
-        let mut result = DecodingResult::U8(Vec::new());
-        decoder.read_image_to_buffer(&mut result).map_err(say)?;
-        let stored = match result {
-            DecodingResult::U8(v) => Stored::Bytes(v),
-            DecodingResult::U16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-            DecodingResult::U32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-            DecodingResult::U64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-            DecodingResult::I8(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-            DecodingResult::I16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-            DecodingResult::I32(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-            DecodingResult::I64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-            DecodingResult::F16(v) => Stored::Wide(v.into_iter().map(f32::from).collect()),
-            DecodingResult::F32(v) => Stored::Wide(v),
-            DecodingResult::F64(v) => Stored::Wide(v.into_iter().map(|v| v as f32).collect()),
-        };
-        let stored = match stored {
-            Stored::Bytes(v) if planar => Stored::Bytes(interleaved(&v, shape)?),
-            Stored::Wide(v) if planar => Stored::Wide(interleaved(&v, shape)?),
-            stored => stored,
-        };
-        Ok((shape, stored))
-    }
+    (shape, stored, bits)
 }
 
 /// Pages of one channel as the channels of one image.
-fn stacked(pages: Vec<Stored>, shape: (usize, usize, usize)) -> Result<Stored, String> {
+pub(super) fn stacked(pages: Vec<Stored>, shape: Shape) -> Result<Stored, String> {
     if pages.iter().all(|p| matches!(p, Stored::Bytes(_))) {
         let planes = pages.into_iter().flat_map(|p| if let Stored::Bytes(v) = p { v } else { Vec::new() });
         return Ok(Stored::Bytes(interleaved(&planes.collect::<Vec<_>>(), shape)?));
@@ -147,7 +48,7 @@ fn stacked(pages: Vec<Stored>, shape: (usize, usize, usize)) -> Result<Stored, S
 }
 
 /// `[C, H, W]` to `[H, W, C]`.
-fn interleaved<T: Copy>(planes: &[T], (width, height, channels): (usize, usize, usize)) -> Result<Vec<T>, String> {
+fn interleaved<T: Copy>(planes: &[T], (width, height, channels): Shape) -> Result<Vec<T>, String> {
     let area = width * height;
     if planes.len() != area * channels {
         return Err(format!("{} values for {channels} planes of {width} x {height}", planes.len()));
@@ -155,33 +56,63 @@ fn interleaved<T: Copy>(planes: &[T], (width, height, channels): (usize, usize, 
     Ok((0..area).flat_map(|i| (0..channels).map(move |c| planes[c * area + i])).collect())
 }
 
-fn expect(channels: usize, want: &Decoding) -> Result<(), String> {
-    if channels != want.channels {
-        return Err(format!("has {channels} channels, not {} (data.channels)", want.channels));
+/// Refuses another number of channels than `wanted`.
+pub(super) fn expect(channels: usize, wanted: usize) -> Result<(), String> {
+    if channels != wanted {
+        return Err(format!("has {channels} channels, not {wanted} (data.channels)"));
     }
     Ok(())
 }
 
-/// Checks the shape and scales the values.
-fn used((width, height, channels): (usize, usize, usize), stored: Stored, want: &Decoding) -> Result<Image, String> {
-    expect(channels, want)?;
-    let samples = match (stored, want.range) {
+/// Checks the shape and scales the values; the notes count those outside of the range.
+pub(super) fn used(shape: Shape, stored: Stored, want: &Decoding) -> Result<(Image, Notes), String> {
+    let (width, height, channels) = shape;
+    expect(channels, want.channels)?;
+    let mut notes = Notes::default();
+    let samples = match (stored, &want.range) {
         (Stored::Bytes(v), None) => Samples::Bytes(v),
         (Stored::Wide(_), None) => {
-            return Err("holds values of more than 8 bits; say with data.range which of them become 0 and 1".into());
+            return Err("holds values of more than 8 bits; say with data.range which of them become 0 and 1 \
+                        (`inspect-data --write-config FILE` finds them)"
+                .into());
         }
-        (Stored::Bytes(v), Some(range)) => Samples::Floats(v.into_iter().map(|v| scale(f32::from(v), range)).collect()),
-        (Stored::Wide(v), Some(range)) => {
+        (Stored::Bytes(v), Some(range)) => {
+            let mut counts = vec![[0u64; 256]; channels];
+            v.chunks_exact(channels).for_each(|p| p.iter().zip(&mut counts).for_each(|(v, n)| n[usize::from(*v)] += 1));
+            let tables: Vec<[f32; 256]> =
+                (0..channels).map(|c| std::array::from_fn(|v| scale(v as f32, range.of(c), &mut [0; 2]))).collect();
+            for (channel, counts) in counts.iter().enumerate() {
+                let [low, high] = range.of(channel);
+                let of = |outside: &dyn Fn(f32) -> bool| {
+                    counts.iter().enumerate().filter(|(v, _)| outside(*v as f32)).map(|(_, n)| n).sum::<u64>()
+                };
+                notes.outside[0] += of(&|v| v < low);
+                notes.outside[1] += of(&|v| v > high);
+            }
+            notes.values = v.len() as u64;
+            Samples::Floats(v.iter().enumerate().map(|(i, v)| tables[i % channels][usize::from(*v)]).collect())
+        }
+        (Stored::Wide(mut v), Some(range)) => {
             if v.iter().any(|v| !v.is_finite()) {
                 return Err("holds values that are not finite numbers".into());
             }
-            Samples::Floats(v.into_iter().map(|v| scale(v, range)).collect())
+            let ranges: Vec<[f32; 2]> = (0..channels).map(|c| range.of(c)).collect();
+            for pixel in v.chunks_exact_mut(channels) {
+                for (value, range) in pixel.iter_mut().zip(&ranges) {
+                    *value = scale(*value, *range, &mut notes.outside);
+                }
+            }
+            notes.values = v.len() as u64;
+            Samples::Floats(v)
         }
     };
-    Ok(Image { width, height, channels, samples })
+    Ok((Image { width, height, channels, samples }, notes))
 }
 
-fn scale(value: f32, [low, high]: [f32; 2]) -> f32 {
+/// Where a value lies between the ends of a range; those outside are counted and cut off.
+fn scale(value: f32, [low, high]: [f32; 2], outside: &mut [u64; 2]) -> f32 {
+    outside[0] += u64::from(value < low);
+    outside[1] += u64::from(value > high);
     ((value - low) / (high - low)).clamp(0., 1.)
 }
 
@@ -191,7 +122,11 @@ mod tests {
     use tiff::encoder::{TiffEncoder, colortype};
 
     fn want(channels: usize, range: Option<[f32; 2]>) -> Decoding {
-        Decoding { channels, range, ..Decoding::default() }
+        Decoding { channels, range: range.map(Into::into), ..Decoding::default() }
+    }
+
+    fn tiff(bytes: &[u8], want: &Decoding) -> Result<(Image, Notes), String> {
+        want.noted(bytes)
     }
 
     /// A TIFF of any number of 16-bit bands, written by hand: one strip, or one per band.
@@ -257,9 +192,13 @@ mod tests {
         assert_eq!((image.width, image.height, image.channels), (3, 2, 3));
         let Samples::Floats(values) = &image.samples else { panic!() };
         assert!((0..18).all(|i| (values[i] * 1000. - (i % 3 * 100 + i / 3) as f32).abs() < 1e-3), "{values:?}");
-        // The first page alone, and more than there are.
-        assert_eq!(tiff(file.get_ref(), &want(1, Some([0., 1000.]))).unwrap().0.channels, 1);
-        assert!(tiff(file.get_ref(), &want(4, Some([0., 1000.]))).unwrap_err().contains("has 3 channels, not 4"));
+        // No page is left out, and none is missed.
+        for channels in [1, 2, 4] {
+            let error = tiff(file.get_ref(), &want(channels, Some([0., 1000.]))).unwrap_err();
+            assert!(error.contains("has 3 pages") && error.contains("data.channels=3"), "{error}");
+        }
+        let error = Decoding::default().image(file.get_ref()).unwrap_err();
+        assert!(error.contains("has 3 pages"), "{error}");
     }
 
     #[test]
@@ -272,6 +211,22 @@ mod tests {
         let image = Decoding::default().image(file.get_ref()).unwrap();
         let values: Vec<u8> = [0, 7, 255, 255].into_iter().flat_map(|v| [v; 3]).collect();
         assert_eq!(image.samples, Samples::Bytes(values));
+    }
+
+    #[test]
+    fn values_outside_of_the_range_are_cut_off_and_counted() {
+        let file = bands(2, 2, 3, false, |i| i as u16 * 10);
+        let each = crate::Range::Each(vec![[0., 60.], [30., 70.], [0., 200.]]);
+        let (image, notes) = tiff(&file, &Decoding { range: Some(each), ..want(3, None) }).unwrap();
+        // 0 30 60 90 in the first channel, 10 40 70 100 in the second, 20 50 80 110 in the third.
+        let values = vec![0., 0., 0.1, 0.5, 0.25, 0.25, 1., 1., 0.4, 1., 1., 0.55];
+        assert_eq!(image.samples, Samples::Floats(values));
+        assert_eq!((notes.outside, notes.values), ([1, 2], 12));
+        // So are bytes.
+        let bytes = Stored::Bytes(vec![0, 100, 200, 255]);
+        let (image, notes) = used((4, 1, 1), bytes, &want(1, Some([100., 200.]))).unwrap();
+        assert_eq!(image.samples, Samples::Floats(vec![0., 0., 1., 1.]));
+        assert_eq!(notes.outside, [1, 1]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A made-up world in which learning shows: textured shapes that drift over a panning, textured
+//! A synthetic world in which learning shows: textured shapes that drift over a panning, textured
 //! background under changing light. All lengths are in pixels, all rates per frame.
 
 mod blur;

@@ -1,13 +1,15 @@
 //! Images below a folder, found once and decoded when asked for.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, DirEntry, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Content, ImageSource, classes_of, no_image};
+use super::left::{self, LeftOut, START, promises_nothing};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
-use crate::file::contents;
+use crate::file::{contents, kind_of};
 
 /// Every image below a folder, at any depth, with or without class folders, sorted by path.
 ///
@@ -31,7 +33,7 @@ impl ImageFolder {
             let reason = "this is a file, but a folder of images was expected";
             return Err(Error::layout(&root, reason));
         }
-        let files = files_below(&root, is_image)?;
+        let [files] = below(&root, [is_image], &mut LeftOut::default())?;
         if files.is_empty() {
             let reason = "no images (jpg, jpeg, png, webp, bmp, tif, tiff) in or below it";
             return Err(Error::layout(&root, reason));
@@ -80,6 +82,10 @@ impl ImageSource for ImageFolder {
         &self.classes
     }
 
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(self.files.get(index)?)
+    }
+
     fn read(&self, index: usize) -> Result<Content, Error> {
         let path = self.files.get(index).ok_or_else(|| no_image(index, self.files.len()))?;
         Ok(Content::File(contents(path)?))
@@ -93,50 +99,124 @@ pub(super) fn common_folder(files: &[PathBuf]) -> &Path {
     common.unwrap_or(Path::new(""))
 }
 
-/// Visible files below `root` that are `wanted` by name, sorted.
-pub(super) fn files_below(root: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
+/// Whether a file belongs to a kind, by its name.
+pub(super) type Kind = fn(&Path) -> bool;
+
+/// Visible files below `root` by the first of `kinds` that they belong to, each list sorted. The first kind also
+/// gets the files whose name promises nothing and that are images by their content, and the links with a name of
+/// its own that lead nowhere: bad images, not the end of all of them.
+///
+/// What is of no kind goes to `left`, and so do folders that cannot be read, other than `root` itself.
+pub(super) fn below<const N: usize>(
+    root: &Path,
+    kinds: [Kind; N],
+    left: &mut LeftOut,
+) -> Result<[Vec<PathBuf>; N], Error> {
+    walk(root, kinds, left, &|folder| fs::read_dir(folder)?.collect())
+}
+
+/// [`below`], with what lists a folder.
+fn walk<const N: usize>(
+    root: &Path,
+    kinds: [Kind; N],
+    left: &mut LeftOut,
+    list: &dyn Fn(&Path) -> io::Result<Vec<DirEntry>>,
+) -> Result<[Vec<PathBuf>; N], Error> {
+    let mut files = [const { Vec::new() }; N];
     let mut seen = HashSet::new();
     let mut folders = vec![root.to_path_buf()];
+    let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
     while let Some(folder) = folders.pop() {
-        let real = fs::canonicalize(&folder).map_err(|e| Error::io(&folder, e))?;
+        let (real, entries) = match fs::canonicalize(&folder).and_then(|real| Ok((real, list(&folder)?))) {
+            Ok(found) => found,
+            Err(e) if folder == root => return Err(Error::io(root, e)),
+            Err(e) => {
+                left.passed("folders that cannot be read", &format!("{}: {e}", name(&folder)));
+                continue;
+            }
+        };
         if !seen.insert(real) {
+            left.passed("folders that links reach again", &name(&folder));
             continue;
         }
         let mut inside = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))? {
-            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+        for entry in entries {
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
             let path = entry.path();
-            let mut kind = entry.file_type().map_err(|e| Error::io(&path, e))?;
-            if kind.is_symlink() {
-                kind = match fs::metadata(&path) {
-                    Ok(target) => target.file_type(),
-                    Err(_) if !wanted(&path) => continue,
-                    // A link to nowhere is a bad image, not the end of all of them.
-                    Err(_) => {
-                        files.push(path);
-                        continue;
-                    }
-                };
-            }
-            if kind.is_dir() {
-                inside.push(path);
-            } else if kind.is_file() && wanted(&path) {
-                files.push(path);
+            let kind = kinds.iter().position(|is| is(&path));
+            // Through links.
+            let about = match entry.file_type() {
+                Ok(own) if !own.is_symlink() => Ok(own),
+                _ => fs::metadata(&path).map(|target| target.file_type()),
+            };
+            match (about, kind) {
+                (Ok(about), _) if about.is_dir() => inside.push(path),
+                (Ok(about), Some(kind)) if about.is_file() => files[kind].push(path),
+                (Ok(about), None) if about.is_file() => match begins(&path) {
+                    Ok(Some(left::Content::Image)) => files[0].push(path),
+                    Ok(content) => left.file(&name(&path), content),
+                    Err(_) => left.passed("files that cannot be read", &name(&path)),
+                },
+                (Ok(about), _) => left.passed("named pipes, sockets and devices", &special(&name(&path), about)),
+                (Err(_), Some(0)) => files[0].push(path),
+                (Err(_), _) => left.passed("links that lead nowhere", &name(&path)),
             }
         }
         // Depth first in sorted order: which of two links to one folder wins is then fixed.
         inside.sort_by(|a, b| b.cmp(a));
         folders.append(&mut inside);
     }
-    files.sort();
+    files.iter_mut().for_each(|files| files.sort());
     Ok(files)
+}
+
+/// What a file is whose name promises nothing; `None` for other names.
+fn begins(path: &Path) -> io::Result<Option<left::Content>> {
+    if !promises_nothing(&path.to_string_lossy()) {
+        return Ok(None);
+    }
+    let mut start = Vec::new();
+    File::open(path)?.take(START as u64).read_to_end(&mut start)?;
+    Ok(Some(left::content(&start)))
+}
+
+fn special(name: &str, about: fs::FileType) -> String {
+    format!("{name}: a {}", kind_of(about))
 }
 
 /// Whether the extension, in any case, is one of an image; what a file holds is decided by its content.
 pub(super) fn is_image(path: &Path) -> bool {
     Format::of_name(&path.to_string_lossy()).is_some()
+}
+
+/// Whether a file that need not say so by its name is an image.
+pub(super) fn holds_image(path: &Path) -> bool {
+    is_image(path) || matches!(begins(path), Ok(Some(left::Content::Image)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_passed_over_and_named() {
+        let root = std::env::temp_dir().join(format!("selfpatch-walk-{}", std::process::id()));
+        ["a", "lost+found", "z"].iter().for_each(|name| fs::create_dir_all(root.join(name)).unwrap());
+        ["a/1.png", "lost+found/2.png", "z/3.png"].iter().for_each(|name| fs::write(root.join(name), "").unwrap());
+        let refusing = |at: &'static str| {
+            move |folder: &Path| match folder.ends_with(at) {
+                true => Err(io::ErrorKind::PermissionDenied.into()),
+                false => fs::read_dir(folder)?.collect(),
+            }
+        };
+        let mut left = LeftOut::default();
+        let [files] = walk(&root, [is_image], &mut left, &refusing("lost+found")).unwrap();
+        assert_eq!(files, [root.join("a/1.png"), root.join("z/3.png")]);
+        assert_eq!(left.text().unwrap(), "1 folders that cannot be read (lost+found: permission denied)");
+        let name: &'static str = Box::leak(root.file_name().unwrap().to_string_lossy().into_owned().into_boxed_str());
+        assert!(walk(&root, [is_image], &mut left, &refusing(name)).is_err());
+        fs::remove_dir_all(root).unwrap();
+    }
 }

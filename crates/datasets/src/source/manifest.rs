@@ -1,8 +1,8 @@
 //! A list of images in a text or CSV file.
 
-use super::{Content, ImageSource, classes_of, no_image};
+use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
-use crate::file::contents;
+use crate::file::{contents, text};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +10,9 @@ use std::path::{Component, Path, PathBuf};
 /// `filename`, `file_name` or `image`, and the class in `label`, `class` or `target`. Without such a
 /// header the first column is the path and the second, if any, the class.
 ///
-/// Paths are relative to the folder of the list and may not leave it, not through links either.
+/// The list is UTF-8, or UTF-16 with a byte-order mark; its lines end as on any system. Paths may be in quotes, and
+/// have backslashes where no file has such a name. They are relative to the folder of the list and may not leave it,
+/// not through links either.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     root: PathBuf,
@@ -35,7 +37,8 @@ impl Manifest {
         let (mut files, mut texts) = (Vec::new(), Vec::new());
         for Row { line, name, class } in rows {
             let fail = |reason: &str| Error::layout(path, format!("line {line}: {name}: {reason}"));
-            let relative = Path::new(&name);
+            let plain = as_path(&root, &name);
+            let relative = Path::new(&plain);
             let relative = relative.strip_prefix(&real_root).or(relative.strip_prefix(&root)).unwrap_or(relative);
             let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
             if !relative.components().all(inside) {
@@ -69,6 +72,10 @@ impl ImageSource for Manifest {
         &self.classes
     }
 
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        Stamp::of(&self.root.join(self.files.get(index)?))
+    }
+
     fn read(&self, index: usize) -> Result<Content, Error> {
         let path = self.root.join(self.files.get(index).ok_or_else(|| no_image(index, self.files.len()))?);
         let real = fs::canonicalize(&path).map_err(|e| Error::io(&path, e))?;
@@ -88,19 +95,41 @@ struct Row {
 
 /// One path per line; empty lines and those that begin with # are passed over.
 fn lines(path: &Path) -> Result<Vec<Row>, Error> {
-    let text = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let rows = text.lines().zip(1..).map(|(name, line)| Row { line, name: name.trim().into(), class: None });
+    let text = text(path)?.replace("\r\n", "\n").replace('\r', "\n");
+    let rows = text.lines().zip(1..).map(|(name, line)| Row { line, name: trimmed(name).into(), class: None });
     Ok(rows.filter(|r| !r.name.is_empty() && !r.name.starts_with('#')).collect())
+}
+
+/// A text without space around it, and without the byte-order mark of a list that was put behind another.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// The path that a list means by `name`: that name if there is such a file, else without quotes around it and with
+/// slashes for the backslashes of Windows.
+fn as_path(root: &Path, name: &str) -> String {
+    let quoted = |quote: char| name.strip_prefix(quote).and_then(|n| n.strip_suffix(quote));
+    let bare = quoted('"').or(quoted('\'')).unwrap_or(name);
+    if (bare == name && !name.contains('\\')) || root.join(name).exists() {
+        return name.into();
+    }
+    match root.join(bare).exists() {
+        true => bare.into(),
+        false => bare.replace('\\', "/"),
+    }
 }
 
 fn table(path: &Path, delimiter: u8) -> Result<Vec<Row>, Error> {
     let fail = |e: csv::Error| Error::layout(path, e.to_string());
+    let text = text(path)?;
+    let first = text.lines().next().unwrap_or_default();
+    // Spreadsheets write semicolons where a comma is for decimals.
+    let semicolons = delimiter == b',' && !first.contains(',') && first.contains(';');
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
+        .delimiter(if semicolons { b';' } else { delimiter })
         .has_headers(false)
         .flexible(true)
-        .from_path(path)
-        .map_err(fail)?;
+        .from_reader(text.as_bytes());
     let mut rows = Vec::new();
     let (mut name_column, mut class_column) = (0, 1);
     for (number, record) in reader.records().enumerate() {
@@ -108,14 +137,14 @@ fn table(path: &Path, delimiter: u8) -> Result<Vec<Row>, Error> {
         let line = record.position().map_or(number as u64 + 1, csv::Position::line);
         if number == 0 {
             let find =
-                |names: &[&str]| record.iter().position(|c| names.contains(&c.trim().to_ascii_lowercase().as_str()));
+                |names: &[&str]| record.iter().position(|c| names.contains(&trimmed(c).to_ascii_lowercase().as_str()));
             if let Some(column) = find(&["path", "file", "filename", "file_name", "image"]) {
                 name_column = column;
                 class_column = find(&["label", "class", "target"]).unwrap_or(usize::MAX);
                 continue;
             }
         }
-        let cell = |column: usize| record.get(column).map(str::trim).filter(|c| !c.is_empty());
+        let cell = |column: usize| record.get(column).map(trimmed).filter(|c| !c.is_empty());
         let name = cell(name_column).ok_or_else(|| Error::layout(path, format!("line {line}: names no file")))?;
         rows.push(Row { line, name: name.into(), class: cell(class_column).map(Into::into) });
     }

@@ -1,15 +1,21 @@
 //! What pre-training reads: a numbered set of single images, whatever they come from.
 
+mod alike;
 mod clips;
 mod folder;
+mod left;
 mod manifest;
+mod members;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod partial;
 mod pattern;
+mod probe;
 mod records;
 mod remote;
 mod shards;
+mod stamp;
 
 pub use folder::ImageFolder;
 pub use manifest::Manifest;
@@ -18,6 +24,7 @@ pub use open::{Access, open};
 pub use parquet::pack as pack_parquet;
 pub use records::Records;
 pub use shards::Shards;
+pub use stamp::Stamp;
 
 use crate::{Error, Image};
 
@@ -40,7 +47,7 @@ pub trait ImageSource: Send + Sync {
         self.len() == 0
     }
 
-    /// A name for messages, unique within the source: the path below the root, or a made-up name.
+    /// A name for messages, unique within the source: the path below the root, or one that the source makes.
     fn name(&self, index: usize) -> String;
 
     /// What image `index` is called in random streams: a function of its name alone, so that it keeps
@@ -60,6 +67,17 @@ pub trait ImageSource: Send + Sync {
     /// Names of the classes, empty where the source has none.
     fn classes(&self) -> &[String] {
         &[]
+    }
+
+    /// What should tell the class of an image and cannot be read, with the reason: such an image has no class.
+    fn class_faults(&self) -> &[String] {
+        &[]
+    }
+
+    /// Size and time of what image `index` is read from; `None` where the source has no files, or the file cannot
+    /// be asked.
+    fn stamp(&self, _index: usize) -> Option<Stamp> {
+        None
     }
 
     /// Image `index`, always the same for the same index.

@@ -1,34 +1,42 @@
 //! From what a user calls their data to a source.
 
 use super::clips::{Clips, is_clip};
-use super::folder::{common_folder, files_below, is_image};
+use super::folder::{Kind, below, common_folder, holds_image, is_image};
+use super::left::LeftOut;
 use super::records::Layout;
 use super::{ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
 use crate::Error;
+use crate::file::kind_of;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How sources are reached.
 pub struct Access<'a> {
-    /// Frames of a video per second of it; 0 for all.
-    pub video_fps: f32,
+    /// Frames of a video per second of it; 0 for all; none for every frame of a video of up to a minute, and 2 per
+    /// second of a longer one.
+    pub video_fps: Option<f32>,
+    /// Frames of a video are left out in which nothing differs by as many levels of 255 from the last one before them
+    /// that is not; 0 for none.
+    pub video_dedup: f32,
     /// Where frames of videos and copies of parquet files are kept.
     pub cache: PathBuf,
     /// Told what takes long.
     pub say: &'a dyn Fn(&str),
+    /// Asked whether to stop what takes long, which then ends with [`Error::Stopped`].
+    pub stop: &'a dyn Fn() -> bool,
 }
 
 impl Access<'_> {
-    /// All frames, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in `XDG_CACHE_HOME` or
-    /// `~/.cache`), nothing said.
+    /// As many frames as suit the length of a video, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in
+    /// `XDG_CACHE_HOME` or `~/.cache`), nothing said, no stop.
     pub fn usual() -> Self {
         let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let cache = of("SELFPATCH_CACHE")
             .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("selfpatch")))
             .or_else(|| of("HOME").map(|p| p.join(".cache").join("selfpatch")))
             .unwrap_or_else(|| std::env::temp_dir().join("selfpatch-cache"));
-        Self { video_fps: 0., cache, say: &|_| () }
+        Self { video_fps: None, video_dedup: 0., cache, say: &|_| (), stop: &|| false }
     }
 }
 
@@ -68,23 +76,41 @@ pub fn open(spec: &str, access: &Access) -> Result<Arc<dyn ImageSource>, Error> 
 }
 
 fn folder(path: &Path, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
-    let images = files_below(path, is_image)?;
-    if !images.is_empty() {
-        return Ok(Arc::new(ImageFolder::of(path.to_path_buf(), images)));
+    const KINDS: [Kind; 4] = [is_image, is_tar, is_parquet, is_clip];
+    let mut left = LeftOut::default();
+    let found = below(path, KINDS, &mut left)?;
+    let chosen = found.iter().position(|files| !files.is_empty());
+    let beside = found.iter().enumerate().filter(|(kind, _)| Some(*kind) != chosen);
+    for (kind, file) in beside.flat_map(|(kind, files)| files.iter().map(move |file| (kind, file))) {
+        left.passed(BESIDE[kind], &file.strip_prefix(path).unwrap_or(file).display().to_string());
     }
-    for wanted in [is_tar as fn(&Path) -> bool, is_parquet, is_clip] {
-        let files = files_below(path, wanted)?;
-        if files.first().is_some_and(|f| is_clip(f)) {
-            return Ok(Arc::new(Clips::open(path, &files, access.video_fps, &access.cache, access.say)?));
-        }
-        if !files.is_empty() {
-            return several(files, access);
-        }
+    let text = left.text();
+    let Some(chosen) = chosen else {
+        let none = "no images (jpg, jpeg, png, webp, bmp, tif, tiff), tar, parquet or video files in or below it";
+        let but = text.map_or(String::new(), |text| format!(", but {text}"));
+        return Err(Error::layout(path, format!("{none}{but}")));
+    };
+    if let Some(text) = text {
+        (access.say)(&format!("note: left out of {}: {text}", path.display()));
     }
-    Err(Error::layout(
-        path,
-        "no images (jpg, jpeg, png, webp, bmp, tif, tiff), tar, parquet or video files in or below it",
-    ))
+    let files = found.into_iter().nth(chosen).unwrap_or_default();
+    match chosen {
+        0 => Ok(Arc::new(ImageFolder::of(path.to_path_buf(), files))),
+        3 => clips(path, &files, access),
+        _ => several(files, access),
+    }
+}
+
+/// What to say of files that lie beside those of another kind, which are the source.
+const BESIDE: [&str; 4] = [
+    "images beside them",
+    "tar files beside them, read if they are given by themselves",
+    "parquet files beside them, read if they are given by themselves",
+    "videos beside them, read if they are given by themselves",
+];
+
+fn clips(root: &Path, files: &[PathBuf], access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
+    Ok(Arc::new(Clips::open(root, files, access)?))
 }
 
 /// One file or several of a kind.
@@ -93,15 +119,21 @@ fn several(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
     let Some(first) = files.first() else {
         return Err(Error::Config { field: "data", reason: "names no files".into() });
     };
+    for file in &files {
+        let kind = fs::metadata(file).map_err(|e| Error::io(file, e))?.file_type();
+        if !kind.is_file() {
+            return Err(Error::layout(file, format!("is a {}, not a file", kind_of(kind))));
+        }
+    }
     if all(is_tar) {
-        Ok(Arc::new(Shards::open(files)?))
+        Ok(Arc::new(Shards::open(files, access.say)?))
     } else if all(is_parquet) {
         parquet(files, access)
     } else if all(is_clip) {
-        Ok(Arc::new(Clips::open(common_folder(&files), &files, access.video_fps, &access.cache, access.say)?))
+        clips(common_folder(&files), &files, access)
     } else if files.len() == 1 && ["txt", "csv", "tsv"].iter().any(|e| has_extension(first, e)) {
         Ok(Arc::new(Manifest::open(first)?))
-    } else if all(is_image) {
+    } else if all(holds_image) {
         Ok(Arc::new(ImageFolder::of(common_folder(&files).to_path_buf(), files)))
     } else {
         let known = "a folder, a list (txt, csv, tsv), tar files, parquet files, videos, or hf://owner/name";
@@ -127,20 +159,20 @@ fn is_parquet(path: &Path) -> bool {
 #[cfg(feature = "parquet")]
 fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let folder = access.cache.join("parquet");
-    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    super::partial::sweep(&folder);
     let tar = folder.join(format!("{}.tar", fingerprint(&files, "rows")?));
     let names = tar.with_extension("json");
     let known: Option<Vec<String>> = fs::read(&names).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let classes = match known {
         Some(classes) if tar.is_file() => classes,
         _ => {
-            let classes = super::pack_parquet(&files, &tar, access.say)?;
+            let classes = super::pack_parquet(&files, &tar, access.say, access.stop)?;
             let text = serde_json::to_vec(&classes).map_err(|e| Error::encode(&names, e))?;
             fs::write(&names, text).map_err(|e| Error::io(&names, e))?;
             classes
         }
     };
-    Ok(Arc::new(Shards::open(vec![tar])?.with_class_names(&classes)))
+    Ok(Arc::new(Shards::open(vec![tar], access.say)?.with_class_names(&classes)))
 }
 
 #[cfg(not(feature = "parquet"))]

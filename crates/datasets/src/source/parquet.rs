@@ -4,6 +4,7 @@
 //! plain tar file in the cache, which is then read in place.
 
 use super::folder::common_folder;
+use super::partial::Partial;
 use crate::Error;
 use crate::decode::Format;
 use parquet::basic::{ConvertedType, Type};
@@ -13,7 +14,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::BufWriter;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Component, Path, PathBuf};
@@ -35,22 +36,19 @@ const MAX_CLASS: usize = 1000;
 /// numbers below 0 are none. A missing image becomes an empty file, which is refused when it is read.
 ///
 /// An image is called by its file's name and its row, so that it keeps its name when others come.
-pub fn pack(files: &[PathBuf], target: &Path, say: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
-    let mut name = target.as_os_str().to_owned();
-    name.push(format!(".partial-{}", std::process::id()));
-    let partial = PathBuf::from(name);
-    let result = copy(files, &partial, say).and_then(|names| {
-        fs::rename(&partial, target).map_err(|e| Error::io(target, e))?;
-        Ok(names)
-    });
-    if result.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&partial);
-    }
-    result
+pub fn pack(
+    files: &[PathBuf],
+    target: &Path,
+    say: &dyn Fn(&str),
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<String>, Error> {
+    let partial = Partial::of(target)?;
+    let names = copy(files, partial.path(), say, stop)?;
+    partial.keep_as(target)?;
+    Ok(names)
 }
 
-fn copy(files: &[PathBuf], partial: &Path, say: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
+fn copy(files: &[PathBuf], partial: &Path, say: &dyn Fn(&str), stop: &dyn Fn() -> bool) -> Result<Vec<String>, Error> {
     let io = |e| Error::io(partial, e);
     let mut tar = Builder::new(BufWriter::new(File::create(partial).map_err(io)?));
     let (mut classes, mut images) = (Vec::new(), 0);
@@ -67,6 +65,11 @@ fn copy(files: &[PathBuf], partial: &Path, say: &dyn Fn(&str)) -> Result<Vec<Str
             tar.append_data(&mut header, format!("{stem}/{row:09}.{extension}"), data).map_err(io)
         };
         images += table.rows(|row, image, class| {
+            if stop() {
+                return Err(Error::Stopped {
+                    what: format!("while the images of {} were being copied", path.display()),
+                });
+            }
             let extension = Format::of(image).map_or("jpg", |f| match f {
                 Format::Jpeg => "jpg",
                 Format::Png => "png",

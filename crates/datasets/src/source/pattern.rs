@@ -29,7 +29,7 @@ pub(super) fn files(text: &str) -> Result<Vec<PathBuf>, Error> {
             return Err(fail(format!("no file matches {name}")));
         }
     }
-    match files.iter().find(|f| !f.is_file()) {
+    match files.iter().find(|f| !f.exists()) {
         Some(missing) => Err(Error::io(missing, std::io::ErrorKind::NotFound.into())),
         None => Ok(files),
     }

@@ -1,6 +1,6 @@
 //! Products of matrices by cuBLAS.
 
-use super::{address, uninitialised};
+use super::{address, own, uninitialised};
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
 use candle_core::{DType, Result, Tensor, bail};
@@ -56,6 +56,9 @@ fn write(a: Factor, b: Factor, out: &Tensor, beta: f32) -> Result<()> {
     if k != k2 || a.dtype() != b.dtype() || out.dims() != [m, n] {
         bail!("no product of {:?} {:?} and {:?} {:?} as {:?}", a.dims(), a.dtype(), b.dims(), b.dtype(), out.dims())
     }
+    if [b, out].iter().any(|t| !t.device().same_device(a.device())) {
+        bail!("no product of matrices on two devices")
+    }
     let int = |n: usize| i32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("a matrix of {n} rows")));
     let kind = |dtype: DType| {
         Ok(match dtype {
@@ -74,7 +77,7 @@ fn write(a: Factor, b: Factor, out: &Tensor, beta: f32) -> Result<()> {
         false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
     let one = 1f32;
-    let blas = a.device().as_cuda_device()?.cublas_handle();
+    let blas = own(a.device())?.cublas_handle();
     // SAFETY: sizes and types are those of the tensors, which outlive the call. cuBLAS counts columns
     // first: it is asked for the transpose, b^T a^T.
     unsafe {

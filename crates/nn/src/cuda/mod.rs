@@ -16,7 +16,8 @@ pub use device::new as new_device;
 pub use facts::{Facts, facts};
 pub(crate) use matmul::{add_matmul, matmul, matmul_into, t};
 pub use recorded::record;
-pub(crate) use run::run;
+pub(crate) use run::aligned;
+pub use run::run;
 pub(crate) use scale::scale;
 pub(crate) use spread::spread;
 
@@ -55,6 +56,16 @@ pub enum Arg<'a> {
     Long(usize),
     /// `float`.
     Float(f32),
+}
+
+impl<'a> Arg<'a> {
+    fn tensor(&self) -> Option<&'a Tensor> {
+        match self {
+            Self::Tensor(t) => Some(t),
+            Self::Optional(t) => *t,
+            _ => None,
+        }
+    }
 }
 
 impl<'a> From<&'a Tensor> for Arg<'a> {
@@ -123,17 +134,31 @@ enum Value {
     Float(f32),
 }
 
-/// Launches `name` of `module`. Tensors must be contiguous and lie on `device`. Nothing is launched for
-/// an empty grid.
+/// The device, which must be one that [`new_device`] made. Kernels are launched and memory is freed in the order of its
+/// one stream; a device that tracks events may have others, among which nothing would keep this order.
+pub fn own(device: &Device) -> Result<&CudaDevice> {
+    let device = device.as_cuda_device()?;
+    if device.cuda_stream().context().is_event_tracking() {
+        bail!("the kernels need a CUDA device of selfpatch_nn::cuda::new_device; this one was made otherwise")
+    }
+    Ok(device)
+}
+
+/// Launches `name` of `module`. Nothing is launched for an empty grid. A device that is not [`own`], tensors that lie
+/// elsewhere and tensors with gaps are errors.
 ///
 /// # Safety
 /// The arguments must be what the kernel declares, in number, kind and size, and no tensor that it writes
 /// may be in use elsewhere.
 pub unsafe fn launch(device: &Device, module: Module, name: &str, grid: Grid, args: &[Arg]) -> Result<()> {
+    let of = device;
+    let device = own(of)?;
+    if let Some(t) = args.iter().filter_map(Arg::tensor).find(|t| !t.device().same_device(of)) {
+        bail!("{name}: a tensor of {:?} was given to a kernel on {:?}", t.device().location(), of.location())
+    }
     if grid.blocks.0 * grid.blocks.1 * grid.blocks.2 == 0 {
         return Ok(());
     }
-    let device = device.as_cuda_device()?;
     let int = |n: usize| i32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("{name}: {n} is too large")));
     let values = args
         .iter()
@@ -173,9 +198,11 @@ pub unsafe fn launch(device: &Device, module: Module, name: &str, grid: Grid, ar
     Ok(())
 }
 
-/// A tensor whose elements are not written yet.
+/// A tensor on a CUDA device whose elements are not written yet: any numbers. Other devices are refused, where reading
+/// such elements would be undefined.
 pub fn uninitialised(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-    // SAFETY: numbers of any bits are values; every caller writes all of them.
+    own(device)?;
+    // SAFETY: the memory is the device's, which the host never reads in place; numbers of any bits are values.
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
@@ -198,6 +225,14 @@ pub fn fusible(x: &Tensor) -> bool {
 pub fn holds<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> bool {
     let fits = |p: &Tensor| p.dtype() == DType::F32 && p.is_contiguous() && (!p.track_op() || p.is_variable());
     parameters.into_iter().all(fits)
+}
+
+/// `x` as kernels of f32 read it: contiguous, halves widened. Other types are refused.
+pub(crate) fn single(x: &Tensor) -> Result<Tensor> {
+    match x.dtype() {
+        DType::F32 | DType::BF16 | DType::F16 => x.to_dtype(DType::F32)?.contiguous(),
+        other => bail!("a CUDA kernel of f32 was given {other:?}"),
+    }
 }
 
 /// Where the elements of a contiguous tensor begin on the device.
@@ -223,4 +258,56 @@ fn begin(storage: &CudaStorage) -> Result<u64> {
         CudaStorageSlice::F64(s) => of(s, device),
         _ => bail!("there are no CUDA kernels for {:?}", storage.dtype()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::cuda;
+
+    const MODULE: Module = cuda_module!("scale");
+
+    fn scaled(device: &Device, x: &Tensor, by: &Tensor) -> Result<()> {
+        // SAFETY: the arguments of sp_scale; nobody else uses `x`.
+        unsafe { launch(device, MODULE, "sp_scale_1", Grid::for_each(4), cuda_args![x, by, 1., Arg::Long(4)]) }
+    }
+
+    #[test]
+    fn no_unwritten_memory_of_the_host() {
+        assert!(uninitialised(3, DType::F32, &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn a_device_that_tracks_events_is_refused() -> Result<()> {
+        let Some(own) = cuda() else { return Ok(()) };
+        for other in [Device::new_cuda(0)?, Device::new_cuda_with_stream(0)?] {
+            let x = Tensor::ones(4, DType::F32, &other)?;
+            let error = scaled(&other, &x, &x).map_err(|e| e.to_string());
+            assert!(error.as_ref().is_err_and(|e| e.contains("cuda::new_device")), "{error:?}");
+            assert!(uninitialised(3, DType::F32, &other).is_err());
+        }
+        let x = Tensor::ones(4, DType::F32, &own)?;
+        scaled(&own, &x, &x.copy()?)
+    }
+
+    #[test]
+    fn a_tensor_of_another_device_is_refused() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        let x = Tensor::ones(4, DType::F32, &device)?;
+        let others = [Tensor::ones(4, DType::F32, &Device::Cpu)?, Tensor::ones(4, DType::F32, &new_device(0)?)?];
+        for other in &others {
+            assert!(scaled(&device, &x, other).is_err() && scaled(&device, other, &x).is_err(), "{:?}", other.device());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_number_of_32_bits_at_most_is_refused() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        for dtype in [DType::F64, DType::U8, DType::U32, DType::I64] {
+            assert!(single(&Tensor::zeros(3, dtype, &device)?).is_err(), "{dtype:?}");
+        }
+        assert_eq!(single(&Tensor::zeros(3, DType::BF16, &device)?)?.dtype(), DType::F32);
+        Ok(())
+    }
 }

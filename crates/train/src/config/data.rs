@@ -1,14 +1,15 @@
 //! Where the images come from and how they are read.
 
 use crate::pixels::{MEAN, STD};
-use selfpatch_datasets::Decoding;
-use serde::{Deserialize, Serialize};
+use selfpatch_datasets::{Decoding, Pillow, Range};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where the images come from and how they are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `procedural` for the made-up world; a folder of images at any depth; a list of them (txt, csv,
+    /// `procedural` for the synthetic world; a folder of images at any depth; a list of them (txt, csv,
     /// tsv); tar or parquet files, several by braces and wildcards; IDX or CIFAR files; videos; or
     /// `hf://owner/name[@revision][#split]` (`--data`).
     pub path: String,
@@ -30,18 +31,23 @@ pub struct Data {
     /// Values per pixel. 3 without a `range`: whatever an image holds becomes RGB.
     #[serde(default = "three")]
     pub channels: usize,
-    /// The values that become 0 and 1, for images of more than 8 bits; absent: bytes.
+    /// The values that become 0 and 1, for images of more than 8 bits: `[low, high]`, or a list of such pairs, one
+    /// per channel; absent: bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range: Option<[f32; 2]>,
+    pub range: Option<Range>,
     /// Mean of each channel, between 0 and 1.
     #[serde(default = "imagenet_mean")]
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, likewise.
     #[serde(default = "imagenet_std")]
     pub std: Vec<f32>,
-    /// Turn images as their EXIF orientation says. The published program does not.
-    #[serde(default)]
-    pub exif_orientation: bool,
+    /// Turn images as their EXIF orientation says. The published program does not, but for TIFF files that it reads
+    /// as RGB. Earlier versions called this `exif_orientation`.
+    #[serde(default, alias = "exif_orientation")]
+    pub exif: bool,
+    /// Whose order of passes resizing follows: 12 for Pillow up to 12.3, 13 for Pillow from 13.0 on.
+    #[serde(default = "twelve")]
+    pub pillow: u32,
     /// Decode JPEG files to the very bytes of Pillow and OpenCV (libjpeg), which takes about twice as long;
     /// otherwise they differ by a few levels.
     #[serde(default)]
@@ -52,13 +58,70 @@ pub struct Data {
     /// Most bytes of an image file.
     #[serde(default = "max_bytes")]
     pub max_bytes: u64,
-    /// Frames of a video per second of it; 0 for all.
+    /// Frames of a video per second of it; 0 for all; `"auto"` for every frame of a video of up to a minute, and 2 per
+    /// second of a longer one.
     #[serde(default)]
-    pub video_fps: f32,
+    pub video_fps: VideoRate,
+    /// Frames of a video are left out in which no part differs by as many levels of 255 from the last one before them
+    /// that is used; 0 for none.
+    #[serde(default)]
+    pub video_dedup: f32,
+}
+
+/// How many frames of a video are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum VideoRate {
+    /// As many as suit its length: `"auto"`.
+    #[default]
+    Auto,
+    /// So many per second of it; 0 for all.
+    PerSecond(f32),
+}
+
+impl VideoRate {
+    /// Its name where it is no number.
+    pub const AUTO: &str = "auto";
+
+    /// The number, none for auto.
+    pub fn per_second(self) -> Option<f32> {
+        match self {
+            Self::Auto => None,
+            Self::PerSecond(fps) => Some(fps),
+        }
+    }
+}
+
+impl Serialize for VideoRate {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str(Self::AUTO),
+            Self::PerSecond(fps) => to.serialize_f32(*fps),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VideoRate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Value {
+            Number(f32),
+            Text(String),
+        }
+        match Value::deserialize(from) {
+            Ok(Value::Number(fps)) => Ok(Self::PerSecond(fps)),
+            Ok(Value::Text(text)) if text == Self::AUTO => Ok(Self::Auto),
+            _ => Err(D::Error::custom("data.video_fps must be a number or \"auto\"")),
+        }
+    }
 }
 
 fn two() -> usize {
     2
+}
+
+fn twelve() -> u32 {
+    12
 }
 
 fn three() -> usize {
@@ -104,11 +167,13 @@ impl Data {
             range: None,
             mean: imagenet_mean(),
             std: imagenet_std(),
-            exif_orientation: false,
+            exif: false,
+            pillow: twelve(),
             exact_jpeg: false,
             max_pixels: max_pixels(),
             max_bytes: max_bytes(),
-            video_fps: 0.,
+            video_fps: VideoRate::Auto,
+            video_dedup: 0.,
         }
     }
 
@@ -116,11 +181,16 @@ impl Data {
     pub fn decoding(&self) -> Decoding {
         Decoding {
             channels: self.channels,
-            range: self.range,
-            exif_orientation: self.exif_orientation,
+            range: self.range.clone(),
+            exif: self.exif,
             exact_jpeg: self.exact_jpeg,
             max_pixels: self.max_pixels,
             max_bytes: self.max_bytes,
         }
+    }
+
+    /// The order of passes that `pillow` names.
+    pub fn resizing(&self) -> Pillow {
+        if self.pillow >= 13 { Pillow::V13 } else { Pillow::V12 }
     }
 }

@@ -44,8 +44,10 @@ impl Default for KnnEval {
 pub struct DavisEval {
     /// Epochs between measurements; 0 for none.
     pub every: usize,
-    /// `procedural` for the made-up videos, or a folder in DAVIS's or a similar layout.
+    /// `procedural` for the synthetic videos, or a folder in DAVIS's or a similar layout.
     pub data_path: String,
+    /// Tokens per side of a frame of the synthetic videos, 8 to 64.
+    pub grid: usize,
     /// `ImageSets/YEAR`.
     pub year: String,
     /// `ImageSets/YEAR/SPLIT.txt`.
@@ -65,6 +67,7 @@ impl Default for DavisEval {
         Self {
             every: 0,
             data_path: "procedural".into(),
+            grid: 32,
             year: "2017".into(),
             split: "val".into(),
             resolution: "480p".into(),

@@ -4,11 +4,12 @@ mod data;
 mod eval;
 mod preset;
 
-pub use data::Data;
+pub use data::{Data, VideoRate};
 pub use eval::{DavisEval, Eval, KnnEval};
 pub use preset::Preset;
 
 use selfpatch_datasets::MultiCrop;
+use selfpatch_vit::VitConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -90,12 +91,23 @@ pub struct Model {
     pub image_size: usize,
     /// Stochastic depth of the student's last block.
     pub drop_path_rate: f64,
-    /// Width, for `custom`.
+    /// Width; of a named architecture those that it has.
     pub embed_dim: usize,
-    /// Blocks, for `custom`.
+    /// Blocks; of a named architecture those that it has.
     pub depth: usize,
-    /// Heads, for `custom`.
+    /// Heads; of a named architecture those that it has.
     pub num_heads: usize,
+}
+
+impl Model {
+    /// The same with the width, depth and heads that its architecture has, whatever stood there; as it is for
+    /// `custom` and for names that there are none of.
+    pub fn settled(mut self) -> Self {
+        if let Ok(vit) = VitConfig::arch(&self.arch, self.patch_size) {
+            (self.embed_dim, self.depth, self.num_heads) = (vit.embed_dim, vit.depth, vit.num_heads);
+        }
+        self
+    }
 }
 
 /// Both projection heads.

@@ -1,8 +1,13 @@
 //! The folder of a run: whose it is, and where in the run a session begins.
 
+use super::history::{self, History, Overridden, run_of, working_dir};
+use super::{Asked, Session};
 use crate::checkpoint::{self, Found};
+use crate::inventory::{self, Changes, Inventory};
+use crate::overlay::{Difference, names, stripped};
 use crate::telemetry::replace_file;
-use crate::{Config, Error};
+use crate::{Config, Error, place};
+use selfpatch_datasets::ImageSource;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +24,10 @@ pub enum Resume {
 }
 
 /// What a run keeps in its folder.
-const ENTRIES: [&str; 10] = [
+const ENTRIES: [&str; 12] = [
     "config.toml",
+    history::FILE,
+    inventory::FILE,
     "log.jsonl",
     "faults.jsonl",
     "alarms.jsonl",
@@ -36,6 +43,8 @@ const ENTRIES: [&str; 10] = [
 pub(super) struct Folder {
     /// Where the session begins; `None` for the beginning.
     pub found: Option<Found>,
+    /// The images of the run as they are now; `None` for those that are made.
+    pub inventory: Option<Inventory>,
     /// Held until the session ends.
     _lock: File,
 }
@@ -46,10 +55,11 @@ pub(super) struct Folder {
 /// is. Settings that differ from those of the checkpoint and matter are refused unless `overrides` names them.
 pub(super) fn open(
     config: &Config,
-    images: usize,
-    (overwrite, resume, overrides): (bool, &Resume, &[String]),
+    source: &dyn ImageSource,
+    session: &Session,
     tell: &mut dyn FnMut(String),
 ) -> Result<Folder, Error> {
+    let (overwrite, resume) = (session.overwrite, &session.resume);
     let folder = config.output_dir.as_path();
     let file = folder.join("config.toml");
     let fail = |reason: String| Err(Error::File { path: folder.into(), reason });
@@ -69,6 +79,7 @@ pub(super) fn open(
         // A folder of something else may have a file of that name.
         Config::parse(&file, &fs::read_to_string(&file).map_err(Error::io(&file))?)?;
     }
+    let own_history = History::read(folder)?;
     sweep(&folder.join("checkpoints"));
     sweep(&folder.join("export"));
     let own = checkpoint::list(folder)?;
@@ -96,15 +107,26 @@ pub(super) fn open(
             return fail("holds a run; choose another --name, or start over with --overwrite".into());
         }
         (None, _) if overwrite => None,
+        // Stopped before its first checkpoint, a branch still begins where it branched off.
+        (None, Resume::Auto) if is_run && own.is_empty() && own_history.branched_from.is_some() => {
+            own_history.branched_from.as_deref().map(|from| chosen(from, tell)).transpose()?
+        }
         (None, _) => checkpoint::newest(folder, &mut *tell)?,
     };
-    if let Some(found) = &found
-        && let Err(e) = compare(config, images, found, overrides, tell)
-    {
-        if made {
-            let _ = fs::remove_dir_all(folder);
+    let mut inventory = (config.data.path != place::PROCEDURAL).then(|| Inventory::of(source));
+    let mut history = History { working_dir: std::env::current_dir().unwrap_or_default(), ..own_history };
+    if let Some(found) = &found {
+        let other = !is_own(found);
+        history.branched_from = if other { fs::canonicalize(&found.path).ok() } else { history.branched_from };
+        let now = Now { config, source, inventory: &mut inventory };
+        if let Err(e) = compare(now, found, &mut history, session, tell) {
+            if made {
+                let _ = fs::remove_dir_all(folder);
+            }
+            return Err(e);
         }
-        return Err(e);
+    } else {
+        (history.branched_from, history.overrides) = Default::default();
     }
     let unfinished = found.is_none() && is_run;
     // The backbone is written after the first checkpoint: someone has removed the checkpoints.
@@ -117,8 +139,14 @@ pub(super) fn open(
     if overwrite || unfinished {
         remove_run(folder)?;
     }
+    if let Some(inventory) = &mut inventory {
+        inventory.learn(source);
+        inventory.write(folder)?;
+    }
+    history.write(folder)?;
+    // Last: whoever finds it finds the others, too.
     replace_file(&file, config.to_toml()?.as_bytes()).map_err(Error::io(&file))?;
-    Ok(Folder { found, _lock: lock })
+    Ok(Folder { found, inventory, _lock: lock })
 }
 
 /// Whether there is anything in a folder that a start which was cut short does not leave.
@@ -127,7 +155,9 @@ fn holds_something(folder: &Path) -> Result<bool, Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         other => other.map_err(Error::io(folder))?,
     };
-    let ours = |name: &str| name == "lock" || name.starts_with("config.toml.");
+    let ours = |name: &str| {
+        name == "lock" || ["config.toml.", history::FILE, inventory::FILE].iter().any(|f| name.starts_with(f))
+    };
     Ok(entries.flatten().any(|entry| !ours(&entry.file_name().to_string_lossy())))
 }
 
@@ -173,16 +203,34 @@ fn locked(folder: &Path) -> Result<File, Error> {
     }
 }
 
-/// Settings that changed since the checkpoint: those that change neither the result nor the meaning of what is
-/// saved pass, and so does a longer run, whose schedules stretch.
+/// What a session would go on with.
+struct Now<'a> {
+    config: &'a Config,
+    source: &'a dyn ImageSource,
+    inventory: &'a mut Option<Inventory>,
+}
+
+/// Settings and images that changed since the checkpoint: settings that change neither the result nor the meaning of
+/// what is saved pass, and so does a longer run, whose schedules stretch. What was overridden before passes again;
+/// what is overridden now is added to `history`.
 fn compare(
-    config: &Config,
-    images: usize,
+    Now { config, source, inventory }: Now,
     found: &Found,
-    overrides: &[String],
+    history: &mut History,
+    session: &Session,
     tell: &mut dyn FnMut(String),
 ) -> Result<(), Error> {
+    let folder = config.output_dir.as_path();
+    let of = run_of(&found.path);
+    let its_history = of.as_deref().map(History::read).transpose()?.unwrap_or_default();
+    let base = of.as_deref().map(|run| working_dir(run, &found.config, &its_history)).unwrap_or_default();
+    let here = Path::new("");
     let mut saved = found.config.clone();
+    let is_same_place =
+        place::place(&place::from_base(&saved.data.path, &base), here) == place::place(&config.data.path, here);
+    if is_same_place {
+        saved.data.path = config.data.path.clone();
+    }
     saved.name = config.name.clone();
     saved.output_dir = config.output_dir.clone();
     saved.init_from = config.init_from.clone();
@@ -198,20 +246,86 @@ fn compare(
     if epochs.1 > epochs.0 {
         tell(format!("{} epochs instead of {}: all schedules stretch over the longer run", epochs.1, epochs.0));
         saved.optim.epochs = epochs.1;
+        remember(history, "optim.epochs", epochs.0.to_string(), epochs.1.to_string());
     }
-    let place = |difference: &str| difference.split(':').next().unwrap_or_default().to_string();
-    let mut differences = saved.differences(config)?;
-    if found.state.images != images && !differences.iter().any(|d| place(d) == "data.path") {
-        differences.push(format!("data.path: {} images -> {images} images", found.state.images));
+    let is_named = |place: &str| session.overrides.iter().any(|name| names(name, place));
+    let mut refused: Vec<(String, String)> = Vec::new();
+    let differences = saved.differences(config)?;
+    let is_other_arch = differences.iter().any(|d| d.place == "model.arch");
+    for Difference { place, from, to } in differences {
+        // The architecture says them.
+        if is_other_arch && ["model.embed_dim", "model.depth", "model.num_heads"].contains(&place.as_str()) {
+            continue;
+        }
+        if is_named(&place) {
+            tell(format!("changed as --override says: {place}: {from} -> {to}"));
+            remember(history, &place, from, to);
+        } else if history.overrides.get(&place).is_none_or(|known| known.to != to) {
+            refused.push((stripped(&place), spelled(session.asked, &place, &from, &to)));
+        }
     }
-    let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(|d| overrides.contains(&place(d)));
-    if !refused.is_empty() {
-        return Err(Error::OtherRun { path: found.path.clone(), differences: refused.join(", ") });
+    if is_same_place && let Some(now) = inventory {
+        let before = match Inventory::read(folder)? {
+            None => of.as_deref().map(Inventory::read).transpose()?.flatten(),
+            own => own,
+        };
+        let changes = before.map(|before| Changes::between(&before, now, source));
+        if changes.is_none() {
+            let reason = "no list of its images was kept; their number alone is compared with before";
+            tell(format!("{}: {reason}", found.path.display()));
+        }
+        if let Some(unread) = changes.as_ref().map(|c| c.unread).filter(|n| *n > 0) {
+            tell(format!(
+                "data.path: {unread} images have another time than before and are compared when training reads them"
+            ));
+        }
+        let told = match changes {
+            Some(changes) => changes.told(),
+            None => other_number(found.state.images, source.len()),
+        };
+        match told {
+            Some(told) if is_named("data.path") => tell(format!("changed as --override says: data.path: {told}")),
+            Some(told) => refused.push(("data.path".into(), format!("data.path: {told}"))),
+            None => {}
+        }
+    } else if is_same_place
+        && refused.is_empty()
+        && let Some(told) = other_number(found.state.images, source.len())
+        && !is_named("data.path")
+    {
+        refused.push(("data.path".into(), format!("data.path: {told}")));
     }
-    for difference in allowed {
-        tell(format!("changed as --override says: {difference}"));
+    if refused.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    refused.dedup_by(|a, b| a.1 == b.1);
+    let mut flags: Vec<String> = refused.iter().map(|(place, _)| format!("--override {place}")).collect();
+    flags.dedup();
+    Err(Error::OtherRun {
+        path: of.unwrap_or_else(|| found.path.clone()),
+        differences: refused.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", "),
+        overrides: flags.join(" "),
+    })
+}
+
+fn other_number(before: usize, now: usize) -> Option<String> {
+    (before != now).then(|| format!("{before} images -> {now} images"))
+}
+
+/// Keeps that a field was changed, since its first value.
+fn remember(history: &mut History, place: &str, from: String, to: String) {
+    let first = history.overrides.remove(place).map_or(from, |known| known.from);
+    if first != to {
+        history.overrides.insert(place.into(), Overridden { from: first, to });
+    }
+}
+
+/// A difference as its user would write it: with the flag where there was one.
+fn spelled(asked: &[Asked], place: &str, from: &str, to: &str) -> String {
+    match asked.iter().rev().find(|asked| names(&asked.field, place)) {
+        Some(Asked { flag, value, .. }) => format!("{flag} {value} ({} -> {value})", from.trim_matches('"')),
+        None => format!("{place}: {from} -> {to}"),
+    }
 }
 
 fn remove_run(folder: &Path) -> Result<(), Error> {

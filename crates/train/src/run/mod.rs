@@ -1,19 +1,24 @@
 //! A whole run: data, steps, log, checkpoints, export.
 
 mod folder;
+mod history;
 mod plan;
 
 pub use folder::Resume;
+pub use history::{History, Overridden, Saved};
 
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::config::{NotFinite, Precision};
 use crate::diagnose::diagnose;
 use crate::init::init_from;
+use crate::inventory::{Watched, listed};
+use crate::overlay::check_field;
+use crate::place::PROCEDURAL;
 use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record, log, write_report};
 use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
-use selfpatch_datasets::{Access, Fault, ImageSource, Loader, LoaderConfig, ProceduralImages};
+use selfpatch_datasets::{Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,8 +65,21 @@ pub struct Session<'a> {
     pub resume: Resume,
     /// Fields that may differ from those of the checkpoint, such as `optim.lr`.
     pub overrides: &'a [String],
+    /// How the user wrote what was asked for, for messages; may be empty.
+    pub asked: &'a [Asked],
     /// Set by whoever wants the run to save and end after the step at hand.
     pub stop: &'a AtomicBool,
+}
+
+/// A setting as a user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Place of the field, such as `optim.lr`.
+    pub field: String,
+    /// The flag, such as `--lr`.
+    pub flag: String,
+    /// Its value, such as `1e-4`.
+    pub value: String,
 }
 
 /// How the teacher is measured on the way.
@@ -115,13 +133,17 @@ pub fn run(
     mut tell: impl FnMut(Event),
 ) -> Result<Summary, Error> {
     config.check()?;
+    session.overrides.iter().try_for_each(|name| check_field(name))?;
     if device.is_cpu() && config.optim.precision != Precision::F32 {
         let text = "optim.precision: half precisions are for GPUs; on the CPU they are much slower than f32";
         tell(Event::Warning(text.into()));
     }
-    let loader = loader(config, &mut tell)?;
-    let per_epoch = loader.steps_per_epoch();
-    let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
+    let images = {
+        let tell = std::cell::RefCell::new(&mut tell);
+        source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), &|| session.stop.load(Ordering::Relaxed))?
+    };
+    // Once without and once with the list of its images: what is wrong shows before the folder is touched.
+    loader(config, Arc::clone(&images))?;
     let run = config.output_dir.clone();
     let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     let begins = matches!(session.resume, Resume::Auto | Resume::Never)
@@ -131,8 +153,12 @@ pub fn run(
         let told = init_from(Path::new(&config.init_from), &trainer)?;
         tell(Event::Notice(&told));
     }
-    let how = (session.overwrite, &session.resume, session.overrides);
-    let folder = folder::open(config, loader.images(), how, &mut |w| tell(Event::Warning(w)))?;
+    let mut folder = folder::open(config, &*images, session, &mut |w| tell(Event::Warning(w)))?;
+    let watched = folder.inventory.take().map(|known| Arc::new(Watched::new(Arc::clone(&images), known)));
+    let images = watched.clone().map_or(images, |watched| watched as Arc<dyn ImageSource>);
+    let loader = loader(config, images)?;
+    let per_epoch = loader.steps_per_epoch();
+    let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
     let backbone = run.join("export").join("backbone.safetensors");
     let ended = |end| Ok(Summary { folder: run.clone(), backbone: backbone.clone(), end });
 
@@ -176,6 +202,7 @@ pub fn run(
     let (mut step, mut skipped) = (first, 0);
     // The same crops all the time: what the teacher makes of them changes visibly.
     let mut shown: Option<Tensor> = None;
+    let (mut left_out, mut summed_up) = (Tally::default(), 0);
     let mut begun = Instant::now();
     while step < plan.end {
         let epoch = step / per_epoch;
@@ -186,6 +213,10 @@ pub fn run(
             for fault in batch.faults.iter().filter(|f| f.first) {
                 tell(Event::Fault(fault));
                 faults.write(step, fault)?;
+            }
+            for fault in left_out_first(&loader, &mut left_out) {
+                tell(Event::Fault(&fault));
+                faults.write(step, &fault)?;
             }
             let hyper = plan.at(step);
             let wait = (batches.waited() - waited).as_secs_f64();
@@ -218,7 +249,7 @@ pub fn run(
                         write_report(&run).map_err(Error::io(run.join("report.html")))?;
                         return Err(Error::Sick { what: Box::new(error), place, replay: file });
                     }
-                    left_out(&error)
+                    nothing_of(&error)
                 }
                 Err(e) => return Err(e),
             };
@@ -280,10 +311,27 @@ pub fn run(
                     tell(Event::Saved(&path));
                 }
                 saved = Instant::now();
+                if let Some(watched) = &watched {
+                    // Training does not need it: a full disk shows itself by the checkpoint.
+                    watched.save(&run).unwrap_or_else(|e| tell(Event::Warning(e.to_string())));
+                    let changed = watched.take_changed();
+                    if !changed.is_empty() {
+                        let text = listed(&changed, "images with other bytes than when they were read before");
+                        tell(Event::Warning(format!("data.path: {text}")));
+                    }
+                }
             } else if let Some(path) = saver.done()? {
                 tell(Event::Saved(&path));
             }
             let all_done = stopped || step == plan.end;
+            if left_out.read > summed_up && (all_done || (summed_up == 0 && step.is_multiple_of(per_epoch))) {
+                summed_up = left_out.read;
+                for (what, line) in left_out.lines() {
+                    tell(Event::Notice(&line));
+                    let name = format!("all images until step {step}, {what:?}");
+                    faults.write(step, &Fault { name, reason: line, bad: false, first: true })?;
+                }
+            }
             if let Some(shown) = shown.as_ref().filter(|_| all_done || pictured.elapsed() > PICTURES) {
                 views::write(&run, &trainer, shown, config)?;
                 pictured = Instant::now();
@@ -303,8 +351,21 @@ pub fn run(
     ended(End::Complete)
 }
 
+/// The first image of each kind of which something was left out since `told`, which becomes the state of now.
+fn left_out_first(loader: &Loader, told: &mut Tally) -> Vec<Fault> {
+    let now = loader.tally();
+    let fault = |(id, kinds): (usize, Vec<LeftOut>)| {
+        let kinds: Vec<&str> = kinds.into_iter().map(LeftOut::of_one).collect();
+        let reason = format!("{}; others like it are counted", kinds.join("; "));
+        Fault { name: loader.name(id), reason, bad: false, first: true }
+    };
+    let new = now.new_since(told).into_iter().map(fault).collect();
+    *told = now;
+    new
+}
+
 /// The numbers of a step that was left out.
-fn left_out(error: &Error) -> StepReport {
+fn nothing_of(error: &Error) -> StepReport {
     let losses = match error {
         Error::NotFinite { class, patch, .. } => [f64::NAN, *class, *patch],
         _ => [f64::NAN; 3],
@@ -314,26 +375,26 @@ fn left_out(error: &Error) -> StepReport {
     StepReport { losses, teacher_entropy: nan, grad_norm: nan, health, ..StepReport::default() }
 }
 
-/// The images that a run reads. `say` is told what takes long.
-pub fn source(config: &Config, say: &dyn Fn(&str)) -> Result<Arc<dyn ImageSource>, Error> {
+/// The images that a run reads. `say` is told what takes long, which ends in an error once `stop` says so.
+pub fn source(config: &Config, say: &dyn Fn(&str), stop: &dyn Fn() -> bool) -> Result<Arc<dyn ImageSource>, Error> {
     let data = &config.data;
-    if data.path == "procedural" {
+    if data.path == PROCEDURAL {
         return Ok(Arc::new(ProceduralImages::new(config.seed, data.procedural_images, data.procedural_size)));
     }
-    let access = Access { video_fps: data.video_fps, say, ..Access::usual() };
+    let (video_fps, video_dedup) = (data.video_fps.per_second(), data.video_dedup);
+    let access = Access { video_fps, video_dedup, say, stop, ..Access::usual() };
     Ok(selfpatch_datasets::open(&data.path, &access)?)
 }
 
 /// The data as batches of crops.
-fn loader(config: &Config, tell: &mut impl FnMut(Event)) -> Result<Loader, Error> {
+fn loader(config: &Config, source: Arc<dyn ImageSource>) -> Result<Loader, Error> {
     let data = &config.data;
-    let tell = std::cell::RefCell::new(tell);
-    let source = source(config, &|text| (tell.borrow_mut())(Event::Notice(text)))?;
     let settings = LoaderConfig {
         threads: data.workers,
         ahead: data.prefetch,
         drop_last: data.drop_last,
         max_bad: data.max_bad,
+        pillow: data.resizing(),
         ..LoaderConfig::new(config.optim.batch_size, config.seed)
     };
     Ok(Loader::new(source, config.crops.clone(), data.decoding(), settings)?)

@@ -53,7 +53,7 @@ static ON: AtomicBool = AtomicBool::new(false);
 
 /// A session that nobody stops.
 pub fn session(overwrite: bool) -> Session<'static> {
-    Session { overwrite, resume: Resume::Auto, overrides: &[], stop: &ON }
+    Session { overwrite, resume: Resume::Auto, overrides: &[], asked: &[], stop: &ON }
 }
 
 pub fn go(config: &Config, overwrite: bool) -> Result<Vec<f64>, Error> {

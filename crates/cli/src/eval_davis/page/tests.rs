@@ -1,9 +1,11 @@
 use super::*;
+use crate::about::{Facts, facts};
 use selfpatch_datasets::{Mask, ProceduralVideos, write_mask};
+use serde_json::json;
 use std::fs;
 use tempfile::TempDir;
 
-/// A run of made-up scores whose masks are the true ones, moved to the right.
+/// A run of synthetic scores whose masks are the true ones, moved to the right.
 fn run(folder: &TempDir, label: &str, videos: &ProceduralVideos, shift: usize, score: fn(usize) -> f64) -> Run {
     let mut sequences = Vec::new();
     for name in videos.sequences() {
@@ -21,7 +23,10 @@ fn run(folder: &TempDir, label: &str, videos: &ProceduralVideos, shift: usize, s
         sequences.push((name, SequenceReport::of(names[scored].to_vec(), &values)));
     }
     let report = DavisReport::of(sequences);
-    Run { label: label.into(), folder: folder.path().into(), report, unscored: vec![], failed: vec![] }
+    let about = About::now(facts(json!({"videos": 2})), Facts::new(), Facts::new());
+    let beside = vec![("random initialisation", Some(report.clone())), ("first mask copied", None)];
+    let (label, folder) = (label.into(), folder.path().into());
+    Run { label, folder, report, unscored: vec![], failed: vec![], beside, about }
 }
 
 /// The page, checked for sound structure and for nothing from elsewhere.
@@ -56,6 +61,8 @@ fn one_run_has_scores_charts_and_pictures() {
     assert_eq!(html.matches("ground truth</figcaption>").count(), 2 * 3);
     assert!(html.contains("<h3>scene-01 · 00006</h3>"), "scores fall until the last scored frame");
     assert!(!html.contains("class=\"run") && !html.contains("best\""), "nothing is compared");
+    assert!(html.contains("<span>random initialisation</span>") && !html.contains("<span>first mask copied</span>"));
+    assert!(html.contains("<td>data</td><td>videos 2</td>") && html.contains("<td>program</td><td>selfpatch "));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Attention on CUDA, without the matrix of probabilities; see `attention.cu`.
 
-use crate::cuda::{Arg, Grid, Module, launch, record, suffix, uninitialised};
+use crate::cuda::{Arg, Grid, Module, aligned, launch, record, suffix, uninitialised};
 use crate::{Sequences, cuda_module};
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -50,6 +50,7 @@ pub(in crate::ops) fn forward(
 ) -> Result<(Tensor, Tensor)> {
     let (tokens, width) = qkv.dims2()?;
     let d = width / 3 / heads;
+    let qkv = &aligned(qkv)?;
     let out = uninitialised((tokens, width / 3), qkv.dtype(), qkv.device())?;
     let lse = uninitialised((heads, tokens), DType::F32, qkv.device())?;
     let kernel = Kernel::of(qkv.dtype(), d)?;
@@ -78,6 +79,7 @@ pub(in crate::ops) fn backward(
     dout: &Tensor,
 ) -> Result<Tensor> {
     let (tokens, width) = qkv.dims2()?;
+    let (qkv, out, dout) = (&aligned(qkv)?, &aligned(out)?, &aligned(dout)?);
     let (d, device) = (width / 3 / heads, qkv.device());
     let delta = uninitialised((heads, tokens), DType::F32, device)?;
     let name = format!("sp_attention_deltas_{}", suffix(qkv.dtype())?);

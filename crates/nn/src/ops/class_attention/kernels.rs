@@ -1,6 +1,6 @@
 //! Launching the kernels of `class_attention.cu`.
 
-use crate::cuda::{Arg, Grid, Module, launch, suffix, uninitialised};
+use crate::cuda::{Arg, Grid, Module, aligned, launch, suffix, uninitialised};
 use crate::cuda_module;
 use crate::ops::attention::cuda::Packed;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -80,9 +80,10 @@ impl Projected {
             Context::Rows(rows, valid) => (None, Some(*rows), *valid, rows.dim(1)?),
         };
         let shared = self.own.dim(0)? == 1;
+        let (own, kv) = (aligned(&self.own)?, aligned(&self.kv)?);
         let args = [
-            Arg::Tensor(&self.own),
-            Arg::Tensor(&self.kv),
+            Arg::Tensor(&own),
+            Arg::Tensor(&kv),
             Arg::Optional(self.biases[0].as_ref()),
             Arg::Optional(self.biases[1].as_ref()),
             Arg::Optional(starts),
@@ -110,9 +111,10 @@ impl Projected {
         let (count, d) = (dout.dim(0)?, self.widths()?.1);
         let down = uninitialised(self.own.shape(), self.own.dtype(), self.device())?;
         let dkv = uninitialised(self.kv.shape(), self.kv.dtype(), self.device())?;
+        let (own, kv, dout) = (aligned(&self.own)?, aligned(&self.kv)?, &aligned(dout)?);
         let args = [
-            Arg::Tensor(&self.own),
-            Arg::Tensor(&self.kv),
+            Arg::Tensor(&own),
+            Arg::Tensor(&kv),
             Arg::Optional(self.biases[0].as_ref()),
             Arg::Tensor(&packed.starts),
             Arg::Tensor(&trace.mean),

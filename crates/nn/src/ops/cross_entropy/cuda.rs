@@ -1,9 +1,8 @@
 //! The CUDA kernels. No number comes back to the host: losses stay on the device.
 
 use super::Temperatures;
-use crate::cuda::{Grid, Module, launch, record, run, scale, spread, suffix, uninitialised};
+use crate::cuda::{Grid, Module, launch, record, run, scale, single, spread, suffix, uninitialised};
 use crate::ops::sum_rows;
-use crate::precision::to_full;
 use crate::{cuda_args, cuda_module};
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -16,7 +15,7 @@ pub(super) fn matched(
     weights: &[f64],
     temperatures: Temperatures,
 ) -> Result<(Tensor, Tensor)> {
-    let (student, teacher, center) = (to_full(student)?, to_full(teacher)?, to_full(center)?);
+    let (student, teacher, center) = (single(student)?, single(teacher)?, single(center)?);
     let weights = on_device(weights, 1., student.device())?;
     let losses = uninitialised(weights.shape(), DType::F32, student.device())?;
     let gradient = student.track_op().then_some(DType::F32);
@@ -57,7 +56,7 @@ pub(super) fn paired(
     weights: &[f64],
     temperature: f64,
 ) -> Result<Tensor> {
-    let (student, targets) = (to_full(student)?, to_full(targets)?);
+    let (student, targets) = (single(student)?, single(targets)?);
     let ((rows, k), device, grid) = (student.dims2()?, student.device().clone(), block_per_row(&student)?);
     let (pairs, weights) = (flat(pairs, &device)?, on_device(weights, 1., &device)?);
     let (losses, sums) = (uninitialised(rows, DType::F32, &device)?, uninitialised((rows, 2), DType::F32, &device)?);
@@ -79,7 +78,7 @@ pub(super) fn paired(
 }
 
 pub(super) fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
-    let (x, center) = (to_full(x)?, to_full(center)?);
+    let (x, center) = (single(x)?, single(center)?);
     let ((rows, k), device) = (x.dims2()?, x.device());
     let (p, entropies) = (uninitialised((rows, k), DType::F32, device)?, uninitialised(rows, DType::F32, device)?);
     let name = format!("sp_sharpened_{}", run(k, 4, &[&x, &center, &p])?);
@@ -224,6 +223,21 @@ mod tests {
             assert!(error <= 1e-5 * want.max_all()?.to_scalar::<f64>()?, "{rows} {k}: {error:e}");
             let (entropy, want) = (f64::from(entropy.to_scalar::<f32>()?), want_entropy.to_scalar::<f64>()?);
             assert!((entropy - want).abs() < 1e-5 * want.max(1.), "{rows} {k}: {entropy} {want}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn targets_of_other_types_are_refused() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        let x = normal(1, (2, 8))?.to_device(&device)?;
+        let c = x.narrow(0, 0, 1)?;
+        for dtype in [DType::F64, DType::U8] {
+            let (t, d) = (x.to_dtype(dtype)?, c.to_dtype(dtype)?);
+            assert!(matched_cross_entropy(&x, &t, &c, &[1., 1.], TEMPERATURES).is_err(), "{dtype:?}");
+            assert!(matched_cross_entropy(&x, &x, &d, &[1., 1.], TEMPERATURES).is_err(), "{dtype:?}");
+            assert!(paired_cross_entropy(&x, &t, &[vec![0], vec![1]], &[1., 1.], 0.1).is_err(), "{dtype:?}");
+            assert!(sharpened(&x, &d, 0.04).is_err(), "{dtype:?}");
         }
         Ok(())
     }

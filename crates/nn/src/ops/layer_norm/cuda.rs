@@ -1,6 +1,6 @@
 //! Layer norm on CUDA; see `layer_norm.cu`.
 
-use crate::cuda::{Grid, Module, launch, record, suffix, uninitialised};
+use crate::cuda::{Grid, Module, launch, record, run, suffix, uninitialised};
 use crate::ops::linear::cuda::column_sums;
 use crate::{cuda_args, cuda_module, deposit_tensor};
 use candle_core::{DType, Result, Tensor};
@@ -54,8 +54,9 @@ pub(in crate::ops) fn forward(
     };
     let grid = Grid::new(rows.div_ceil(WARPS), 32 * WARPS).shared(WARPS * dim * 4);
     let args = cuda_args![x, values, bias, scale, weight, shift, y.as_ref(), &out, &stats, rows, dim, eps as f32];
+    let name = name("forward", dtype, dim, &[Some(x), values, y.as_ref(), Some(&out)])?;
     // SAFETY: the arguments of sp_norm_forward; all tensors have the sizes that it is told.
-    unsafe { launch(x.device(), MODULE, &name("forward", dtype, dim)?, grid, args)? };
+    unsafe { launch(x.device(), MODULE, &name, grid, args)? };
     Ok(Normed { x: y.unwrap_or_else(|| x.clone()), out, stats })
 }
 
@@ -73,8 +74,9 @@ pub(in crate::ops) fn backward(
     let partial = uninitialised((blocks, 2 * dim), DType::F32, x.device())?;
     let grid = Grid::new(blocks, 32 * WARPS).shared(2 * WARPS * dim * 4);
     let args = cuda_args![dout, x, stats, weight, dx, scale, next, &partial, rows, dim];
+    let name = name("backward", dout.dtype(), dim, &[Some(dout), Some(x), Some(dx), next])?;
     // SAFETY: the arguments of sp_norm_backward; all tensors have the sizes that it is told.
-    unsafe { launch(x.device(), MODULE, &name("backward", dout.dtype(), dim)?, grid, args)? };
+    unsafe { launch(x.device(), MODULE, &name, grid, args)? };
     let sums = column_sums(&partial)?;
     Ok((sums.narrow(0, 0, dim)?, sums.narrow(0, dim, dim)?))
 }
@@ -96,6 +98,33 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     })
 }
 
-fn name(what: &str, dtype: DType, dim: usize) -> Result<String> {
-    Ok(format!("sp_norm_{what}_{}_{}", suffix(dtype)?, if dim.is_multiple_of(4) { 4 } else { 1 }))
+/// The kernel for rows of `dim` elements of these tensors.
+fn name(what: &str, dtype: DType, dim: usize, tensors: &[Option<&Tensor>]) -> Result<String> {
+    let tensors: Vec<&Tensor> = tensors.iter().copied().flatten().collect();
+    Ok(format!("sp_norm_{what}_{}_{}", suffix(dtype)?, run(dim, 4, &tensors)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::normal;
+    use crate::testing::{at_odd_address, cuda};
+
+    #[test]
+    fn a_tensor_inside_of_another_gives_the_same() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        let x = normal(1, (3, 16))?.to_device(&device)?;
+        let (weight, shift) = (normal(2, 16)?.to_device(&device)?, normal(3, 16)?.to_device(&device)?);
+        let of = |x: &Tensor| -> Result<_> {
+            let branch = Branch { values: at_odd_address(x)?, bias: None, scale: None };
+            let normed = forward(x, Some(&branch), (&weight, &shift), 1e-6, DType::F32)?;
+            let dx = Tensor::zeros(x.shape(), DType::F32, x.device())?;
+            let (dw, _) = backward(x, (x, &normed.stats), &weight, &dx, (None, None))?;
+            Ok([normed.out.to_vec2::<f32>()?, dx.to_vec2::<f32>()?, dw.reshape((1, 16))?.to_vec2::<f32>()?])
+        };
+        let (got, want) = (of(&at_odd_address(&x)?)?, of(&x)?);
+        let close = |a: &f32, b: &f32| (a - b).abs() <= 1e-5 * b.abs().max(1.); // sums of other groups
+        assert!(got.iter().flatten().flatten().zip(want.iter().flatten().flatten()).all(|(a, b)| close(a, b)));
+        Ok(())
+    }
 }

@@ -2,11 +2,11 @@
 //! gradients of rows and prototypes. The backward pass is left to multiply with the gradient of the loss.
 
 use super::Projected;
-use crate::cuda::{add_matmul, matmul, matmul_into, record, scale, t, uninitialised};
+use crate::cuda::{add_matmul, matmul, matmul_into, record, scale, single, t, uninitialised};
 use crate::ops::cross_entropy::cuda::{compare, on_device, weighted_sum};
 use crate::ops::prototypes::Scaled;
 use crate::ops::{Temperatures, sum_rows};
-use crate::precision::{compute_dtype, to_full};
+use crate::precision::compute_dtype;
 use candle_core::{DType, Result, Tensor};
 
 /// Logits of each network that are made at a time: a constant, so that sums are grouped alike everywhere.
@@ -47,7 +47,7 @@ pub(super) fn projected(
     temperatures: Temperatures,
 ) -> Result<(Tensor, Tensor)> {
     let (dtype, device) = (compute_dtype(&student.rows), student.rows.device());
-    let (x, center) = (&student.rows, to_full(&center.detach())?.contiguous()?);
+    let (x, center) = (&student.rows, single(&center.detach())?);
     let ((rows, dim), count) = (x.dims2()?, student.weight_v.dim(0)?);
     let (student, teacher) = (Side::of(student, dtype)?, Side::of(teacher, dtype)?);
     let unit = unit(weights, temperatures.student);

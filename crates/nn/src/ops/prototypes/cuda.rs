@@ -1,8 +1,8 @@
 //! The CUDA kernels.
 
-use crate::cuda::{Grid, Module, launch, matmul, record, run, suffix, t, uninitialised};
+use crate::cuda::{Grid, Module, launch, matmul, record, run, single, suffix, t, uninitialised};
 use crate::ops::anchor::anchor;
-use crate::precision::{compute_dtype, to_full};
+use crate::precision::compute_dtype;
 use crate::{cuda_args, cuda_module, deposit_tensor};
 use candle_core::{DType, Result, Tensor};
 
@@ -82,7 +82,7 @@ fn grid(count: usize) -> Grid {
 
 /// A parameter as the kernels read it.
 fn plain(parameter: &Tensor) -> Result<Tensor> {
-    to_full(&parameter.detach())?.contiguous()
+    single(&parameter.detach())
 }
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! What decoding left out of an image.
+
+/// What a file holds and its pixels do not. Nothing of it makes the image unusable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Bits per value of a file whose values became bytes although they have more; 0 for other files.
+    pub bits: usize,
+    /// Values that were cut off at 0 or 255 on the way to bytes.
+    pub cut: u64,
+    /// Values below and above [`Decoding::range`](super::Decoding::range), cut off at its ends.
+    pub outside: [u64; 2],
+    /// Values that were compared with that range.
+    pub values: u64,
+    /// Samples per pixel that are not used: alpha, or bands beside red, green and blue.
+    pub unused: usize,
+    /// The file says that it is to be turned or mirrored, which was not done.
+    pub unturned: bool,
+}
+
+impl Notes {
+    /// Whether nothing was left out.
+    pub fn is_empty(&self) -> bool {
+        self.bits == 0 && self.cut == 0 && self.outside == [0; 2] && self.unused == 0 && !self.unturned
+    }
+}
+
+/// What may be left out of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// What does not fit into bytes.
+    Depth,
+    /// Values outside of the range.
+    Values,
+    /// Samples beside red, green and blue.
+    Samples,
+    /// Its orientation.
+    Orientation,
+}
+
+impl LeftOut {
+    /// All of them, in the order of [`Tally::images`].
+    pub const ALL: [Self; 4] = [Self::Depth, Self::Values, Self::Samples, Self::Orientation];
+
+    /// Whether it was left out of an image.
+    fn is_in(self, notes: &Notes) -> bool {
+        match self {
+            Self::Depth => notes.bits > 0,
+            Self::Values => notes.outside != [0; 2],
+            Self::Samples => notes.unused > 0,
+            Self::Orientation => notes.unturned,
+        }
+    }
+
+    /// What to say about the first image of its kind.
+    pub fn of_one(self) -> &'static str {
+        match self {
+            Self::Depth => {
+                "holds values of more than 8 bits, read as bytes: grey above 255 is white, colours keep their high \
+                 byte (`inspect-data --write-config FILE` writes settings that use them)"
+            }
+            Self::Values => "holds values outside of data.range, which are cut off",
+            Self::Samples => {
+                "has samples that RGB leaves out (alpha, or further bands; data.channels takes them as they are)"
+            }
+            Self::Orientation => "carries an orientation (EXIF) that is not applied (--set data.exif=true turns it)",
+        }
+    }
+}
+
+/// What was left out of many images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Images counted.
+    pub read: usize,
+    /// Images of each kind of [`LeftOut::ALL`].
+    pub images: [usize; 4],
+    /// The first image of each kind.
+    pub first: [Option<usize>; 4],
+    /// The sum of what all images tell; of `bits` and `unused` the most.
+    sum: Notes,
+}
+
+impl Tally {
+    /// Counts image `id`.
+    pub fn add(&mut self, id: usize, notes: &Notes) {
+        self.read += 1;
+        for (kind, what) in LeftOut::ALL.into_iter().enumerate() {
+            if what.is_in(notes) {
+                self.images[kind] += 1;
+                self.first[kind].get_or_insert(id);
+            }
+        }
+        let sum = &mut self.sum;
+        sum.bits = sum.bits.max(notes.bits);
+        sum.unused = sum.unused.max(notes.unused);
+        sum.cut += notes.cut;
+        sum.values += notes.values;
+        sum.outside = [sum.outside[0] + notes.outside[0], sum.outside[1] + notes.outside[1]];
+    }
+
+    /// What there is to say, a line for each kind that was met.
+    pub fn lines(&self) -> Vec<(LeftOut, String)> {
+        let part = |n: u64| match 100. * n as f64 / self.sum.values.max(1) as f64 {
+            percent if n > 0 && percent < 0.01 => "less than 0.01 %".to_string(),
+            percent => format!("{percent:.2} %"),
+        };
+        let line = |(what, images): (LeftOut, usize)| {
+            let of = format!("{images} of {} images", self.read);
+            let text = match what {
+                LeftOut::Depth => format!(
+                    "{of} hold values of more than 8 bits (up to {}), read as bytes: grey above 255 is white, colours \
+                     keep their high byte; {} values were cut off. `inspect-data --write-config FILE` writes settings \
+                     that use them",
+                    self.sum.bits, self.sum.cut
+                ),
+                LeftOut::Values => format!(
+                    "{of} hold values outside of data.range, which are cut off: {} of all values lie below it, {} above",
+                    part(self.sum.outside[0]),
+                    part(self.sum.outside[1])
+                ),
+                LeftOut::Samples => format!(
+                    "{of} have samples that RGB leaves out (alpha, or further bands; up to {} per pixel); data.channels \
+                     and data.range take all of them",
+                    self.sum.unused
+                ),
+                LeftOut::Orientation => {
+                    format!("{of} carry an orientation (EXIF) that is not applied; --set data.exif=true turns them")
+                }
+            };
+            (what, text)
+        };
+        LeftOut::ALL.into_iter().zip(self.images).filter(|(_, images)| *images > 0).map(line).collect()
+    }
+
+    /// Images of which something was left out for the first time since `earlier`, and the kinds.
+    pub fn new_since(&self, earlier: &Self) -> Vec<(usize, Vec<LeftOut>)> {
+        let mut new: Vec<(usize, Vec<LeftOut>)> = Vec::new();
+        for (kind, what) in LeftOut::ALL.into_iter().enumerate() {
+            let Some(id) = self.first[kind].filter(|_| earlier.first[kind].is_none()) else { continue };
+            match new.iter_mut().find(|(of, _)| *of == id) {
+                Some((_, kinds)) => kinds.push(what),
+                None => new.push((id, vec![what])),
+            }
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_names_the_first_and_counts_all() {
+        let mut tally = Tally::default();
+        let deep = Notes { bits: 16, cut: 10, unturned: true, ..Notes::default() };
+        tally.add(7, &Notes::default());
+        assert!(tally.lines().is_empty());
+        let before = tally.clone();
+        tally.add(3, &deep);
+        assert_eq!(tally.new_since(&before), [(3, vec![LeftOut::Depth, LeftOut::Orientation])]);
+        let before = tally.clone();
+        tally.add(5, &deep);
+        tally.add(6, &Notes { outside: [0, 1], values: 1000, ..Notes::default() });
+        assert_eq!(tally.new_since(&before), [(6, vec![LeftOut::Values])]);
+        let lines: Vec<String> = tally.lines().into_iter().map(|(_, line)| line).collect();
+        assert!(lines[0].starts_with("2 of 4 images hold values of more than 8 bits (up to 16)"), "{lines:?}");
+        assert!(lines[0].contains("20 values were cut off") && lines[1].contains("0.00 % of all values"), "{lines:?}");
+        assert!(lines[1].contains("0.10 % above") && lines[2].contains("data.exif=true"), "{lines:?}");
+    }
+}
