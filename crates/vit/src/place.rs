@@ -135,7 +135,7 @@ fn keys(paths: &[String]) -> String {
 }
 
 /// Reasons for a file without any anchor: part of a name, and what has such names.
-const STRANGERS: [(&str, &str); 12] = [
+const STRANGERS: [(&str, &str); 13] = [
     ("patch_embed.backbone.", HYBRID),
     ("patch_embeddings.backbone.", HYBRID),
     ("patch_embed.proj.0.", HYBRID),
@@ -148,6 +148,7 @@ const STRANGERS: [(&str, &str); 12] = [
     ("encoder_layer_0.", "it has torchvision's names; load it in timm (vit_*_patch*) and save that model's state_dict"),
     ("layer1.0.conv1", CONVOLUTION),
     ("stages.0.", CONVOLUTION),
+    (".bn1.", CONVOLUTION),
 ];
 
 pub(crate) const HYBRID: &str = "patches are made by a stem of convolutions (hybrid ViT); take the plain model of that size, \

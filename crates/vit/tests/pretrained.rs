@@ -203,9 +203,21 @@ fn what_would_be_computed_otherwise_is_refused_by_name() -> Outcome {
     // No table of positions.
     let error = of(&|n| if n == "pos_embed" { "head.x".into() } else { n.into() }, &[])?;
     assert!(error.contains("rotary") && error.contains("DINOv2"), "{error}");
+    // A gate in the place of a wider layer, as timm packs it.
+    let path = renamed(folder.path(), same, &[])?;
+    let mut all: Vec<_> = tensors(&path)?.into_iter().collect();
+    for (name, t) in &mut all {
+        if name.ends_with("mlp.fc2.weight") {
+            *t = Tensor::zeros((16, 16), DType::F32, &Device::Cpu)?;
+        }
+    }
+    write_safetensors(&path, &all, &[])?;
+    let error = Pretrained::read(&path, None, 2, &Device::Cpu).map(drop).expect_err("refused").to_string();
+    assert!(error.contains("SwiGLU"), "{error}");
     // Models that are no such ViT at all.
     for (name, says) in [
         ("layer1.0.conv1.weight", "convolutional"),
+        ("blocks.0.0.bn1.bias", "convolutional"),
         ("visual.transformer.resblocks.0.ln_1.weight", "CLIP"),
         ("layers.0.blocks.0.attn.relative_position_bias_table", "Swin"),
         ("encoder.layers.encoder_layer_0.ln_1.weight", "torchvision"),
