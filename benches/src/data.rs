@@ -2,6 +2,7 @@
 //! beside Pillow and torchvision.
 
 use crate::agree::{Agreement, Count, agreement};
+use crate::bounds::whole;
 use crate::machine::{cores, cpu_seconds, median};
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{
@@ -24,13 +25,13 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Numbers of threads
-    #[arg(long, value_delimiter = ',', value_name = "N")]
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = whole(1, 1024))]
     threads: Option<Vec<usize>>,
     /// Images of one run
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = whole(1, 10000000))]
     images: usize,
     /// Runs, in turn with Python's
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 10000))]
     rounds: usize,
     /// Print one line of JSON
     #[arg(long)]

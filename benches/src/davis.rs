@@ -1,5 +1,6 @@
 //! Label propagation through a video, beside DINO's protocol in PyTorch.
 
+use crate::bounds::whole;
 use crate::data::peer;
 use crate::machine::{cores, median, peak_memory, set_threads};
 use anyhow::{Context, Result, bail};
@@ -26,19 +27,19 @@ pub struct Args {
     #[arg(long)]
     sequence: Option<String>,
     /// Frames of it
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = whole(2, 100000))]
     frames: usize,
     /// Attention heads
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = whole(1, 1024))]
     heads: usize,
     /// Threads to compute with
-    #[arg(long, default_value_t = cores())]
+    #[arg(long, default_value_t = cores(), value_parser = whole(1, 1024))]
     threads: usize,
     /// A Python with PyTorch, OpenCV, Pillow and safetensors, measured in turn
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Pairs of runs
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 10000))]
     pairs: usize,
     /// Measure once, in this process, and print one line of JSON
     #[arg(long, hide = true)]

@@ -7,6 +7,7 @@
 extern crate selfpatch_output;
 
 mod agree;
+mod bounds;
 mod data;
 mod davis;
 mod machine;

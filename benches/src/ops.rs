@@ -1,5 +1,6 @@
 //! Each fused op beside its plain reference and its floor, at the sizes of a ViT-Ti/16 step.
 
+use crate::bounds::whole;
 use crate::machine::{self, median};
 use crate::step::{Report, Shape};
 use anyhow::{Result, bail};
@@ -9,7 +10,7 @@ use selfpatch_matching::{Border, Neighbours, positives};
 use selfpatch_nn::candle_nn::{Init, init};
 use selfpatch_nn::ops::{self, Activations, Temperatures};
 use selfpatch_nn::{Block, ClassBlock, Linear, Params, Sequences, backward};
-use selfpatch_train::work;
+use selfpatch_train::{Memory, work};
 use std::time::Instant;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Args {
     #[arg(long, default_value = "")]
     only: String,
     /// Timed calls of each
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = whole(1, 1000000))]
     calls: usize,
     /// Leave out the plain references, which take long
     #[arg(long)]
@@ -55,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.targets_json {
         return targets(args);
     }
+    Memory::admit(&args.shape.config(), 0)?;
     let (peak, bandwidth) = (machine::gemm_peak(), machine::bandwidth());
     let b = args.shape.batch;
     let sequences = Sequences::new(&[(2 * b, 196), (8 * b, 36)]);
@@ -175,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
         },
         Case {
             name: "aggregation of positives",
-            flops: work::aggregation(t, DIM, 2, 4) as f64,
+            flops: work::aggregation(t as f64, DIM as f64, 2., 4.),
             bytes: mb(2. * tf * d + 24. * d * d),
             fused: Box::new(|| groups.iter().zip(&chosen).try_for_each(|(x, p)| aggregator.patches(x, p).map(drop))),
             plain: Box::new(|| {
@@ -284,6 +286,7 @@ fn timed(f: &(dyn Fn() -> candle_core::Result<()> + Sync), calls: usize) -> Resu
 fn targets(args: &Args) -> Result<()> {
     let shape = &args.shape;
     let config = shape.config();
+    Memory::admit(&config, 0)?;
     let vit = config.vit()?;
     let params = Params::frozen(0);
     let aggregator = Aggregator::new(&config.aggregator()?, params.builder(DType::F32, &Device::Cpu))?;

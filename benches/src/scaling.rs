@@ -1,5 +1,6 @@
 //! How the cost of a step grows.
 
+use crate::bounds::whole;
 use crate::machine;
 use crate::step::{Report, Shape};
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Steps that are timed, for each line
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 1000000))]
     steps: usize,
 }
 

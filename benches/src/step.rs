@@ -1,6 +1,7 @@
 //! One whole training step: teacher, student, both losses, gradients, clipping, AdamW, average; no
 //! loading or augmentation of images.
 
+use crate::bounds::whole;
 use crate::machine;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -13,13 +14,13 @@ pub struct Args {
     #[command(flatten)]
     pub shape: Shape,
     /// Steps that are timed
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 1000000))]
     pub steps: usize,
     /// Steps before them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0, 1000000))]
     pub warmup: usize,
     /// Parts in which the images of a step are taken
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 65536))]
     pub accumulate: usize,
     /// Compute activations twice instead of keeping them
     #[arg(long)]
@@ -36,25 +37,25 @@ pub struct Shape {
     #[arg(long, default_value = "vit_tiny")]
     pub arch: String,
     /// Images per step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = whole(1, 65536))]
     pub batch: usize,
     /// Threads [default: one per core]
-    #[arg(long)]
+    #[arg(long, value_parser = whole(1, 1024))]
     pub threads: Option<usize>,
     /// Local crops of 96 pixels per image, beside 2 of 224
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = whole(0, 256))]
     pub local: usize,
     /// Side of a patch in pixels
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = whole(1, 1024))]
     pub patch_size: usize,
     /// Class prototypes
-    #[arg(long, default_value_t = 65536)]
+    #[arg(long, default_value_t = 65536, value_parser = whole(1, 4194304))]
     pub out_dim: usize,
     /// Patch prototypes
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 4096, value_parser = whole(1, 4194304))]
     pub out_dim_selfpatch: usize,
     /// Positives per patch
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = whole(1, 65536))]
     pub k_num: usize,
 }
 
@@ -199,8 +200,9 @@ fn measure(args: &Args) -> Result<Report> {
     machine::set_threads(threads)?;
     let mut config = shape.config();
     (config.optim.accumulate, config.optim.recompute) = (args.accumulate, args.recompute);
+    Memory::admit(&config, 0)?;
     let settings = Settings::of(&config).context("these sizes make no network")?;
-    let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth) as f64;
+    let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth);
     let crops = crops(&config)?;
     let mut trainer = Trainer::new(settings, DType::F32, &Device::Cpu)?;
     let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();

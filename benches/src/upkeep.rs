@@ -1,12 +1,13 @@
 //! What looking after a run costs: health metrics, log, report, checkpoints.
 
+use crate::bounds::whole;
 use crate::machine;
 use crate::step::{HYPER, Shape, crops};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use selfpatch_nn::ops::Activations;
 use selfpatch_train::checkpoint::{Snapshot, write};
-use selfpatch_train::{Health, Settings, Trainer};
+use selfpatch_train::{Health, Memory, Settings, Trainer};
 use selfpatch_vit::Pass;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub shape: Shape,
     /// Repetitions; the median counts
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 100000))]
     pub repeats: usize,
 }
 
@@ -26,6 +27,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = shape.config();
     let folder = std::env::temp_dir().join(format!("selfpatch-upkeep-{}", std::process::id()));
     config.output_dir = folder.clone();
+    Memory::admit(&config, 0)?;
     let crops = crops(&config)?;
     let mut trainer =
         Trainer::new(Settings::of(&config).context("these sizes make no network")?, DType::F32, &Device::Cpu)?;

@@ -1,6 +1,7 @@
 //! Side by side with PyTorch: both programs in turn, A B A B, so that a slow minute of the machine
 //! hits both.
 
+use crate::bounds::whole;
 use crate::machine::median;
 use crate::scaling::{measured_apart, reported};
 use crate::step::Shape;
@@ -16,10 +17,10 @@ pub struct Args {
     #[command(flatten)]
     shape: Shape,
     /// Pairs of runs
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 10000))]
     pairs: usize,
     /// Timed steps of one run, after three that are not
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 1000000))]
     steps: usize,
     /// Measure the teacher's matching and aggregation alone
     #[arg(long)]

@@ -16,7 +16,7 @@ pub fn wanted(command: &str, args: &[String]) -> String {
         _ => {}
     }
     let file = value(args, "--config").and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let data = data(args).or_else(|| path_in(&file));
+    let data = data(args).or_else(|| path_in(&file)).or_else(|| saved(args));
     if args.iter().any(|a| a.contains("hf://")) || data.as_ref().is_some_and(|d| d.starts_with("hf://")) {
         features.push("hub");
     } else if let Some(data) = data {
@@ -64,6 +64,22 @@ fn path_in(config: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// The data of the run that arguments name without its data, as `train --name mine` does.
+fn saved(args: &[String]) -> Option<String> {
+    let folders = ["--resume", "--output-dir", "--output_dir"].iter().filter_map(|flag| value(args, flag));
+    let named = value(args, "--name").map(|name| Path::new("runs").join(name));
+    // Of a checkpoint its own settings.
+    let run =
+        folders.map(Path::new).map(Path::to_path_buf).chain(named).find(|run| run.join("config.toml").is_file())?;
+    let data = path_in(&fs::read_to_string(run.join("config.toml")).ok()?)?;
+    // Relative to where `runs` is, if not to this folder.
+    let elsewhere = run.parent()?.parent()?.join(&data);
+    match Path::new(&data).exists() || data.contains("://") || !elsewhere.exists() {
+        true => Some(data),
+        false => Some(elsewhere.to_string_lossy().into_owned()),
+    }
 }
 
 /// Whether a file is named as those of MNIST or CIFAR are.
@@ -139,6 +155,12 @@ mod tests {
         assert_eq!(of(&["--data", &at("a")]), "parquet");
         assert_eq!(of(&["--data", &format!("{}#test", at("c"))]), "candle-datasets");
         assert_eq!(of(&["--config", &at("run.toml")]), "hub");
+        // A run that its folder alone names.
+        fs::create_dir_all(root.join("runs/mine")).unwrap();
+        fs::write(at("runs/mine/config.toml"), "name = \"mine\"\n[data]\npath = \"a\"\n").unwrap();
+        assert_eq!(of(&["--resume", &at("runs/mine")]), "parquet");
+        assert_eq!(of(&[&format!("--output-dir={}", at("runs/mine"))]), "parquet");
+        assert_eq!(of(&["--name", "no-such-run"]), "");
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -4,11 +4,11 @@ use crate::about::{About, Facts, facts};
 use crate::error::plain;
 use crate::eval_davis::results::Saved;
 use anyhow::{Context, Result, bail};
-use selfpatch_datasets::{Mask, decode_mask};
-use selfpatch_eval::metrics::{SequenceTally, object_count};
-use selfpatch_eval::{DavisReport, Row, SequenceReport, table};
+use selfpatch_datasets::{Mask, decode_binary_mask, decode_mask, natural};
+use selfpatch_eval::metrics::SequenceTally;
+use selfpatch_eval::{DavisReport, Objects, Row, SequenceReport, table};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ pub struct Args {
     /// Only these sequences
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     sequences: Vec<String>,
+    /// Count the objects as the official evaluator does: all ids up to the highest of the first mask
+    #[arg(long)]
+    official: bool,
     /// Write scores.json and the official evaluator's two CSV files there
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -41,9 +44,12 @@ pub struct Args {
 
 /// Scores sequence by sequence, prints and writes. False if one could not be scored.
 pub fn run(args: &Args) -> Result<bool> {
-    let (mut scored, mut unscored, mut failed) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut scored, mut unscored, mut failed, mut notes) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
     for Sequence { name, folder } in sequences(args)? {
-        match score(args, &folder) {
+        let mut said = Vec::new();
+        let outcome = score(args, &folder, &mut said);
+        notes.extend(said.into_iter().map(|note| (name.clone(), note)));
+        match outcome {
             Ok(Some(report)) => scored.push((name, report)),
             Ok(None) => unscored.push(name),
             Err(e) => _ = failed.insert(name, plain(&e)),
@@ -51,6 +57,9 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     for name in &unscored {
         note!("note: {name} has fewer than three annotated frames and is not scored");
+    }
+    for (name, note) in &notes {
+        eprintln!("note: sequence {name}: {note}");
     }
     for (name, reason) in &failed {
         note!("error: sequence {name}: {reason}");
@@ -73,10 +82,11 @@ pub fn run(args: &Args) -> Result<bool> {
             "results": args.results.display().to_string(),
             "year": args.year,
         }));
-        let about = About::now(data, Facts::new(), Facts::new());
+        let protocol = facts(json!({ "objects": args.objects().name() }));
+        let about = About::now(data, protocol, Facts::new());
         let (random_initialisation, first_mask_copied) = (None, None);
         let failed = failed.clone();
-        let saved = Saved { label, report, unscored, failed, random_initialisation, first_mask_copied, about };
+        let saved = Saved { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about };
         saved.write(folder, &args.split)?;
     }
     Ok(failed.is_empty())
@@ -117,19 +127,29 @@ fn sequences(args: &Args) -> Result<Vec<Sequence>> {
     Ok(all)
 }
 
-/// Scores one sequence, a pair of masks at a time; `None` if it has no frame between first and last.
-fn score(args: &Args, annotations: &Path) -> Result<Option<SequenceReport>> {
+impl Args {
+    fn objects(&self) -> Objects {
+        if self.official { Objects::Official } else { Objects::Shown }
+    }
+}
+
+/// Scores one sequence, a pair of masks at a time; `None` if it has no frame between first and last. What is not
+/// counted is told in `notes`.
+fn score(args: &Args, annotations: &Path, notes: &mut Vec<String>) -> Result<Option<SequenceReport>> {
     let frames = masks(annotations)?;
     let [first, scored @ .., _] = &frames[..] else { return Ok(None) };
     if scored.is_empty() {
         return Ok(None);
     }
     let first = annotations.join(first);
-    let objects = object_count(&read(args, &first)?);
-    if objects == 0 {
+    let mask = read(args, &first)?;
+    let objects = args.objects().of(&mask);
+    if objects.is_empty() {
         bail!("{} shows no object, so there is nothing to score", first.display());
     }
     let results = args.results.join(annotations.file_name().unwrap_or_default());
+    notes.extend(args.objects().note(&mask));
+    let highest = objects.last().copied().unwrap_or(0);
     let mut tally = SequenceTally::new(objects);
     for frame in scored {
         let (truth, guess) = (annotations.join(frame), results.join(frame));
@@ -141,24 +161,43 @@ fn score(args: &Args, annotations: &Path) -> Result<Option<SequenceReport>> {
             let (truth, guess) = (truth.display(), guess.display());
             bail!("{truth} has {} x {} pixels, but {guess} has {} x {}", t.width, t.height, g.width, g.height);
         }
+        if args.official
+            && let Some(id) = g.ids.iter().max().filter(|id| **id > highest)
+        {
+            bail!(
+                "{} has the id {id}, but the highest of the first mask is {highest}: the official evaluator gives no \
+                 number then; without --official such ids are background",
+                guess.display()
+            );
+        }
         tally.push(&t, &g)?;
     }
+    let list = |ids: &BTreeSet<u8>| ids.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let [later, extra] = tally.others();
+    if !later.is_empty() {
+        notes.push(format!("the ids {} appear after the first frame and are not scored", list(later)));
+    }
+    if !extra.is_empty() {
+        notes.push(format!(
+            "the results have the ids {}, which the first mask lacks: they count as background",
+            list(extra)
+        ));
+    }
     let stem = |frame: &OsString| Path::new(frame).with_extension("").display().to_string();
-    Ok(Some(SequenceReport::of(scored.iter().map(stem).collect(), tally.values())))
+    Ok(Some(SequenceReport::of(scored.iter().map(stem).collect(), tally.ids(), tally.values())))
 }
 
 fn read(args: &Args, path: &Path) -> Result<Mask> {
-    let mut mask = decode_mask(path)?;
-    if args.year == "2016" {
-        mask.ids.iter_mut().for_each(|id| *id = u8::from(*id != 0));
-    }
-    Ok(mask)
+    Ok(if args.year == "2016" { decode_binary_mask(path)? } else { decode_mask(path)? })
 }
 
-/// Names of the PNG files in `folder`, sorted.
+/// Names of the PNG files in `folder`, in the order of the numbers in them.
 fn masks(folder: &Path) -> Result<Vec<OsString>> {
     let mut names = names(folder)?;
     names.retain(|name| Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("png")));
+    names.sort_by(|a, b| {
+        natural(Path::new(a).with_extension("").as_os_str(), Path::new(b).with_extension("").as_os_str())
+    });
     Ok(names)
 }
 

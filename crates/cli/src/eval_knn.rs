@@ -1,17 +1,18 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
 use crate::about::{self, About, Facts, facts};
+use crate::bounds::{real, whole};
 use crate::device::{self, Compute};
 use crate::interrupt::Guard;
 use crate::model::{self, WeightFile};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_aggregation::Aggregator;
 use selfpatch_datasets::{Access, Samples};
-use selfpatch_eval::images::{Centre, Labelled, embed, labelled, renumbered, split};
+use selfpatch_eval::images::{BATCH, Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
-use selfpatch_nn::{Params, autocast};
+use selfpatch_nn::{Params, autocast, room};
 use selfpatch_train::config::Precision;
 use selfpatch_train::{checkpoint, normalized};
 use selfpatch_vit::Vit;
@@ -43,17 +44,17 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "train")]
     data_path: Option<String>,
     /// Neighbours that vote, one number or several [default: those of 10 20 100 200 for which there are images]
-    #[arg(long, visible_alias = "k", value_name = "K", num_args = 1..)]
+    #[arg(long, visible_alias = "k", value_name = "K", num_args = 1.., value_parser = whole(1, 1_000_000))]
     nb_knn: Option<Vec<usize>>,
     /// Divisor of the cosine in the exponent of a vote
-    #[arg(long, default_value_t = 0.07)]
+    #[arg(long, default_value_t = 0.07, value_parser = real(1e-4, 1e4))]
     temperature: f64,
     /// Take only so many images of each source, evenly spread [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
     most: Option<usize>,
     /// Side of the central square that the model sees [default: as the run or the file states; else 224, or the side of
     /// its position table if that is less]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
     image_size: Option<usize>,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -278,6 +279,10 @@ fn subject(args: &Args, device: Device) -> Result<Subject> {
     let size = args.image_size.unwrap_or(pixels);
     if size == 0 || !size.is_multiple_of(of.patch_size) {
         bail!("--image-size: {size} pixels cannot be cut into patches of {}", of.patch_size);
+    }
+    if device.is_cpu() {
+        let needed = vit.config().forward_bytes(BATCH, size, size);
+        room::admit(needed, "a smaller --image-size").map_err(|reason| anyhow!("--image-size {size}: {reason}"))?;
     }
     let weights = about::weights(&path, of);
     let sight = Sight { centre: Centre::new(decoding, size), mean, std, device };

@@ -4,6 +4,7 @@
 extern crate selfpatch_output;
 
 mod about;
+mod bounds;
 mod continuing;
 mod davis_metrics;
 mod device;
@@ -16,6 +17,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod parity;
+mod progress;
 mod recipe;
 mod replay;
 mod signals;
@@ -30,9 +32,14 @@ use selfpatch_output::lose;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// How the program ends; `docs/running.md` tells more.
+const CODES: &str = "\
+Exit codes: 0 done, 1 an error, 2 a misspelt command line, 74 what it printed could not be written, 75 a training that a \
+signal stopped has saved and can go on, 130 a second Ctrl-C, 141 the reader of what it printed has left";
+
 /// Learn dense visual features without labels.
 #[derive(Parser)]
-#[command(name = "selfpatch", version, propagate_version = true)]
+#[command(name = "selfpatch", version, propagate_version = true, after_help = CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

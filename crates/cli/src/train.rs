@@ -6,25 +6,22 @@ use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
 use crate::interrupt;
 use crate::model;
+use crate::progress::Show;
 use crate::recipe::Recipe;
 use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{Access, DavisFolder, VideoSource};
 use selfpatch_eval::images::Centre;
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
-use selfpatch_output::{ended, lost};
-use selfpatch_train::telemetry::Record;
-use selfpatch_train::{Asked, Config, End, Error, Event, Measure, Network, Session, run as train};
+use selfpatch_output::ended;
+use selfpatch_train::{Asked, Config, End, Error, Measure, Network, Session, run as train};
 use selfpatch_vit::Vit;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use toml::Value;
 
 /// Flags of DINO (with hyphens or underscores) and of SelfPatch; each overwrites one field of the
@@ -213,17 +210,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event));
     let summary = summary.map_err(advised)?;
     let show = show.borrow();
-    show.bar.finish_and_clear();
+    show.finish();
     if let End::Stopped(step) = summary.end {
         let without = if args.overwrite { " without --overwrite" } else { "" };
-        show.line(&format!("stopped and saved after step {step}; the same command{without} continues"));
+        show.line(&format!("stopped and saved after step {step}"));
+        show.line(&format!("the same command{without} continues"));
         return Ok(ExitCode::from(signals::STOPPED));
     }
     if summary.end == End::WasComplete {
-        show.line(&format!(
-            "{} is complete; use --name or --output-dir for another run, --overwrite to repeat it",
-            summary.folder.display()
-        ));
+        show.line(&format!("{} is complete", summary.folder.display()));
+        show.line("use --name or --output-dir for another run, --overwrite to repeat it");
     }
     show.line(&format!("backbone: {}", summary.backbone.display()));
     show.line(&format!("report:   {}", summary.folder.join("report.html").display()));
@@ -265,7 +261,7 @@ fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measure
         top_k: d.topk,
         ..Propagation::default()
     };
-    let (protocol, device) = (Protocol { propagation, size, all_masks: false }, device.clone());
+    let (protocol, device) = (Protocol { propagation, size, ..Protocol::default() }, device.clone());
     let seen = model::seen(config);
     Ok(move |teacher: &Vit| {
         let model = VitFeatures::new(teacher.clone().with_stated(seen.clone()), device.clone());
@@ -420,124 +416,5 @@ impl Args {
             (&["global-crops-size"], "crops.globals.size", self.global_crops_size.map(|v| Value::Integer(v.into()))),
             (&["global-crops-scale"], "crops.globals.scale", self.global_crops_scale.as_ref().map(pair)),
         ])
-    }
-}
-
-/// A progress bar on a terminal, plain lines elsewhere.
-struct Show {
-    bar: ProgressBar,
-    plain: bool,
-    steps: u64,
-    last_line: Option<std::time::Instant>,
-    /// Running mean of images per second.
-    speed: f64,
-    /// Running mean of the part of the time that is spent waiting for data.
-    wait: f64,
-    /// The last J&F of the teacher.
-    davis_jf: Option<f64>,
-    /// The last top-1 of the teacher.
-    knn_top1: Option<f64>,
-    /// Whether it was told that lines are lost.
-    told: Cell<bool>,
-}
-
-impl Show {
-    fn new() -> Self {
-        let plain = !std::io::stderr().is_terminal();
-        let bar = ProgressBar::new(0);
-        if plain {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | left {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self {
-            bar,
-            plain,
-            steps: 0,
-            last_line: None,
-            speed: 0.,
-            wait: 0.,
-            davis_jf: None,
-            knn_top1: None,
-            told: false.into(),
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Start { images, parameters, memory, prefetch, first_step, steps, steps_per_epoch } => {
-                self.steps = steps as u64;
-                self.say(&format!(
-                    "{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps, \
-                     {:.1} M parameters, about {:.1} GB of memory",
-                    parameters as f64 / 1e6,
-                    (memory.total() + prefetch as u64) as f64 / 1e9
-                ));
-                if first_step > 0 {
-                    self.say(&format!("continuing after step {first_step}"));
-                }
-                self.bar.set_length(steps as u64);
-                self.bar.set_position(first_step as u64);
-                self.bar.reset_eta();
-            }
-            Event::Step(record) => self.step(record),
-            Event::Saved(path) => self.say(&format!("saved {}", path.display())),
-            Event::Fault(fault) => {
-                let what = if fault.bad { "skipped" } else { "note:" };
-                self.say(&format!("{what} {}: {}", fault.name, fault.reason));
-            }
-            Event::Alarm(alarm) => {
-                self.say(&format!("ALARM ({}) after step {}: {}", alarm.kind, alarm.step, alarm.text))
-            }
-            Event::Notice(text) => self.say(text),
-            Event::Warning(text) => self.say(&format!("warning: {text}")),
-        }
-    }
-
-    fn step(&mut self, r: &Record) {
-        self.speed =
-            if self.speed == 0. { r.images_per_second } else { 0.95 * self.speed + 0.05 * r.images_per_second };
-        self.wait = 0.95 * self.wait + 0.05 * r.data_wait.unwrap_or(0.);
-        let mut message = format!(
-            "epoch {:.2} | loss {:.4} (class {:.4}, patch {:.4}) | lr {:.2e} | {:.1} images/s",
-            r.epoch, r.train_loss, r.train_clsloss, r.train_patchloss, r.train_lr, self.speed
-        );
-        if self.wait >= 0.02 {
-            message += &format!(" ({:.0} % of the time waiting for data)", 100. * self.wait);
-        }
-        self.davis_jf = r.davis_jf.or(self.davis_jf);
-        if let Some(jf) = self.davis_jf {
-            message += &format!(" | J&F {:.2}", 100. * jf);
-        }
-        self.knn_top1 = r.knn_top1.or(self.knn_top1);
-        if let Some(top1) = self.knn_top1 {
-            message += &format!(" | k-NN {:.2}", 100. * top1);
-        }
-        if let Some(skipped) = r.skipped.filter(|n| *n > 0) {
-            message += &format!(" | {skipped} bad images");
-        }
-        self.bar.set_position(r.step);
-        self.bar.set_message(message.clone());
-        let due = self.last_line.is_none_or(|t| t.elapsed() > Duration::from_secs(5)) || r.step == self.steps;
-        if self.plain && due {
-            self.last_line = Some(std::time::Instant::now());
-            let left = self.bar.eta().as_secs();
-            self.line(&format!("step {}/{} | {message} | left {}:{:02}", r.step, self.steps, left / 60, left % 60));
-        }
-    }
-
-    fn say(&self, line: &str) {
-        match self.plain {
-            true => self.line(line),
-            false => self.bar.println(line),
-        }
-    }
-
-    /// Prints to standard output. That lines are lost is told once; the run goes on, and has its log.
-    fn line(&self, line: &str) {
-        say!("{line}");
-        if let Some(e) = lost().filter(|_| !self.told.replace(true)) {
-            note!("note: standard output could not be written ({e}); training goes on, see log.jsonl of the run");
-        }
     }
 }

@@ -96,7 +96,7 @@ fn synthetic_videos_follow_the_patches() {
         "--set",
         "model.image_size=48",
         "--set",
-        "crops.locals.size=32",
+        "crops.locals.size=48",
         "--max-steps=1",
     ];
     let trained = selfpatch(folder.path(), &[&SMALL[..], &sixteen].concat());

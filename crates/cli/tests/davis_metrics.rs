@@ -56,16 +56,20 @@ fn scores_are_printed_and_written() {
     let output = metrics(folder.path(), &["--output_dir", "out/scores"]);
     let (table, notes) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{notes}");
-    assert_eq!(notes, "note: short has fewer than three annotated frames and is not scored\n");
+    let told = [
+        "note: short has fewer than three annotated frames and is not scored",
+        "note: sequence dog: its objects are the ids 2 of the first mask; the official evaluator counts all from 1 to 2",
+    ];
+    assert_eq!(notes.lines().collect::<Vec<_>>(), told);
     let rows: Vec<&str> = table.lines().map(|row| row.split_whitespace().next().unwrap_or_default()).collect();
     assert_eq!(rows, ["J&F", "guess", "bear", "dog"], "{table}");
 
     let read = |name: &str| fs::read_to_string(folder.path().join("out/scores").join(name)).expect("written");
     // Bars 4 wide, 2 apart: 2 of 6 columns are common, and no outline is within one pixel.
     let rows = read("per-sequence_results-val.csv");
-    assert_eq!(rows, "Sequence,J-Mean,F-Mean\nbear_1,0.667,0.500\ndog_1,1.000,1.000\ndog_2,1.000,1.000\n");
+    assert_eq!(rows, "Sequence,J-Mean,F-Mean\nbear_1,0.667,0.500\ndog_2,1.000,1.000\n");
     let global = read("global_results-val.csv");
-    assert_eq!(global.lines().nth(1), Some("0.861,0.889,0.833,0.222,0.833,0.833,0.333"));
+    assert_eq!(global.lines().nth(1), Some("0.792,0.833,0.750,0.333,0.750,0.750,0.500"));
     let scores: serde_json::Value = serde_json::from_str(&read("scores.json")).expect("JSON");
     assert_eq!(scores["unscored"][0], "short");
 
@@ -97,7 +101,69 @@ fn a_single_object_in_2016() {
     assert_eq!(report["sequences"]["dog"]["objects"].as_array().map(Vec::len), Some(1));
     assert_eq!(report["global"]["JF"], 1.0);
     let report = json(&metrics(folder.path(), &["--json", "--sequences", "dog"]));
-    assert_eq!(report["global"]["J"], 0.5); // object 1 is nowhere, object 2 was missed
+    assert_eq!(report["global"]["J"], 0.0); // object 2 was missed
+}
+
+/// A mask whose columns have the ids `columns`.
+fn columns(columns: [u8; 12]) -> Mask {
+    Mask { width: 12, height: 8, ids: (0..96).map(|i| columns[i % 12]).collect() }
+}
+
+#[test]
+fn ids_with_gaps_count_once_each() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (truth, guess) = (folder.path().join("truth"), folder.path().join("guess"));
+    // Ids in any order, undecided pixels; 5 appears later.
+    for frame in 0..4 {
+        let later = if frame == 2 { 5 } else { 0 };
+        write(&truth, "a", frame, &columns([9, 9, 9, 0, 0, 255, 255, later, 1, 1, 1, 1]));
+        write(&guess, "a", frame, &columns([0; 12]));
+        write(&guess, "b", frame, &columns([9, 9, 9, 0, 0, 255, 7, 0, 1, 1, 1, 1]));
+    }
+    let output = metrics(folder.path(), &["--json"]);
+    assert_eq!(json(&output)["global"]["JF"], 0.0);
+    let ids: Vec<u64> = json(&output)["sequences"]["a"]["objects"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|object| object["id"].as_u64())
+        .collect();
+    assert_eq!(ids, [1, 9]);
+    let notes = text(&output.stderr);
+    assert!(notes.contains("its objects are the ids 1, 9 of the first mask"), "{notes}");
+    assert!(notes.contains("the ids 5 appear after the first frame and are not scored"), "{notes}");
+    // The official evaluator takes 2 to 8 for perfectly tracked, except where 5 is.
+    let official = json(&metrics(folder.path(), &["--json", "--official"]));
+    let jf = official["global"]["JF"].as_f64().expect("a number");
+    assert!((jf - 6.5 / 9.0).abs() < 1e-12, "{official}");
+
+    // Other ids of a result are background, and said; the official evaluator gives no number for higher ones.
+    fs::rename(truth.join("a"), truth.join("b")).expect("moved");
+    let output = metrics(folder.path(), &["--json"]);
+    assert_eq!(json(&output)["global"]["JF"], 1.0);
+    assert!(text(&output.stderr).contains("the results have the ids 7, 255, which the first mask lacks"), "{output:?}");
+    let refused = metrics(folder.path(), &["--official"]);
+    assert!(
+        text(&refused.stderr).contains("00001.png has the id 255, but the highest of the first mask is 9"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn frames_are_in_the_order_of_their_numbers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (truth, guess) = (folder.path().join("truth/a"), folder.path().join("guess/a"));
+    for folder in [&truth, &guess] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    // Frame 10 has another object; by text it would be the first.
+    for (frame, id) in [("8", 1), ("9", 1), ("10", 2)] {
+        write_mask(truth.join(format!("{frame}.png")), &bar(2, id)).expect("a mask");
+        write_mask(guess.join(format!("{frame}.png")), &bar(2, 1)).expect("a mask");
+    }
+    let report = json(&metrics(folder.path(), &["--json"]));
+    assert_eq!(report["sequences"]["a"]["frames"], serde_json::json!(["9"]));
+    assert_eq!(report["global"]["JF"], 1.0);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use crate::file::contents;
 use crate::mask::decode_binary_mask;
 use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
 use layout::Layout;
-use names::{files, natural, others};
+pub use names::natural;
+use names::{files, others};
 
 /// Extensions of frames: every format that is decoded.
 const FRAMES: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff"];

@@ -45,12 +45,12 @@ mod video;
 
 pub use augment::{Drawn, MultiCrop, Op, Picture, Pillow, ViewConfig, Window};
 pub use batches::Batches;
-pub use davis::DavisFolder;
+pub use davis::{DavisFolder, natural};
 pub use decode::{Decoding, Format, Header, LeftOut, Notes, Range, Raw, Tally, decode};
 pub use error::Error;
 pub use frame::{Image, Mask, Rgb, Samples};
-pub use loader::{Batch, Fault, Loader, LoaderConfig};
-pub use mask::{decode_mask, mask_palette, write_mask, write_mask_with};
+pub use loader::{Batch, Fault, Loader, LoaderConfig, batch_memory};
+pub use mask::{decode_binary_mask, decode_mask, mask_palette, write_mask, write_mask_with};
 pub use procedural::{ProceduralImages, ProceduralVideos};
 pub use random::{Purpose, stream};
 pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, Stamp, open};

@@ -90,6 +90,16 @@ impl LoaderConfig {
     }
 }
 
+/// Bytes of the batches that a loader of these settings holds; the greatest number for what is beyond.
+pub fn batch_memory(crops: &MultiCrop, decoding: &Decoding, config: &LoaderConfig) -> u64 {
+    let number = |n: usize| n as f64;
+    let global = crops.globals.first().map_or(0., |v| number(v.size).powi(2)) * number(crops.globals.len());
+    let values = global + number(crops.local_count) * number(crops.locals.size).powi(2);
+    let width = if decoding.range.is_some() { 4. } else { 1. };
+    let batches = number(config.ahead.max(1)) + 1.;
+    (values * number(decoding.channels) * width * number(config.batch) * batches) as u64
+}
+
 /// Makes the batches of an epoch from a source of images.
 pub struct Loader {
     source: Arc<dyn ImageSource>,
@@ -171,10 +181,7 @@ impl Loader {
     /// Bytes that batches in preparation and the one in use hold. Each thread needs one decoded image and
     /// its views besides.
     pub fn memory(&self) -> usize {
-        let global = self.crops.globals.first().map_or(0, |v| v.size * v.size) * self.crops.globals.len();
-        let values = global + self.crops.local_count * self.crops.locals.size * self.crops.locals.size;
-        let width = if self.decoding.range.is_some() { 4 } else { 1 };
-        values * self.decoding.channels * width * self.config.batch * (self.config.ahead.max(1) + 1)
+        usize::try_from(batch_memory(&self.crops, &self.decoding, &self.config)).unwrap_or(usize::MAX)
     }
 
     /// The batches of `epoch` from step `first_step` on.

@@ -36,8 +36,8 @@ pub fn decode_mask(path: impl AsRef<Path>) -> Result<Mask, Error> {
 ///
 /// # Errors
 /// As [`decode_mask`].
-pub(crate) fn decode_binary_mask(path: &Path) -> Result<Mask, Error> {
-    read(path, |colour, _| {
+pub fn decode_binary_mask(path: impl AsRef<Path>) -> Result<Mask, Error> {
+    read(path.as_ref(), |colour, _| {
         let alpha = matches!(colour, ColorType::GrayscaleAlpha | ColorType::Rgba);
         Ok(Box::new(move |values| {
             let shown = &values[..values.len() - usize::from(alpha)];

@@ -16,8 +16,8 @@ pub fn global_csv(report: &DavisReport) -> String {
 pub fn per_sequence_csv(report: &DavisReport) -> String {
     let mut text = "Sequence,J-Mean,F-Mean\n".to_owned();
     for (name, sequence) in &report.sequences {
-        for (id, object) in (1..).zip(&sequence.objects) {
-            let name = quoted(format!("{name}_{id}"));
+        for object in &sequence.objects {
+            let name = quoted(format!("{name}_{}", object.id));
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{name},{},{}", number(object.scores.j), number(object.scores.f));
         }
@@ -41,7 +41,7 @@ mod tests {
 
     fn sequence(values: &[f64]) -> SequenceReport {
         let values: Vec<Vec<(f64, f64)>> = values.iter().map(|&v| vec![(v, v / 2.0); 4]).collect();
-        SequenceReport::of((1..5).map(|n| n.to_string()).collect(), &values)
+        SequenceReport::of((1..5).map(|n| n.to_string()).collect(), &[1, 2], &values)
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use crate::frames::{FrameSize, first_mask, normalise};
 use crate::labels::decide;
-use crate::metrics::{SequenceTally, object_count};
+use crate::metrics::{SequenceTally, object_ids, official_ids};
 use crate::propagation::{Propagation, Propagator};
 use crate::resize::{cv_linear, pillow_nearest};
 use crate::{DavisReport, Error, SequenceReport};
 use selfpatch_datasets::{Mask, VideoSource};
+use selfpatch_nn::room;
 
 /// Tokens of one frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,56 @@ pub struct Protocol {
     pub size: FrameSize,
     /// Decide the ids of every frame, scored or not; otherwise of those alone that are scored.
     pub all_masks: bool,
+    /// Which ids are objects.
+    pub objects: Objects,
+}
+
+/// Which ids of a video are objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objects {
+    /// Those that the first mask has.
+    #[default]
+    Shown,
+    /// All from 1 to the highest of the first mask, as the official evaluator counts.
+    Official,
+}
+
+impl Objects {
+    /// The ids, for a first mask.
+    pub fn of(self, first: &Mask) -> Vec<u8> {
+        match self {
+            Self::Shown => object_ids(first),
+            Self::Official => official_ids(first),
+        }
+    }
+
+    /// What they are, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shown => "ids of the first mask",
+            Self::Official => "official: all ids up to the highest of the first mask",
+        }
+    }
+
+    /// What is to be said of a first mask that lacks ids below its highest.
+    pub fn note(self, first: &Mask) -> Option<String> {
+        let (shown, highest) = (object_ids(first), official_ids(first).len());
+        let named = list(&shown);
+        (shown.len() < highest).then(|| match self {
+            Self::Shown => format!(
+                "its objects are the ids {named} of the first mask; the official evaluator counts all from 1 to {highest}"
+            ),
+            Self::Official => format!(
+                "all ids from 1 to {highest} count as objects, as for the official evaluator, but the first mask has {named} \
+                 alone: the others score 1 while nothing is predicted for them"
+            ),
+        })
+    }
+}
+
+/// Numbers in a row.
+fn list<'a>(ids: impl IntoIterator<Item = &'a u8>) -> String {
+    ids.into_iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A frame that is done.
@@ -70,6 +121,8 @@ pub struct Evaluation {
     pub unscored: Vec<String>,
     /// Videos that could not be carried through, and why.
     pub failures: Vec<(String, Error)>,
+    /// What of a video was not used, or counted otherwise than elsewhere.
+    pub notes: Vec<(String, String)>,
 }
 
 /// Evaluates `model` on `videos`; `watch` is called after every frame, and ends everything with an error.
@@ -91,17 +144,21 @@ pub fn evaluate(
     if model.patch() == 0 {
         return Err(Error::Config { field: "patch", reason: "must be at least 1".into() });
     }
-    over_sequences(videos, |video| {
+    over_sequences(videos, protocol.objects, |video, notes| {
         let patch = model.patch();
         let mut state: Option<(Propagator, usize, usize)> = None;
         let last = if protocol.all_masks { video.frames } else { video.frames.saturating_sub(1) };
-        score(videos, video, last, |frame, truth| {
+        score(videos, video, last, notes, |frame, truth| {
             let (features, own) = tokens(videos, model, protocol.size, video.name, frame)?;
             let Features { tokens, grid_h, grid_w } = features;
             let mut mask = None;
             match &mut state {
                 None => {
                     let seed = first_mask(video.first, grid_h, grid_w)?;
+                    let contexts = protocol.propagation.n_last_frames.min(video.frames).saturating_add(1);
+                    let held = (tokens.len() + seed.len()) as u64 * 4 * contexts as u64;
+                    room::admit(held, "a smaller --n-last-frames or --scale-size")
+                        .map_err(|reason| Error::Model(format!("holding {contexts} frames {reason}")))?;
                     let start = Propagator::new(&protocol.propagation, grid_h, grid_w, &tokens, &seed)?;
                     state = Some((start, grid_h, grid_w));
                 }
@@ -128,9 +185,9 @@ pub fn evaluate(
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn first_mask_copied(videos: &dyn VideoSource) -> Result<Evaluation, Error> {
-    over_sequences(videos, |video| {
-        score(videos, video, video.frames.saturating_sub(1), |_, truth| {
+pub fn first_mask_copied(videos: &dyn VideoSource, objects: Objects) -> Result<Evaluation, Error> {
+    over_sequences(videos, objects, |video, notes| {
+        score(videos, video, video.frames.saturating_sub(1), notes, |_, truth| {
             let Some(truth) = truth else { return Ok(None) };
             let (width, height) = (truth.width, truth.height);
             let ids = pillow_nearest(&video.first.ids, video.first.width, video.first.height, width, height)?;
@@ -144,6 +201,7 @@ pub fn first_mask_copied(videos: &dyn VideoSource) -> Result<Evaluation, Error> 
 struct Video<'a> {
     name: &'a str,
     first: &'a Mask,
+    objects: Objects,
     index: usize,
     sequences: usize,
     frames: usize,
@@ -173,41 +231,49 @@ impl<E: Into<Error>> From<E> for Stop {
 /// Runs `scored` on every video.
 fn over_sequences(
     videos: &dyn VideoSource,
-    mut scored: impl FnMut(Video) -> Result<Option<SequenceReport>, Stop>,
+    objects: Objects,
+    mut scored: impl FnMut(Video, &mut Vec<String>) -> Result<Option<SequenceReport>, Stop>,
 ) -> Result<Evaluation, Error> {
     let names = videos.sequences();
     if names.is_empty() {
         return Err(Error::Config { field: "videos", reason: "there is no sequence".into() });
     }
     let sequences = names.len();
-    let (mut scores, mut unscored, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut scores, mut unscored, mut failures, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, name) in names.into_iter().enumerate() {
+        let mut said = Vec::new();
         let mut run = || {
             let fail = |reason: &str| Error::Sequence { sequence: name.clone(), reason: reason.into() };
             let frames = videos.frames(&name)?;
             let first = videos.mask(&name, 0).map_err(|e| at(&name, 0, e.into()))?;
             let first = first.ok_or_else(|| fail("the first frame needs a mask"))?;
-            if object_count(&first) == 0 {
+            if object_ids(&first).is_empty() {
                 return Err(fail("the first mask shows no object, so there is nothing to follow").into());
             }
-            scored(Video { name: &name, first: &first, index, sequences, frames })
+            said.extend(videos.notes(&name)?);
+            said.extend(objects.note(&first));
+            scored(Video { name: &name, first: &first, objects, index, sequences, frames }, &mut said)
         };
-        match run() {
+        let outcome = run();
+        notes.extend(said.into_iter().map(|note| (name.clone(), note)));
+        match outcome {
             Ok(Some(report)) => scores.push((name, report)),
             Ok(None) => unscored.push(name),
             Err(Stop::Video(e)) => failures.push((name, e)),
             Err(Stop::All(e)) => return Err(e),
         }
     }
-    Ok(Evaluation { report: DavisReport::of(scores), unscored, failures })
+    Ok(Evaluation { report: DavisReport::of(scores), unscored, failures, notes })
 }
 
 /// Asks `predict` for the ids of the frames up to `end`, in order and with the annotation where there is
-/// one to be scored, and scores what it returns. Nothing if there is not enough to score.
+/// one to be scored, and scores what it returns. Nothing if there is not enough to score. Ids that appear after the
+/// first frame are told in `notes`.
 fn score(
     videos: &dyn VideoSource,
     video: Video,
     end: usize,
+    notes: &mut Vec<String>,
     mut predict: impl FnMut(usize, Option<&Mask>) -> Result<Option<Mask>, Stop>,
 ) -> Result<Option<SequenceReport>, Stop> {
     let annotation = |frame| videos.mask(video.name, frame).map_err(|e| at(video.name, frame, e.into()));
@@ -215,7 +281,7 @@ fn score(
         Stop::Video(e) => Stop::Video(at(video.name, frame, e)),
         all => all,
     };
-    let mut tally = SequenceTally::new(object_count(video.first));
+    let mut tally = SequenceTally::new(video.objects.of(video.first));
     let mut names = Vec::new();
     // The last frame that has a mask is not scored; which one that is shows in the end, unless it is the
     // last of all.
@@ -233,7 +299,11 @@ fn score(
         tally.drop_last();
         names.pop();
     }
-    Ok((tally.frames() > 0).then(|| SequenceReport::of(names, tally.values())))
+    let [later, _] = tally.others();
+    if !later.is_empty() {
+        notes.push(format!("the ids {} appear after the first frame and are not scored", list(later)));
+    }
+    Ok((tally.frames() > 0).then(|| SequenceReport::of(names, tally.ids(), tally.values())))
 }
 
 /// Tokens and grid of one frame, and the size of its picture.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Images that are read, and that the model sees, at a time.
-const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 /// Of images that have to serve as both sets, one in so many is a test image.
 const FIFTH: usize = 5;
 

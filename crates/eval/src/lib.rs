@@ -69,7 +69,7 @@ mod table;
 mod vit;
 
 pub use csv::{global_csv, per_sequence_csv};
-pub use davis::{DenseFeatures, Done, Evaluation, Features, Protocol, evaluate, first_mask_copied};
+pub use davis::{DenseFeatures, Done, Evaluation, Features, Objects, Protocol, evaluate, first_mask_copied};
 pub use error::Error;
 pub use frames::FrameSize;
 pub use knn::{Embedded, KnnScores, classify};

@@ -7,5 +7,5 @@ mod statistics;
 
 pub use boundary::{boundary_f, boundary_radius, dilated, outline};
 pub use region::{Region, region_similarity};
-pub use sequence::{ObjectScore, SequenceTally, object_count};
+pub use sequence::{ObjectScore, SequenceTally, object_ids, official_ids};
 pub use statistics::{Statistics, statistics};

@@ -57,6 +57,9 @@ impl Scores {
 /// One object of a video.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
 pub struct ObjectReport {
+    /// Its id in the masks; 0 in results of earlier versions, whose objects are counted from 1.
+    #[serde(default)]
+    pub id: u8,
     /// Its seven numbers.
     #[serde(flatten)]
     pub scores: Scores,
@@ -76,19 +79,20 @@ pub struct SequenceReport {
     pub scores: Scores,
     /// Names of the scored frames, in order.
     pub frames: Vec<String>,
-    /// In the order of their ids, from 1.
+    /// In the order of their ids.
     pub objects: Vec<ObjectReport>,
 }
 
 impl SequenceReport {
-    /// From the values `(J, F)` of every object and frame ([`SequenceTally::values`](crate::metrics::SequenceTally)).
-    pub fn of(frames: Vec<String>, values: &[Vec<(f64, f64)>]) -> Self {
-        let object = |values: &Vec<(f64, f64)>| {
+    /// From the ids of the objects and their values `(J, F)` in every frame
+    /// ([`SequenceTally::values`](crate::metrics::SequenceTally)).
+    pub fn of(frames: Vec<String>, ids: &[u8], values: &[Vec<(f64, f64)>]) -> Self {
+        let object = |(&id, values): (&u8, &Vec<(f64, f64)>)| {
             let (j, f): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
             let score = ObjectScore { j: statistics(&j), f: statistics(&f) };
-            (score, ObjectReport { scores: Scores::over([&score]), j, f })
+            (score, ObjectReport { id, scores: Scores::over([&score]), j, f })
         };
-        let (scores, objects): (Vec<ObjectScore>, Vec<ObjectReport>) = values.iter().map(object).unzip();
+        let (scores, objects): (Vec<ObjectScore>, Vec<ObjectReport>) = ids.iter().zip(values).map(object).unzip();
         Self { scores: Scores::over(&scores), frames, objects }
     }
 }
@@ -150,7 +154,7 @@ mod tests {
     fn global_means_are_over_objects() {
         let sequence = |values: &[f64]| {
             let values: Vec<Vec<(f64, f64)>> = values.iter().map(|&v| vec![(v, v / 2.); 4]).collect();
-            SequenceReport::of((1..5).map(|n| n.to_string()).collect(), &values)
+            SequenceReport::of((1..5).map(|n| n.to_string()).collect(), &[1, 2], &values)
         };
         let report = DavisReport::of(vec![("b".into(), sequence(&[1.0])), ("a".into(), sequence(&[0.5, 0.0]))]);
         assert_eq!((report.global.j, report.global.f, report.global.jf), (0.5, 0.25, 0.375));

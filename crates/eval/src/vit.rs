@@ -4,7 +4,7 @@ use crate::Error;
 use crate::davis::{DenseFeatures, Features};
 use crate::frames::{MEAN, STD};
 use candle_core::{Device, Result, Tensor};
-use selfpatch_nn::{Precision, autocast};
+use selfpatch_nn::{Precision, autocast, room};
 use selfpatch_vit::Vit;
 use std::borrow::Cow;
 
@@ -121,6 +121,11 @@ impl DenseFeatures for VitFeatures {
     }
 
     fn features(&self, pixels: &[f32], height: usize, width: usize) -> std::result::Result<Features, Error> {
+        if self.device.is_cpu() {
+            let needed = self.vit.config().forward_bytes(1, height, width);
+            room::admit(needed, "a smaller size (--scale-size) or a model with larger patches")
+                .map_err(|reason| Error::Model(format!("a frame of {width} x {height} pixels {reason}")))?;
+        }
         self.run(pixels, height, width).map_err(|e| Error::Model(e.to_string()))
     }
 }

@@ -38,6 +38,7 @@ pub mod ops;
 mod params;
 mod precision;
 pub mod random;
+pub mod room;
 mod sequences;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,8 @@
 //! until the condition has ended. The thresholds are explained in `docs/running.md`.
 
 use crate::Config;
+use crate::health::ROWS;
+use crate::telemetry::ranges::LEAST_SPREAD;
 use crate::telemetry::{Alarm, Record};
 use std::collections::VecDeque;
 
@@ -20,10 +22,12 @@ pub struct Alarms {
     log_classes: f64,
     /// The whole loss of a student that knows nothing.
     ignorance: f64,
+    /// Global views whose features are looked at together; few of them lie on one line in any run.
+    views: usize,
     /// Epochs of warm-up, during which a loss may stand still.
     warmup: f64,
     /// For how many steps in a row each of [`conditions`](Self::conditions) has held.
-    held: [u32; 7],
+    held: [u32; 8],
     /// Loss, divergence and agreement of the last steps at full rate.
     recent: VecDeque<[f64; 3]>,
     /// Losses of the last [`PATIENCE`] steps.
@@ -38,8 +42,9 @@ impl Alarms {
         Self {
             log_classes,
             ignorance: log_classes + patches,
+            views: 2 * config.optim.batch_size.div_ceil(config.optim.accumulate.max(1)),
             warmup: config.optim.warmup_epochs,
-            held: [0; 7],
+            held: [0; 8],
             recent: VecDeque::new(),
             losses: VecDeque::new(),
         }
@@ -66,10 +71,11 @@ impl Alarms {
         alarms
     }
 
-    fn conditions(&self, r: &Record) -> [(bool, &'static str, String); 7] {
+    fn conditions(&self, r: &Record) -> [(bool, &'static str, String); 8] {
         let entropy = r.teacher_entropy.unwrap_or(f64::NAN) / self.log_classes;
         let used = r.prototypes_used.unwrap_or(1.);
         let std = r.feature_std.unwrap_or(1.);
+        let rank = r.feature_rank.unwrap_or(f64::INFINITY);
         let loss = self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64;
         let from_ignorance = (r.train_clsloss / self.log_classes - 1.).abs();
         [
@@ -94,8 +100,17 @@ impl Alarms {
                 std < 0.02,
                 "collapse",
                 format!(
-                    "the teacher's features of all images are alike (spread {std:.4}; a healthy run has 0.1 to 1): begin \
+                    "the teacher's features of all images are alike (spread {std:.4}; a healthy run has at least {LEAST_SPREAD}): begin \
                      again with a lower optim.lr, and check that the images differ"
+                ),
+            ),
+            (
+                self.views >= 8 && rank < 1.1 && std >= 0.02,
+                "collapse",
+                format!(
+                    "the teacher's features of all images lie on one line (rank {rank:.2} of {} that are possible): begin \
+                     again with a lower optim.lr, and check that the images differ",
+                    self.views.min(ROWS)
                 ),
             ),
             (
@@ -203,10 +218,12 @@ mod tests {
     #[test]
     fn each_illness_is_told_once_and_soon_and_health_never() {
         type Change = fn(&mut Record);
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 7] = [
             ("collapse", |r| r.teacher_entropy = Some(6.23)),
             ("collapse", |r| (r.teacher_entropy, r.prototypes_used) = (Some(0.001), Some(1. / 32.))),
             ("collapse", |r| r.feature_std = Some(1e-3)),
+            // What --lr 5 does to the default recipe.
+            ("collapse", |r| (r.feature_std, r.feature_rank) = (Some(0.14), Some(1.0))),
             ("divergence", |r| r.train_loss = 30.),
             ("stuck", |r| r.train_lr = 0.),
             ("stuck", |r| r.train_clsloss = 512f64.ln() + 0.002),

@@ -82,7 +82,7 @@ impl Signs {
 }
 
 /// Rows whose spread is looked at; more tell little more.
-const ROWS: usize = 64;
+pub(crate) const ROWS: usize = 64;
 
 /// Of `rows [R, D]`, up to [`ROWS`] of which are used: their spread, the sum of the eigenvalues of their
 /// covariance, and the sum of the squares of these.

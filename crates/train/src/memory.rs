@@ -15,6 +15,9 @@ pub struct Memory {
     pub pixels: u64,
 }
 
+/// What a process takes beside the sum, as measured (`docs/benchmarks.md`): packed products, sizes rounded up.
+const BESIDE: f64 = 1.15;
+
 impl Memory {
     /// Of a run as `config` describes it, its student having `parameters` numbers.
     ///
@@ -55,6 +58,47 @@ impl Memory {
         let pixels = unfolded / number(images.max(1)) * number(optim.batch_size);
         let bytes = |values: f64| (4. * values) as u64; // the greatest of all for what is beyond
         Ok(Self { parameters: bytes(copies * number(parameters)), activations: bytes(values), pixels: bytes(pixels) })
+    }
+
+    /// Numbers of a student as `config` describes it, counted without making it; a float because a file may ask for
+    /// any.
+    pub fn parameters_of(config: &Config) -> Result<f64, Error> {
+        let (vit, head) = (config.vit()?, &config.head);
+        let number = |n: usize| n as f64;
+        let (dim, patch, depth) = (number(vit.embed_dim), number(vit.patch_size), number(vit.depth));
+        let linear = |from: f64, to: f64| (from + 1.) * to;
+        let norm = 2. * dim;
+        let mlp = linear(dim, number(vit.mlp_ratio) * dim) + linear(number(vit.mlp_ratio) * dim, dim);
+        let embedding = linear(patch * patch * number(vit.in_channels), dim) + number(vit.table_side()).powi(2) * dim;
+        // Query, key, value, projection.
+        let block = 4. * linear(dim, dim) + mlp + 2. * norm;
+        let class_blocks = number(config.patch_loss.aggregation_depth) * block + dim + norm;
+        let head_of = |prototypes: f64| {
+            let (hidden, bottleneck) = (number(head.hidden_dim), number(head.bottleneck_dim));
+            let norms = if head.use_bn_in_head { 2. * hidden * number(head.layers.saturating_sub(1)) } else { 0. };
+            let layers = match head.layers {
+                0 | 1 => linear(dim, bottleneck),
+                n => linear(dim, hidden) + number(n - 2) * linear(hidden, hidden) + linear(hidden, bottleneck),
+            };
+            layers + norms + prototypes * (bottleneck + 1.)
+        };
+        let patch_head = if config.patch_loss.lambda > 0. { head_of(number(head.out_dim_selfpatch)) } else { 0. };
+        Ok(embedding + depth * block + class_blocks + head_of(number(head.out_dim)) + patch_head)
+    }
+
+    /// Refuses a run that the memory of this machine is too small for, before any of it is taken. `prefetch`: bytes of
+    /// the batches in preparation.
+    ///
+    /// # Errors
+    /// How much is needed, how much there is, and what needs less.
+    pub fn admit(config: &Config, prefetch: u64) -> Result<(), Error> {
+        let parameters = Self::parameters_of(config)?.min(1e15) as usize;
+        let needed = Self::of(config, parameters)?.total() as f64 * BESIDE;
+        let less = "a smaller optim.batch_size, head.out_dim, model.embed_dim, crops or data.prefetch, or a larger \
+                    optim.accumulate, or optim.recompute,";
+        let bytes = (needed as u64).saturating_add(prefetch); // the greatest of all for what is beyond
+        selfpatch_nn::room::admit(bytes, less)
+            .map_err(|reason| Error::Config { field: "memory".into(), reason: format!("a step {reason}") })
     }
 
     /// All together.
@@ -103,6 +147,37 @@ mod tests {
         assert_eq!((whole.parameters, parts.parameters, whole.pixels), (140, 168, parts.pixels));
         Ok(())
     }
+
+    #[test]
+    fn parameters_are_counted_without_making_them() -> Result<(), Error> {
+        use candle_core::{DType, Device};
+        let mut small = Preset::Default.config();
+        (small.model.embed_dim, small.head.hidden_dim, small.head.out_dim) = (12, 16, 40);
+        let mut other = small.clone();
+        (other.head.layers, other.head.use_bn_in_head, other.patch_loss.aggregation_depth) = (1, true, 1);
+        let mut alone = small.clone();
+        (alone.patch_loss.lambda, alone.head.layers, alone.head.use_bn_in_head) = (0., 4, true);
+        for config in [small, other, alone] {
+            let trainer = crate::Trainer::new(crate::Settings::of(&config)?, DType::F32, &Device::Cpu)?;
+            let made: usize = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();
+            let counted = Memory::parameters_of(&config)?;
+            assert!((counted / made as f64 - 1.).abs() < 0.02, "{counted} for {made}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_beyond_all_memory_is_refused_before_it_takes_any() -> Result<(), Error> {
+        Memory::admit(&Preset::Default.config(), 0)?;
+        let mut c = config();
+        (c.head.out_dim, c.head.bottleneck_dim, c.optim.batch_size) = (1 << 22, 1 << 16, 1 << 16);
+        if cfg!(target_os = "linux") {
+            let error = Memory::admit(&c, 0).map_or_else(|e| e.to_string(), |()| String::new());
+            assert!(error.starts_with("memory: a step needs about") && error.contains("optim.batch_size"), "{error}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn what_no_machine_has_does_not_overflow() -> Result<(), Error> {
         let mut c = config();

@@ -267,6 +267,7 @@ pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
             Value::Array(items) if items.iter().any(Value::is_table) => {
                 items.iter().enumerate().for_each(|(i, value)| of(value, &format!("{place}[{i}]"), out));
             }
+            // Pairs within lists among them.
             Value::Array(items) => items.iter().for_each(|value| of(value, place, out)),
             Value::Integer(i) => out.push((place.into(), *i as f64)),
             Value::Float(f) => out.push((place.into(), *f)),

@@ -23,7 +23,8 @@ pub fn place(source: &str, base: &Path) -> String {
         true => (path.into(), PathBuf::new()),
         false => before_pattern(path),
     };
-    let written = std::path::absolute(base.join(&folder)).unwrap_or(folder);
+    // The empty path, which has no absolute form, is this folder.
+    let written = std::path::absolute(Path::new(".").join(base.join(&folder))).unwrap_or(folder);
     let real = resolved(&written);
     let whole = if rest.as_os_str().is_empty() { real } else { real.join(rest) };
     match split {
@@ -174,6 +175,10 @@ mod tests {
         assert_eq!(place("./photos//*.png", root), format!("{whole}/*.png"));
         assert_eq!(place("photos#test", root), format!("{whole}#test"));
         assert_eq!(place("absent/", root), place("./absent", root));
+        let here = fs::canonicalize(".")?.display().to_string();
+        assert_eq!(place("s-{0..3}.tar", Path::new("")), format!("{here}/s-{{0..3}}.tar"));
+        assert_eq!(place("*.tar", Path::new("")), place("./*.tar", Path::new("")));
+        assert_eq!((place(".", Path::new("")), place("src/..", Path::new(""))), (here.clone(), here));
         assert_ne!(place("photos", root), place("photos/sub", root));
         assert_eq!((place("procedural", root), place("hf://a/b", root)), ("procedural".into(), "hf://a/b".into()));
         assert_ne!(place("./procedural", root), "procedural");

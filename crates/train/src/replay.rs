@@ -3,7 +3,7 @@
 use crate::checkpoint::Snapshot;
 use crate::diagnose::diagnose;
 use crate::export::metadata;
-use crate::{Config, Error, Hyper, Scaler, Settings, StepReport, Trainer};
+use crate::{Config, Error, Hyper, Memory, Scaler, Settings, StepReport, Trainer};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_nn::weights::{read, write_safetensors};
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,9 @@ pub fn replay(path: &Path, device: &Device) -> Result<Replay, Error> {
     };
     let config = Config::parse(path, text("config")?)?;
     config.check()?;
+    if device.is_cpu() {
+        Memory::admit(&config, 0)?;
+    }
     let moment: Moment = serde_json::from_str(text("moment")?).map_err(|e| fail(format!("is no replay file: {e}")))?;
     let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, device)?;
     let part = |prefix: &str| {

@@ -13,32 +13,58 @@ pub fn crops(config: &Config) -> Vec<(usize, usize)> {
 /// alone.
 ///
 /// With `V` crops (all images), crop `i` having `n_i` patches and `T` being the sum of `n_i`; width
-/// `D`, `d` blocks, `L` class blocks, patches of `p^2` pixels; heads of hidden width `H`, bottleneck
+/// `D`, `d` blocks, `L` class blocks, patches of `p^2` pixels of `C` channels; heads of hidden width `H`, bottleneck
 /// `b` and `K` or `P` prototypes:
-/// - backbone: `T (6 p^2 D + 24 d D^2) + 4 d D sum(n_i^2)`
+/// - backbone: `T (2 C p^2 D + 24 d D^2) + 4 d D sum(n_i^2)`
 /// - class tokens: `L (4 (T + V) D^2 + 20 V D^2 + 4 (T + V) D)`
-/// - heads: `2 (T + V) (D H + H^2 + H b) + 2 b (V K + T P)`
-/// - `A = (28 L - 6) T D^2 + 4 L (1 + k) T D`
+/// - heads: `2 (T + V) (D H + H^2 + H b) + 2 b (V K + T P)`; with `patch_loss.lambda` 0 the parts of `V` alone
+/// - `A = (28 L - 6) T D^2 + 4 L (1 + k) T D`; 0 with `patch_loss.lambda` 0
 ///
-/// Left out: everything that is not a matrix product, and what stochastic depth saves.
-pub fn flops(config: &Config, dim: usize, depth: usize) -> usize {
-    let (m, h, l) = (&config.model, &config.head, config.patch_loss.aggregation_depth);
-    let k = config.patch_loss.k_num;
-    let (mut images, mut tokens, mut squares) = (0, 0, 0);
-    for (count, size) in crops(config) {
-        let n = (size / m.patch_size).pow(2);
-        (images, tokens, squares) = (images + count, tokens + count * n, squares + count * n * n);
-    }
+/// Left out: everything that is not a matrix product, what stochastic depth saves, and what `optim.recompute` adds.
+pub fn flops(config: &Config, dim: usize, depth: usize) -> f64 {
+    let (forward, targets) = parts(config, dim, depth);
+    4. * forward + targets
+}
+
+/// FLOPs of what the teacher does in a step, `F + A` of [`flops`].
+pub fn teacher(config: &Config, dim: usize, depth: usize) -> f64 {
+    let (forward, targets) = parts(config, dim, depth);
+    forward + targets
+}
+
+/// `F` and `A` of [`flops`].
+fn parts(config: &Config, dim: usize, depth: usize) -> (f64, f64) {
+    let number = |n: usize| n as f64;
+    let (h, l, k) = (&config.head, config.patch_loss.aggregation_depth, config.patch_loss.k_num);
+    let crops = crops(config);
+    let images: f64 = crops.iter().map(|(count, _)| number(*count)).sum();
+    let tokens: f64 = crops.iter().map(|(count, size)| number(*count) * patches(config, *size)).sum();
+    let (d, hidden, bottleneck) = (number(dim), number(h.hidden_dim), number(h.bottleneck_dim));
+    let backbone: f64 = crops.iter().map(|(count, size)| number(*count) * backbone(config, dim, depth, *size)).sum();
     let rows = tokens + images;
-    let backbone = tokens * (6 * m.patch_size.pow(2) * dim + 24 * depth * dim * dim) + 4 * depth * dim * squares;
-    let class = l * (4 * rows * dim * dim + 20 * images * dim * dim + 4 * rows * dim);
-    let heads = 2 * rows * (dim * h.hidden_dim + h.hidden_dim.pow(2) + h.hidden_dim * h.bottleneck_dim)
-        + 2 * h.bottleneck_dim * (images * h.out_dim + tokens * h.out_dim_selfpatch);
-    4 * (backbone + class + heads) + aggregation(tokens, dim, l, k)
+    let class = number(l) * (4. * rows * d * d + 20. * images * d * d + 4. * rows * d);
+    let with_patches = config.patch_loss.lambda > 0.;
+    let of_head = if with_patches { rows } else { images };
+    let prototypes = images * number(h.out_dim) + if with_patches { tokens * number(h.out_dim_selfpatch) } else { 0. };
+    let heads = 2. * of_head * (d * hidden + hidden * hidden + hidden * bottleneck) + 2. * bottleneck * prototypes;
+    let targets = if with_patches { aggregation(tokens, d, number(l), number(k)) } else { 0. };
+    (backbone + class + heads, targets)
+}
+
+/// FLOPs of one forward pass of the backbone for one crop of `size` pixels.
+pub fn backbone(config: &Config, dim: usize, depth: usize, size: usize) -> f64 {
+    let (n, d, blocks) = (patches(config, size), dim as f64, depth as f64);
+    let pixels = (config.data.channels * config.model.patch_size.pow(2)) as f64;
+    n * (2. * pixels * d + 24. * blocks * d * d) + 4. * blocks * d * n * n
+}
+
+/// Patches of a crop of `size` pixels.
+fn patches(config: &Config, size: usize) -> f64 {
+    ((size / config.model.patch_size.max(1)) as f64).powi(2)
 }
 
 /// FLOPs of the teacher's patch targets: keys and values of tokens 4, of class vectors 4 and queries 2
 /// (once for all patches in the first block, hence -6), output 2, feed-forward 16; scores and sum.
-pub fn aggregation(tokens: usize, dim: usize, blocks: usize, k: usize) -> usize {
-    (28 * blocks - 6) * tokens * dim * dim + 4 * blocks * (1 + k) * tokens * dim
+pub fn aggregation(tokens: f64, dim: f64, blocks: f64, k: f64) -> f64 {
+    (28. * blocks - 6.) * tokens * dim * dim + 4. * blocks * (1. + k) * tokens * dim
 }

@@ -103,6 +103,19 @@ impl VitConfig {
         Ok((height / p, width / p))
     }
 
+    /// Bytes that a forward pass without gradients takes beside the weights, for `images` of `height x width` pixels on
+    /// the CPU in f32: the widest layer, and for each thread the attention of one head; the greatest number for what
+    /// is beyond.
+    pub fn forward_bytes(&self, images: usize, height: usize, width: usize) -> u64 {
+        let number = |n: usize| n as f64;
+        let patch = self.patch_size.max(1);
+        let tokens = number(height / patch) * number(width / patch) + number(self.leading());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.num_heads * images.max(1));
+        let rows = (8. + number(self.mlp_ratio)) * number(self.embed_dim);
+        let pixels = 2. * number(self.in_channels) * number(height) * number(width);
+        (4. * (number(images) * (tokens * rows + pixels) + number(threads) * tokens * tokens)) as u64
+    }
+
     /// Refuses impossible shapes, naming the field.
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [

@@ -89,13 +89,19 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Greatest number of an argument.
+const MOST: usize = 1_000_000_000;
+
 /// Reads the arguments; an error is what to print.
 pub(crate) fn plan(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan { only: None, kills: 200, mutants: 10_000, seed: 1 };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().cloned().ok_or(format!("error: {arg} needs a value\n\n{HELP}"));
-        let number = |text: String| text.parse().map_err(|_| format!("error: {text:?} is no number\n\n{HELP}"));
+        let number = |text: String| {
+            let fits = text.parse().ok().filter(|n: &usize| *n <= MOST);
+            fits.ok_or(format!("error: {arg}: {text:?} is no whole number of at most {MOST}\n\n{HELP}"))
+        };
         match arg.as_str() {
             "--short" => (plan.kills, plan.mutants) = (12, 300),
             "--only" => plan.only = Some(value()?),

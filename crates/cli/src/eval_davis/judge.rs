@@ -46,6 +46,8 @@ struct Printed<'a> {
     report: &'a DavisReport,
     random_initialisation: &'a DavisReport,
     first_mask_copied: &'a DavisReport,
+    /// Sequences with what is to be said of them.
+    notes: &'a [(String, String)],
     #[serde(flatten)]
     about: &'a About,
 }
@@ -57,17 +59,19 @@ impl Judged {
             report: &self.evaluation.report,
             random_initialisation: &self.random.report,
             first_mask_copied: &self.floor.report,
+            notes: &self.evaluation.notes,
             about: &self.about,
         })?)
     }
 
     fn saved(&self) -> Saved {
-        let Evaluation { report, unscored, failures } = &self.evaluation;
+        let Evaluation { report, unscored, failures, notes } = &self.evaluation;
         Saved {
             label: self.label.clone(),
             report: report.clone(),
             unscored: unscored.clone(),
             failed: failures.iter().map(|(name, e)| (name.clone(), e.to_string())).collect(),
+            notes: notes.clone(),
             random_initialisation: Some(self.random.report.clone()),
             first_mask_copied: Some(self.floor.report.clone()),
             about: self.about.clone(),
@@ -108,7 +112,7 @@ impl<'a> Judge<'a> {
         let random = self.untrained(&config, seed, stated)?;
         let floor = match &self.floor {
             Some(known) => known.clone(),
-            None => Rc::new(first_mask_copied(&*self.videos.source)?),
+            None => Rc::new(first_mask_copied(&*self.videos.source, self.args.objects())?),
         };
         self.floor = Some(floor.clone());
         let judged = Judged { label, evaluation, random, floor, about };
@@ -139,7 +143,8 @@ impl<'a> Judge<'a> {
     /// Carries the masks through all videos, with a progress bar.
     fn carried(&self, what: &str, vit: Vit, results: Option<&Results>) -> Result<Evaluation> {
         let size = self.videos.size.of(vit.config().patch_size);
-        let protocol = Protocol { propagation: self.args.propagation(), size, all_masks: results.is_some() };
+        let (propagation, objects) = (self.args.propagation(), self.args.objects());
+        let protocol = Protocol { propagation, size, all_masks: results.is_some(), objects };
         let mut model = VitFeatures::new(vit, self.device.clone()).in_precision(self.args.precision.into());
         if let Some(layer) = self.args.layer {
             model = model.of_layer(layer)?;

@@ -7,6 +7,7 @@ pub mod results;
 pub mod synthetic;
 
 use crate::about::{self, Facts, facts};
+use crate::bounds::{real, whole};
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
 use crate::{signals, whole};
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use judge::{Candidate, Judge, Judged};
 use results::Results;
 use selfpatch_datasets::{DavisFolder, VideoSource};
-use selfpatch_eval::{FrameSize, Propagation, Row, table};
+use selfpatch_eval::{FrameSize, Objects, Propagation, Row, table};
 use selfpatch_train::config::Precision;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -49,26 +50,29 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     sequences: Vec<String>,
     /// Context frames besides the first
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = whole(0, 1000))]
     n_last_frames: usize,
     /// Radius of the window in patches; 0 for none
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = whole(0, 1000))]
     size_mask_neighborhood: usize,
     /// Neighbours that vote
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 10_000))]
     topk: usize,
     /// Divisor of the cosine in the exponent of a vote
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = real(0.0125f32, 1e4))]
     temperature: f32,
     /// Short side of the frames that the model sees, in pixels [default: 480; of synthetic videos what --grid says]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
     scale_size: Option<usize>,
     /// Block whose tokens are the features, from 1 [default: the last]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1024))]
     layer: Option<usize>,
     /// Pass the tokens through the backbone's final norm [default: if it has one]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     norm: Option<bool>,
+    /// Count the objects as the official evaluator does: all ids up to the highest of the first mask
+    #[arg(long)]
+    official: bool,
     /// Write masks, scores (CSV, JSON), overlays and report.html there; with several runs, a folder for each
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -155,6 +159,7 @@ pub fn run(args: &Args) -> Result<bool> {
         let unscored = evaluation.unscored.iter();
         let mut lines: Vec<String> =
             unscored.map(|name| format!("note: {name} has too few annotations to be scored")).collect();
+        lines.extend(evaluation.notes.iter().map(|(name, note)| format!("note: sequence {name}: {note}")));
         lines.extend(evaluation.failures.iter().map(|(name, e)| match e.to_string() {
             text if text.contains(name.as_str()) => format!("error: {text}"),
             text => format!("error: sequence {name}: {text}"),
@@ -225,6 +230,10 @@ fn circumstances(models: &[Judged]) -> String {
 }
 
 impl Args {
+    fn objects(&self) -> Objects {
+        if self.official { Objects::Official } else { Objects::Shown }
+    }
+
     fn propagation(&self) -> Propagation {
         Propagation {
             n_last_frames: self.n_last_frames,
@@ -250,6 +259,7 @@ impl Args {
             // Of f32; as f64 it would read 0.10000000149.
             "temperature": self.temperature.to_string().parse::<f64>().ok(),
             "precision": self.precision,
+            "objects": self.objects().name(),
         }))
     }
 

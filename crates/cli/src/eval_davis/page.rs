@@ -31,6 +31,8 @@ pub struct Run {
     pub unscored: Vec<String>,
     /// Sequences that could not be carried through, and why.
     pub failed: Vec<(String, String)>,
+    /// What of a sequence was not used, or counted otherwise than elsewhere.
+    pub notes: Vec<(String, String)>,
     /// What its scores are to be compared with: a name and the scores, if it has them.
     pub beside: Vec<(&'static str, Option<DavisReport>)>,
     /// What the scores belong to.
@@ -39,11 +41,11 @@ pub struct Run {
 
 /// Reads the results that an evaluation left in `folder`.
 pub fn read_run(folder: &Path) -> Result<Run> {
-    let Saved { label, report, unscored, failed, random_initialisation, first_mask_copied, about } =
+    let Saved { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about } =
         Saved::read(folder)?;
     let beside = vec![("random initialisation", random_initialisation), ("first mask copied", first_mask_copied)];
     let (folder, failed) = (folder.to_path_buf(), failed.into_iter().collect());
-    Ok(Run { label, folder, report, unscored, failed, beside, about })
+    Ok(Run { label, folder, report, unscored, failed, notes, beside, about })
 }
 
 /// A sequence in all runs.
@@ -197,34 +199,37 @@ fn circumstances(runs: &[Run]) -> Result<String> {
     Ok(format!("<h2>What was measured</h2><div class=scroll><table class=text>{rows}</table></div>"))
 }
 
-/// What could not be scored, and why.
+/// What could not be scored, and why; what was not used or counted otherwise.
 fn problems(runs: &[Run]) -> Result<String> {
-    let mut rows = String::new();
+    let few = "too few annotated frames: the first and the last do not count";
+    let (mut unscored, mut notes) = (String::new(), String::new());
     for (number, run) in runs.iter().enumerate() {
-        let few = "too few annotated frames: the first and the last do not count";
-        let failed = run.failed.iter().map(|(name, reason)| (name, reason.as_str()));
-        for (name, reason) in failed.chain(run.unscored.iter().map(|name| (name, few))) {
-            let run = if runs.len() > 1 { format!("<td>{}</td>", letter(number)) } else { String::new() };
-            write!(rows, "<tr>{run}<td>{}</td><td>{}</td></tr>", escape(name), escape(reason))?;
-        }
+        let letter = if runs.len() > 1 { format!("<td>{}</td>", letter(number)) } else { String::new() };
+        let row =
+            |name: &str, text: &str| format!("<tr>{letter}<td>{}</td><td>{}</td></tr>", escape(name), escape(text));
+        unscored.extend(run.failed.iter().map(|(name, reason)| row(name, reason)));
+        unscored.extend(run.unscored.iter().map(|name| row(name, few)));
+        notes.extend(run.notes.iter().map(|(name, note)| row(name, note)));
     }
-    if rows.is_empty() {
-        return Ok(rows);
-    }
-    let run = if runs.len() > 1 { "<th>Run</th>" } else { "" };
-    Ok(format!(
-        "<h2>Not scored</h2><div class=scroll><table class=text><tr>{run}<th>Sequence</th><th>Reason</th></tr>{rows}</table></div>"
-    ))
+    let letter = if runs.len() > 1 { "<th>Run</th>" } else { "" };
+    let section = |title: &str, what: &str, rows: &str| {
+        let heading = format!(
+            "<h2>{title}</h2><div class=scroll><table class=text><tr>{letter}<th>Sequence</th><th>{what}</th></tr>"
+        );
+        if rows.is_empty() { String::new() } else { format!("{heading}{rows}</table></div>") }
+    };
+    Ok(section("Not scored", "Reason", &unscored) + &section("Notes", "Note", &notes))
 }
 
 /// The scores of each object, folded away.
 fn objects(sequence: &Sequence) -> Result<String> {
-    let count = sequence.reports.iter().flatten().map(|r| r.objects.len()).max().unwrap_or(0);
-    if count == 0 {
+    let ids: BTreeSet<u8> = sequence.reports.iter().flatten().flat_map(|r| &r.objects).map(|o| o.id).collect();
+    if ids.is_empty() {
         return Ok(String::new());
     }
-    let row = |id: usize| (format!("{}", id + 1), sequence.scores(|r| r.objects.get(id).map(|o| o.scores)));
-    let table = scores::table("Object", sequence.reports.len(), &(0..count).map(row).collect::<Vec<_>>())?;
+    let scores = |id: u8| sequence.scores(|r| r.objects.iter().find(|o| o.id == id).map(|o| o.scores));
+    let rows: Vec<_> = ids.into_iter().map(|id| (id.to_string(), scores(id))).collect();
+    let table = scores::table("Object", sequence.reports.len(), &rows)?;
     Ok(format!("<details><summary>Scores of its objects</summary>{table}</details>"))
 }
 

@@ -73,6 +73,9 @@ pub struct Saved {
     pub unscored: Vec<String>,
     /// Sequences that could not be carried through, and why.
     pub failed: BTreeMap<String, String>,
+    /// What of a sequence was not used, or counted otherwise than elsewhere.
+    #[serde(default)]
+    pub notes: Vec<(String, String)>,
     /// The scores of the same architecture with random initial values; of masks of any program there are none.
     #[serde(default)]
     pub random_initialisation: Option<DavisReport>,
@@ -101,7 +104,13 @@ impl Saved {
         let path = folder.join("scores.json");
         let text = fs::read_to_string(&path)
             .with_context(|| format!("{}: cannot be read; eval-davis --output-dir writes it", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{}: not the scores of eval-davis", path.display()))
+        let not = || format!("{}: not the scores of eval-davis", path.display());
+        let mut saved: Self = serde_json::from_str(&text).with_context(not)?;
+        for (_, sequence) in &mut saved.report.sequences {
+            let objects = (1..).zip(&mut sequence.objects);
+            objects.filter(|(_, object)| object.id == 0).for_each(|(number, object)| object.id = number);
+        }
+        Ok(saved)
     }
 }
 

@@ -5,12 +5,14 @@ mod sheet;
 mod suggest;
 mod survey;
 
+use crate::bounds::{real, whole};
 use crate::interrupt::Guard;
 use crate::recipe::Recipe;
 use crate::{signals, whole};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_datasets::ImageSource;
+use selfpatch_datasets::{ImageSource, LoaderConfig, batch_memory};
+use selfpatch_nn::room;
 use selfpatch_train::{Config, source};
 use sheet::{Example, Stages};
 use std::fs;
@@ -30,19 +32,19 @@ pub struct Args {
     #[command(flatten)]
     recipe: Recipe,
     /// Read this many images, evenly spread [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
     images: Option<usize>,
     /// Images on the contact sheet
-    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = whole(0, 256))]
     show: usize,
     /// Where contact-sheet.png, index.html and inspection.json go
     #[arg(long, default_value = "runs/inspect-data", value_name = "DIR")]
     output_dir: PathBuf,
     /// Greatest part of the images that may be broken; more make the command fail, as they would stop `train`
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", value_parser = real(0., 1.))]
     max_bad: Option<f64>,
     /// Threads that read and decode
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0, 256))]
     num_workers: Option<usize>,
     /// Write settings that fit the images (channels, range of values, mean, deviation) for `train --config FILE`,
     /// and look at the images through them
@@ -64,6 +66,10 @@ pub fn run(args: &Args) -> Result<bool> {
     let guard = Guard::new().context("signal handlers")?;
     let source = source(&config, &say, &|| guard.stop())?;
     guard.release();
+    // The views of the examples, as they are and as they are shown.
+    let shown = LoaderConfig::new(args.show.min(source.len()).max(1), 0);
+    let views = batch_memory(&config.crops, &config.data.decoding(), &shown);
+    room::admit(views, "a smaller --show, or smaller or fewer crops").map_err(|reason| anyhow!("--show: {reason}"))?;
     fs::create_dir_all(&args.output_dir).with_context(|| args.output_dir.display().to_string())?;
     let folder = args.output_dir.clone();
     signals::before_end(move || whole::sweep(&folder, 0)).context("signal handlers")?;
@@ -89,7 +95,7 @@ pub fn run(args: &Args) -> Result<bool> {
         && survey.bad.len() < survey.read
     {
         suggestion.write(file, &config, &survey)?;
-        eprintln!("settings: {}", file.display());
+        note!("settings: {}", file.display());
     }
     let at = |name: &str| args.output_dir.join(name);
     let globals = config.crops.globals.len();

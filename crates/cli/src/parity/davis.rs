@@ -207,9 +207,10 @@ fn videos(f: &Fixture, report: &mut Report) -> Result<()> {
         let frames: Vec<&str> = frames.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let scored = frames.get(1..frames.len().saturating_sub(1)).unwrap_or_default();
         let stored = [f.get(&format!("{name}/J"))?.to_vec2::<f64>()?, f.get(&format!("{name}/F"))?.to_vec2::<f64>()?];
+        let ids: Vec<u8> = (1..=u8::MAX).take(stored[0].len()).collect();
         let values: Vec<Vec<(f64, f64)>> = if masks.is_dir() {
             let mask = |kind: &str, frame: &str| decode_mask(masks.join(kind).join(name).join(format!("{frame}.png")));
-            let mut tally = SequenceTally::new(stored[0].len());
+            let mut tally = SequenceTally::new(ids.clone());
             for frame in scored {
                 tally.push(&mask("annotation", frame)?, &mask("result", frame)?)?;
             }
@@ -225,7 +226,8 @@ fn videos(f: &Fixture, report: &mut Report) -> Result<()> {
             let pairs = |(j, f): (&Vec<f64>, &Vec<f64>)| j.iter().copied().zip(f.iter().copied()).collect();
             stored[0].iter().zip(&stored[1]).map(pairs).collect()
         };
-        all.push((name.clone(), SequenceReport::of(scored.iter().map(|s| (*s).to_owned()).collect(), &values)));
+        let scored = scored.iter().map(|s| (*s).to_owned()).collect();
+        all.push((name.clone(), SequenceReport::of(scored, &ids, &values)));
     }
     for (name, sequence) in &all {
         for (id, object) in (1..).zip(&sequence.objects) {

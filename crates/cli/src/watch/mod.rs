@@ -32,8 +32,9 @@ pub struct Args {
 
 /// Shows the run until it is complete, or once.
 pub fn run(args: &Args) -> Result<()> {
-    let pause = Duration::try_from_secs_f64(args.every).ok().filter(|p| *p >= Duration::from_millis(100));
-    let Some(pause) = pause else { bail!("--every: {} is not a number of seconds of at least 0.1", args.every) };
+    let range = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let pause = Duration::try_from_secs_f64(args.every).ok().filter(|pause| range.contains(pause));
+    let Some(pause) = pause else { bail!("--every: {} is not a number of seconds from 0.1 to 86400", args.every) };
     let run = match &args.run {
         Some(run) => run.clone(),
         None => newest(Path::new("runs"))?,

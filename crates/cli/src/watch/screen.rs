@@ -56,13 +56,13 @@ pub fn lines(view: &View, width: usize) -> Vec<String> {
     lines.extend(alarms(&view.alarms));
     lines.push(String::new());
     lines.extend(loss_chart(view.records, width));
-    lines.push(String::new());
+    lines.push(format!("{:<18}{:<11}{}", "", "now", "healthy"));
     for r in health::readings(&view.outline, view.records) {
         let word = match r.look {
             Some(why) => format!("{}: {why}", style(r.word()).yellow().bold()),
             None => r.word().to_owned(),
         };
-        lines.push(format!("{:<18}{:<11}{word}", r.label, number(r.value)));
+        lines.push(format!("{:<18}{:<11}{:<20} {word}", r.label, number(r.value), r.healthy));
     }
     lines.extend(measured(view.records));
     let skipped = last.skipped.unwrap_or(0);
@@ -212,8 +212,8 @@ mod tests {
         for part in [
             "step 50 of 200 | epoch 0.5000 of 2 | 1 min 15 s left | 50.00 images/s | trained for 25 s",
             "loss 4.500 (class 4.000, patch 1.500) | learning rate 5.000e-4",
-            "teacher entropy   2.500      fine",
-            "waiting for data  0.5000     look: the data is slower",
+            "teacher entropy   2.500      0.02 to 0.95 ln K    fine",
+            "waiting for data  0.5000     at most 0.2          look: the data is slower",
             "J&F               41.2 %     at step 40",
             "skipped samples   2; faults.jsonl names them",
             "alarms            none",

@@ -99,8 +99,9 @@ impl Reader<'_> {
         let text = program::over_small(&block.text)?;
         let name = block.file.as_deref().unwrap_or("settings-of-a-page.toml");
         fs::write(self.work.join(name), text).expect("written");
-        // The data decides which settings go together; it is not opened.
-        let output = program::selfpatch(self.work, &["train", "--config", name, "--data", "photos", "--print-config"]);
+        // The data decides which settings go together, and is not opened; no run has this name, to go on with its own.
+        let args = ["train", "--config", name, "--data", "photos", "--name", "of-no-run", "--print-config"];
+        let output = program::selfpatch(self.work, &args);
         match output.status.success() {
             true => Ok(()),
             false => Err(String::from_utf8_lossy(&output.stderr).trim().to_string()),

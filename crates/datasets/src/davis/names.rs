@@ -50,7 +50,7 @@ pub(super) fn folders(folder: &Path) -> Result<Vec<OsString>, Error> {
 }
 
 /// The order in which digits within names count as numbers: 9 comes before 10, and `f9` before `f10`.
-pub(super) fn natural(a: &OsStr, b: &OsStr) -> Ordering {
+pub fn natural(a: &OsStr, b: &OsStr) -> Ordering {
     let (mut a_runs, mut b_runs) = (runs(a), runs(b));
     loop {
         match (a_runs.next(), b_runs.next()) {

@@ -79,7 +79,7 @@ fn distinct_objects_are_followed() {
     assert!(evaluation.unscored.is_empty() && evaluation.failures.is_empty());
     // Bilinear enlargement rounds the corners of the squares.
     assert!(report.global.j > 0.85, "{report:?}");
-    let copied = first_mask_copied(&videos).unwrap().report;
+    let copied = first_mask_copied(&videos, Objects::Shown).unwrap().report;
     // The square that stays scores 1, the other one 1/3 on frame 1 and 0 from frame 2 on.
     assert!((copied.global.j - 13.0 / 24.0).abs() < 1e-12, "{copied:?}");
     assert!((copied.global.jd - 1.0 / 12.0).abs() < 1e-12, "{copied:?}");
@@ -97,7 +97,7 @@ fn masks_of_every_frame_can_be_had() {
 
 #[test]
 fn frames_without_a_mask_are_not_scored() {
-    let copied = |videos: &Squares| first_mask_copied(videos).unwrap().report;
+    let copied = |videos: &Squares| first_mask_copied(videos, Objects::Shown).unwrap().report;
     let all = copied(&Squares { frames: 6, masks: |_| true });
     assert_eq!(all, copied(&Squares { frames: 8, masks: |f| f < 6 }));
     let sparse = Squares { frames: 7, masks: |f| f % 3 == 0 };
@@ -117,6 +117,60 @@ fn videos_without_later_masks_are_carried_through_unscored() {
         assert!(evaluation.report.sequences.is_empty() && evaluation.report.global.j.is_nan());
         assert_eq!(done.len(), 2 * videos.frames);
     }
+}
+
+/// Squares whose ids are 4 and 200, and a third that shows in frame 2 alone.
+struct Gaps(Squares);
+
+impl VideoSource for Gaps {
+    fn sequences(&self) -> Vec<String> {
+        vec!["one".into()]
+    }
+    fn frames(&self, name: &str) -> Result<usize, selfpatch_datasets::Error> {
+        self.0.frames(name)
+    }
+    fn frame(&self, name: &str, index: usize) -> Result<Rgb, selfpatch_datasets::Error> {
+        self.0.frame(name, index)
+    }
+    fn notes(&self, _: &str) -> Result<Vec<String>, selfpatch_datasets::Error> {
+        Ok(vec!["1 file too many".into()])
+    }
+    fn mask(&self, name: &str, index: usize) -> Result<Option<Mask>, selfpatch_datasets::Error> {
+        let mask = self.0.mask(name, index)?;
+        Ok(mask.map(|mut mask| {
+            mask.ids.iter_mut().for_each(|id| *id = [0, 4, 200][usize::from(*id)]);
+            mask.ids[0] = if index == 2 { 7 } else { 0 };
+            mask
+        }))
+    }
+}
+
+#[test]
+fn ids_with_gaps_count_once_each_and_notes_reach_the_caller() {
+    let plain = Squares { frames: 6, masks: |_| true };
+    let want = first_mask_copied(&plain, Objects::Shown).unwrap().report.sequences[0].1.clone();
+    let videos = Gaps(plain);
+    let got = first_mask_copied(&videos, Objects::Shown).unwrap();
+    let report = &got.report.sequences[0].1;
+    assert_eq!(report.objects.iter().map(|o| o.id).collect::<Vec<_>>(), [4, 200]);
+    assert_eq!(report.scores, want.scores);
+    let notes: Vec<&str> = got.notes.iter().map(|(_, note)| note.as_str()).collect();
+    let expected = [
+        "1 file too many",
+        "its objects are the ids 4, 200 of the first mask; the official evaluator counts all from 1 to 200",
+        "the ids 7 appear after the first frame and are not scored",
+    ];
+    assert_eq!(notes, expected);
+    // The model follows both, and the official count takes the 198 that nobody sees for perfect.
+    let protocol = Protocol { size: FrameSize::Native, ..Protocol::default() };
+    let carried = evaluate(&videos, &Corner, &protocol, &mut |_| Ok(())).unwrap().report;
+    assert!(carried.global.j > 0.85 && carried.sequences[0].1.objects.len() == 2, "{carried:?}");
+    let official = first_mask_copied(&videos, Objects::Official).unwrap().report.sequences[0].1.clone();
+    assert_eq!(official.objects.len(), 200);
+    // Object 7 shows in one of the four scored frames.
+    assert_eq!(official.objects[6].scores.j, 0.75);
+    let sum = 2.0 * want.scores.j + 197.0 + 0.75;
+    assert!((official.scores.j - sum / 200.0).abs() < 1e-12);
 }
 
 #[test]

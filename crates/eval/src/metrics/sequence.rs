@@ -4,6 +4,7 @@ use super::{Region, Statistics, boundary_f, region_similarity};
 use crate::{Error, VOID};
 use rayon::prelude::*;
 use selfpatch_datasets::Mask;
+use std::collections::BTreeSet;
 
 /// Both measures of one object over the scored frames of its video.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,32 +15,43 @@ pub struct ObjectScore {
     pub f: Statistics,
 }
 
-/// Number of objects of a video: the highest id in its first mask, [`VOID`] left out. An id that
-/// is skipped counts as an object, as in DAVIS; it scores 1 while it is not predicted.
-pub fn object_count(first: &Mask) -> usize {
-    first.ids.iter().filter(|&&id| id != VOID).max().map_or(0, |&id| usize::from(id))
+/// The objects of a video: the ids in its first mask in rising order, background and [`VOID`] left out.
+pub fn object_ids(first: &Mask) -> Vec<u8> {
+    let mut seen = [false; 256];
+    first.ids.iter().for_each(|&id| seen[usize::from(id)] = true);
+    (1..VOID).filter(|&id| seen[usize::from(id)]).collect()
+}
+
+/// The objects that the official evaluator counts: every id from 1 to the highest of the first mask. One that no
+/// mask has scores 1 while nothing is predicted for it.
+pub fn official_ids(first: &Mask) -> Vec<u8> {
+    let highest = object_ids(first).last().copied().unwrap_or(0);
+    (1..=highest).collect()
 }
 
 /// Collects the values of one video frame by frame.
 #[derive(Clone, Debug)]
 pub struct SequenceTally {
+    ids: Vec<u8>,
     /// `(J, F)` per frame, one list per object.
     objects: Vec<Vec<(f64, f64)>>,
+    /// Which other ids the true masks had, and the guesses.
+    others: [BTreeSet<u8>; 2],
 }
 
 impl SequenceTally {
-    /// A video with objects 1 to `objects`, see [`object_count`].
-    pub fn new(objects: usize) -> Self {
-        Self { objects: vec![Vec::new(); objects] }
+    /// A video with the objects `ids`, see [`object_ids`].
+    pub fn new(ids: Vec<u8>) -> Self {
+        Self { objects: vec![Vec::new(); ids.len()], ids, others: Default::default() }
     }
 
-    /// Scores one frame. Pixels that `truth` marks as [`VOID`] belong to no region; ids of `guess`
-    /// beyond the number of objects are ignored.
+    /// Scores one frame. Pixels that `truth` marks as [`VOID`] belong to no region. Ids that are none of the
+    /// objects belong to none either, and are remembered in [`others`](Self::others).
     ///
     /// # Errors
     /// [`Error::Shape`] if the masks are not filled or their sizes differ.
     pub fn push(&mut self, truth: &Mask, guess: &Mask) -> Result<(), Error> {
-        let values = self.objects.par_iter().zip(1_u8..VOID).map(|(_, id)| {
+        let values = self.ids.par_iter().map(|&id| {
             let expected = Region::of(truth, id)?;
             let kept = |(&guess, &truth)| guess == id && truth != VOID;
             let inside = guess.ids.iter().zip(&truth.ids).map(kept).collect();
@@ -50,7 +62,23 @@ impl SequenceTally {
         for (object, value) in self.objects.iter_mut().zip(values) {
             object.push(value);
         }
+        for (others, mask) in self.others.iter_mut().zip([truth, guess]) {
+            others.extend(object_ids(mask).into_iter().filter(|id| !self.ids.contains(id)));
+        }
+        if guess.ids.contains(&VOID) {
+            self.others[1].insert(VOID);
+        }
         Ok(())
+    }
+
+    /// The objects, in the order of [`values`](Self::values).
+    pub fn ids(&self) -> &[u8] {
+        &self.ids
+    }
+
+    /// Ids in the scored frames that are none of the objects: those of the true masks, and those of the guesses.
+    pub fn others(&self) -> &[BTreeSet<u8>; 2] {
+        &self.others
     }
 
     /// Number of frames scored so far.
@@ -84,8 +112,8 @@ mod tests {
     #[test]
     fn void_pixels_do_not_count() {
         let truth = mask(&["1100?", "1100?", "00000", "22200"]);
-        assert_eq!(object_count(&truth), 2);
-        let mut tally = SequenceTally::new(2);
+        assert_eq!(object_ids(&truth), [1, 2]);
+        let mut tally = SequenceTally::new(object_ids(&truth));
         tally.push(&truth, &mask(&["11001", "11002", "00000", "22000"])).unwrap();
         assert_eq!(tally.values()[0], [(1.0, 1.0)]);
         assert_eq!(tally.values()[1][0].0, 2.0 / 3.0);
@@ -94,8 +122,34 @@ mod tests {
     }
 
     #[test]
+    fn ids_between_those_of_the_first_mask_are_no_objects() {
+        let first = mask(&["9901?", "00000"]);
+        assert_eq!((object_ids(&first), official_ids(&first).len()), (vec![1, 9], 9));
+        assert!(object_ids(&mask(&["0?"])).is_empty() && official_ids(&mask(&["0?"])).is_empty());
+        let all = Mask { width: 16, height: 16, ids: (0..=255).rev().collect() };
+        assert_eq!(object_ids(&all), (1..=254).collect::<Vec<u8>>());
+        let nothing = mask(&["00000", "00000"]);
+        let mut tally = SequenceTally::new(object_ids(&first));
+        tally.push(&first, &nothing).unwrap();
+        assert_eq!(tally.values(), [[(0.0, 0.0)], [(0.0, 0.0)]]);
+        // The official evaluator takes the seven between for perfectly tracked.
+        let mut tally = SequenceTally::new(official_ids(&first));
+        tally.push(&first, &nothing).unwrap();
+        assert_eq!(tally.values().iter().filter(|v| v[0] == (1.0, 1.0)).count(), 7);
+    }
+
+    #[test]
+    fn other_ids_are_remembered() {
+        let mut tally = SequenceTally::new(vec![1, 9]);
+        tally.push(&mask(&["1930??"]), &mask(&["19506?"])).unwrap();
+        let [truth, guess] = tally.others().clone().map(|ids| ids.into_iter().collect::<Vec<_>>());
+        assert_eq!((truth, guess), (vec![3], vec![5, 6, VOID]));
+        assert_eq!(tally.values(), [[(1.0, 1.0)], [(1.0, 1.0)]]);
+    }
+
+    #[test]
     fn frames_are_reduced_per_object() {
-        let mut tally = SequenceTally::new(1);
+        let mut tally = SequenceTally::new(vec![1]);
         let truth = mask(&["110", "110"]);
         for guess in [["110", "110"], ["100", "100"], ["000", "000"]] {
             tally.push(&truth, &mask(&guess)).unwrap();

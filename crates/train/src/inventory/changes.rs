@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(with(|f| f[1].2 = b"longer"), "3 images as before, but not the same (1 with other bytes: b)");
         assert_eq!(with(|f| f[1].1 = 0), "3 images as before, but not the same (1 with other bytes: b)", "no file");
         assert_eq!(with(|f| f.push(("d", 1, b"dd"))), "3 images -> 4 images (1 new: d)");
-        assert_eq!(with(|f| drop(f.remove(0))), "3 images -> 2 images (1 gone: a)");
+        assert_eq!(with(|f| _ = f.remove(0)), "3 images -> 2 images (1 gone: a)");
         assert_eq!(with(|f| f[0].0 = "x"), "3 images as before, but not the same (1 new: x; 1 gone: a)");
         assert_eq!(with(|f| f.reverse()), "3 images as before, but not the same (in another order)");
         assert_eq!(with(|f| f.push(("a", 1, b"aa"))), "3 images -> 4 images (1 new: a)");

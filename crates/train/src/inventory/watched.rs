@@ -61,6 +61,10 @@ impl ImageSource for Watched {
         self.source.classes()
     }
 
+    fn class_faults(&self) -> &[String] {
+        self.source.class_faults()
+    }
+
     fn stamp(&self, index: usize) -> Option<Stamp> {
         self.source.stamp(index)
     }

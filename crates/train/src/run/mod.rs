@@ -10,6 +10,7 @@ pub use history::{History, Overridden, Saved};
 use crate::checkpoint::{self, Saver, Snapshot};
 use crate::config::{NotFinite, Precision};
 use crate::diagnose::diagnose;
+use crate::estimate::{self, Estimate, Pace};
 use crate::init::init_from;
 use crate::inventory::{Watched, listed};
 use crate::overlay::check_field;
@@ -18,7 +19,9 @@ use crate::telemetry::{Alarm, AlarmLog, EventWriter, FaultLog, LogWriter, Record
 use crate::{Alarms, Config, Error, Memory, Network, Settings, StepReport, Trainer, export, pixels, replay, views};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
-use selfpatch_datasets::{Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally};
+use selfpatch_datasets::{
+    Access, Fault, ImageSource, LeftOut, Loader, LoaderConfig, ProceduralImages, Tally, batch_memory,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +46,8 @@ pub enum Event<'a> {
         /// Steps of one epoch.
         steps_per_epoch: usize,
     },
+    /// When the first batch is there and before its step: how long the steps take that are left.
+    Estimate(&'a Estimate),
     /// After each step.
     Step(&'a Record),
     /// After each checkpoint.
@@ -142,6 +147,12 @@ pub fn run(
         let tell = std::cell::RefCell::new(&mut tell);
         source(config, &|text| (tell.borrow_mut())(Event::Notice(text)), &|| session.stop.load(Ordering::Relaxed))?
     };
+    if device.is_cpu() {
+        let made = LoaderConfig { ahead: config.data.prefetch, ..LoaderConfig::new(config.optim.batch_size, 0) };
+        let prefetch = batch_memory(&config.crops, &config.data.decoding(), &made);
+        // The order of an epoch, and what is known of each image.
+        Memory::admit(config, prefetch.saturating_add(24 * images.len() as u64))?;
+    }
     // Once without and once with the list of its images: what is wrong shows before the folder is touched.
     loader(config, Arc::clone(&images))?;
     let run = config.output_dir.clone();
@@ -195,6 +206,9 @@ pub fn run(
         steps_per_epoch: per_epoch,
     });
 
+    let rate = estimate::rate(config, &trainer, device)?;
+    let mut estimated = false;
+
     let milestone = Some(config.checkpoint.milestone_epochs * per_epoch).filter(|steps| *steps > 0);
     let mut saver = Saver::new(config, milestone);
     let start = Instant::now();
@@ -221,6 +235,10 @@ pub fn run(
             let hyper = plan.at(step);
             let wait = (batches.waited() - waited).as_secs_f64();
             waited = batches.waited();
+            if !std::mem::replace(&mut estimated, true) {
+                let pace = Pace { rate, first_batch: wait, on_cpu: device.is_cpu() };
+                tell(Event::Estimate(&Estimate::of(config, &pace, plan.end, plan.end - first)?));
+            }
             let crops = pixels::crops(&batch, &config.crop_sizes(), (&config.data.mean, &config.data.std), device)?;
             if shown.is_none() {
                 shown = Some(crops[0].narrow(0, 0, batch.batch.min(SHOWN))?.force_contiguous()?);

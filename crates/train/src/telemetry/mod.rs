@@ -9,7 +9,8 @@
 //! | [`report`] | `report.html` | a person with a browser |
 //!
 //! What the page and `selfpatch watch` both tell is made here once: [`outline`] (the settings
-//! they need), [`progress`] (time left), [`health`] (numbers with a plain word), [`words`].
+//! they need), [`progress`] (time left), [`health`] (numbers with a plain word), [`ranges`] (where they lie in healthy
+//! runs), [`words`].
 //!
 //! Nothing here touches tensors or the network. The caller hands over plain numbers.
 
@@ -20,6 +21,7 @@ pub mod html;
 pub mod log;
 pub mod outline;
 pub mod progress;
+pub mod ranges;
 pub mod report;
 pub mod tensorboard;
 pub mod words;

@@ -17,9 +17,19 @@ pub struct Outline {
     pub max_steps: Option<u64>,
     /// `head.out_dim`: the teacher's outputs, whose logarithm is its greatest entropy.
     pub prototypes: Option<u64>,
+    /// Global views whose features are looked at together: two per image of a part of a step.
+    pub rows: Option<u64>,
+    /// `head.bottleneck_dim`: the width of these features.
+    pub width: Option<u64>,
 }
 
 impl Outline {
+    /// Directions that the features of one look can use.
+    pub fn directions(&self) -> f64 {
+        let most = crate::health::ROWS as u64;
+        self.rows.unwrap_or(most).min(self.width.unwrap_or(most)).min(most).max(1) as f64
+    }
+
     /// Reads the text of a `config.toml`; what is not valid TOML tells nothing.
     pub fn of(config: &str) -> Self {
         let Ok(table) = config.parse::<Table>() else { return Self::default() };
@@ -29,11 +39,15 @@ impl Outline {
         };
         let name = table.get("name").or_else(|| table.get("run")?.get("name"));
         let name = name.and_then(|n| n.as_str()).map(str::trim).filter(|n| !n.is_empty());
+        let images = whole("optim", "batch_size");
+        let parts = whole("optim", "accumulate").unwrap_or(1).max(1);
         Self {
             name: name.map(str::to_owned),
             epochs: whole("optim", "epochs"),
             max_steps: whole("optim", "max_steps"),
             prototypes: whole("head", "out_dim"),
+            rows: images.map(|images| 2 * images.div_ceil(parts)),
+            width: whole("head", "bottleneck_dim"),
         }
     }
 
@@ -86,6 +100,8 @@ mod tests {
         let config = crate::Preset::Default.config();
         let o = Outline::of(&config.to_toml().unwrap());
         assert_eq!(o.name.as_deref(), Some("default"));
-        assert_eq!((o.epochs, o.prototypes), (Some(1), Some(512)));
+        assert_eq!((o.epochs, o.prototypes, o.rows), (Some(1), Some(512), Some(32)));
+        assert_eq!(o.directions(), 32.0);
+        assert_eq!(Outline::default().directions(), 64.0);
     }
 }

@@ -14,6 +14,16 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// Two digits without zeros behind them: a bound, which is no exact number.
+pub fn brief(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return number(value);
+    }
+    let digits = (1 - value.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// Seconds in the two largest units, or "unknown".
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -52,6 +62,10 @@ mod tests {
     fn numbers_read_well() {
         let shown = [5e-4, 0.04, 9.123456, 812.34, 999_999.9, 1e6, f64::INFINITY].map(number);
         assert_eq!(shown, ["5.000e-4", "0.04000", "9.123", "812.3", "1000000", "1.000e6", "not finite"]);
+        assert_eq!(
+            [0.01, 0.2, 3.2, 5.926, 15.0, 64.0, 0.0, 812.3].map(brief),
+            ["0.01", "0.2", "3.2", "5.9", "15", "64", "0", "812"]
+        );
         let shown = [3.0, 75.0, 7322.0, 180_000.0, f64::NAN].map(duration);
         assert_eq!(shown, ["3 s", "1 min 15 s", "2 h 2 min", "2 d 2 h", "unknown"]);
     }

@@ -20,13 +20,13 @@ fn run(folder: &TempDir, label: &str, videos: &ProceduralVideos, shift: usize, s
         }
         let scored = 1..count - 1;
         let values = [0.0, 0.1].map(|less| scored.clone().map(|i| (score(i) - less, score(i) - 2.0 * less)).collect());
-        sequences.push((name, SequenceReport::of(names[scored].to_vec(), &values)));
+        sequences.push((name, SequenceReport::of(names[scored].to_vec(), &[1, 9], &values)));
     }
     let report = DavisReport::of(sequences);
     let about = About::now(facts(json!({"videos": 2})), Facts::new(), Facts::new());
     let beside = vec![("random initialisation", Some(report.clone())), ("first mask copied", None)];
     let (label, folder) = (label.into(), folder.path().into());
-    Run { label, folder, report, unscored: vec![], failed: vec![], beside, about }
+    Run { label, folder, report, unscored: vec![], failed: vec![], notes: vec![], beside, about }
 }
 
 /// The page, checked for sound structure and for nothing from elsewhere.
@@ -56,6 +56,7 @@ fn one_run_has_scores_charts_and_pictures() {
     let html = sound(&[run(&folder, "trained", &videos, 3, |i| 0.9 - i as f64 / 20.0)], &videos);
     assert_eq!(html.matches("<svg").count(), 2, "one a sequence");
     assert_eq!(html.matches("<details").count(), 2);
+    assert_eq!(html.matches("<tr><th><span>9</span></th>").count(), 2, "objects have their ids");
     // A filmstrip of five and three bad frames beside the truth.
     assert_eq!(html.matches("data:image/jpeg;base64,/9j/").count(), 2 * (5 + 3 * 2));
     assert_eq!(html.matches("ground truth</figcaption>").count(), 2 * 3);
@@ -96,9 +97,14 @@ fn what_is_not_scored_is_shown_and_listed() {
     let mut empty = run(&folder, "empty", &videos, 3, |_| 0.5);
     empty.report = DavisReport::of(Vec::new());
     empty.unscored.push("scene-00".into());
+    empty.notes.push(("scene-00".into(), "2 files too many".into()));
     let html = sound(&[empty], &videos);
     assert!(html.contains("<dd>– <span>") && html.contains(r#"<td class="lead">–</td>"#));
-    assert!(html.contains("too few annotated frames") && html.contains("0 of 1 sequences"));
+    assert!(
+        html.contains("too few annotated frames")
+            && html.contains("<td>2 files too many</td>")
+            && html.contains("0 of 1 sequences")
+    );
     assert!(!html.contains("<svg") && !html.contains("Worst frames"));
     assert_eq!(html.matches("data:image/jpeg").count(), 4, "its frames are still to be seen");
 }

@@ -19,7 +19,7 @@ svg path{fill:none;stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round}s
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
 ul{list-style:none;margin:0;padding:0}.alarms li{border-left:.25rem solid var(--look);background:var(--card);padding:.5rem .75rem;margin-bottom:.5rem;overflow-wrap:anywhere}
 .health li{display:flex;flex-wrap:wrap;gap:0 1rem;padding:.25rem 0;border-bottom:1px solid var(--line)}.health b{flex:0 0 9.5rem;font-weight:400}
-.health span{flex:0 0 5rem;font-variant-numeric:tabular-nums}.health i{flex:1 1 8rem;font-style:normal;color:var(--dim)}.health .look{color:var(--look)}
+.health span{flex:0 0 5rem;font-variant-numeric:tabular-nums}.health small{flex:0 0 13rem;color:var(--dim)}.health i{flex:1 1 8rem;font-style:normal;color:var(--dim)}.health .look{color:var(--look)}
 .views{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:.75rem}
 .views div{display:grid;grid-template-columns:1fr 1fr;gap:.35rem;margin-top:.35rem}.views img{display:block;width:100%;height:auto}
 .key span{white-space:nowrap}.key i{display:inline-block;width:.8rem;height:.8rem;margin:0 .35rem 0 .25rem;vertical-align:middle}

@@ -50,11 +50,16 @@ pub fn alarms(alarms: &[Alarm]) -> String {
     format!("<h2>Alarms</h2>\n<ul class=\"alarms\">{lines}</ul>{more}")
 }
 
-/// Each health number with its word.
+/// Each health number with the range of healthy runs and its word.
 pub fn health(readings: &[Reading]) -> String {
     let line = |r: &Reading| {
         let (word, why) = (r.word(), r.look.map_or(String::new(), |why| format!(": {why}")));
-        format!("<li><b>{}</b><span>{}</span><i class=\"{word}\">{word}{why}</i></li>", r.label, number(r.value))
+        let range = escape(&r.healthy);
+        let value = number(r.value);
+        format!(
+            "<li><b>{}</b><span>{value}</span><small>healthy: {range}</small><i class=\"{word}\">{word}{why}</i></li>",
+            r.label
+        )
     };
     let lines: String = readings.iter().map(line).collect();
     format!("<h2>Health</h2>\n<ul class=\"health\">{lines}</ul>")

@@ -175,6 +175,8 @@ fn every_number_has_a_chart_and_a_word() -> Outcome {
     assert!(html.contains(">ln K: no answer</text>") && html.contains(">6</text>"));
     assert_eq!(html.matches(">fine</i>").count(), 8);
     assert!(html.contains("look: near 0: the teacher gives one answer"));
+    assert_eq!(html.matches("<small>healthy: ").count(), 9);
+    assert!(html.contains("<small>healthy: 0.12 to 5.9</small>"));
     assert!(html.contains("<dd>41.0 %</dd>") && html.contains("<dd>63.0 %</dd>"));
     assert!(html.contains("<dt>Skipped samples</dt><dd>3</dd>"));
     Ok(())

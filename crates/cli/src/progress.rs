@@ -1,0 +1,344 @@
+//! What `train` shows while it runs: one line that changes on a terminal, lines one after the other elsewhere.
+
+use console::Term;
+use selfpatch_output::lost;
+use selfpatch_train::telemetry::Record;
+use selfpatch_train::telemetry::words::duration;
+use selfpatch_train::{Estimate, Event};
+use std::cell::{Cell, RefCell};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Columns of a line at most: terminals of 80 do not wrap it.
+const WIDTH: usize = 79;
+/// Time between two lines that are not on a terminal.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Time between two changes of the line on a terminal.
+const BLINK: Duration = Duration::from_millis(100);
+/// Steps after which the time of the run is estimated anew, from how long they took.
+const FEW: u64 = 5;
+
+/// Goes to the beginning of the line and removes it.
+const CLEAR: &str = "\r\x1b[K";
+
+/// Shows the events of a run.
+pub struct Show {
+    /// Where the line that changes is; none where standard error is no terminal.
+    terminal: Option<Term>,
+    /// The line that the terminal shows now.
+    shown: RefCell<String>,
+    /// Steps at which the run ends.
+    steps: u64,
+    /// Steps that were done before this session.
+    first: u64,
+    /// When the first step of this session was done.
+    begun: Option<Instant>,
+    estimate: Option<Estimate>,
+    last_line: Option<Instant>,
+    /// Running mean of images per second.
+    speed: f64,
+    /// Running mean of the part of the time that is spent waiting for data.
+    wait: f64,
+    /// The last J&F of the teacher.
+    davis_jf: Option<f64>,
+    /// The last top-1 of the teacher.
+    knn_top1: Option<f64>,
+    /// Whether it was told that lines are lost.
+    told: Cell<bool>,
+}
+
+impl Show {
+    /// Nothing shown yet.
+    pub fn new() -> Self {
+        // Dumb terminals cannot remove a line.
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb");
+        Self {
+            terminal: terminal.then(Term::stderr),
+            shown: RefCell::default(),
+            steps: 0,
+            first: 0,
+            begun: None,
+            estimate: None,
+            last_line: None,
+            speed: 0.,
+            wait: 0.,
+            davis_jf: None,
+            knn_top1: None,
+            told: Cell::new(false),
+        }
+    }
+
+    /// Shows what has happened.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Start { images, parameters, memory, prefetch, first_step, steps, steps_per_epoch } => {
+                (self.steps, self.first) = (steps as u64, first_step as u64);
+                self.say(&format!("{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps"));
+                self.say(&format!(
+                    "{:.1} M parameters, about {:.1} GB of memory",
+                    parameters as f64 / 1e6,
+                    memory.total().saturating_add(prefetch as u64) as f64 / 1e9
+                ));
+                if first_step > 0 {
+                    self.say(&format!("continuing after step {first_step}"));
+                }
+            }
+            Event::Estimate(estimate) => {
+                let steps = self.steps - self.first;
+                let left = if self.first > 0 { " left" } else { "" };
+                self.say(&format!("the {steps} steps{left} take about {}", about(estimate.left)));
+                advice(&estimate.shorter).iter().for_each(|line| self.say(line));
+                self.estimate = Some(estimate.clone());
+            }
+            Event::Step(record) => self.step(record),
+            Event::Saved(path) => self.say(&format!("saved {}", path.display())),
+            Event::Fault(fault) => {
+                let what = if fault.bad { "skipped" } else { "note:" };
+                self.say(&format!("{what} {}: {}", fault.name, fault.reason));
+            }
+            Event::Alarm(alarm) => {
+                self.say(&format!("ALARM ({}) after step {}: {}", alarm.kind, alarm.step, alarm.text))
+            }
+            Event::Notice(text) => self.say(text),
+            Event::Warning(text) => self.say(&format!("warning: {text}")),
+        }
+    }
+
+    fn step(&mut self, r: &Record) {
+        self.speed =
+            if self.speed == 0. { r.images_per_second } else { 0.95 * self.speed + 0.05 * r.images_per_second };
+        self.wait = 0.95 * self.wait + 0.05 * r.data_wait.unwrap_or(0.);
+        self.davis_jf = r.davis_jf.or(self.davis_jf);
+        self.knn_top1 = r.knn_top1.or(self.knn_top1);
+        let left = self.left(r.step);
+        let parts = self.parts(r, left);
+        let pause = if self.terminal.is_some() { BLINK } else { PAUSE };
+        if self.last_line.is_none_or(|t| t.elapsed() > pause) || r.step == self.steps {
+            self.last_line = Some(Instant::now());
+            match &self.terminal {
+                Some(terminal) => self.show(joined(&parts, columns(terminal))),
+                None => self.line(&joined(&parts, WIDTH)),
+            }
+        }
+        if r.step == self.first + FEW && r.step < self.steps {
+            let all = if self.first == 0 { format!(", {} in all", about(r.seconds + left)) } else { String::new() };
+            self.say(&format!("after {FEW} steps: about {} left{all}", about(left)));
+        }
+    }
+
+    /// Seconds that the steps after `step` take, if they take as long as those of this session on average. The first
+    /// one, which makes buffers, does not count.
+    fn left(&mut self, step: u64) -> f64 {
+        let Some(begun) = self.begun else {
+            self.begun = Some(Instant::now());
+            return self.estimate.as_ref().map_or(0., |e| e.step) * (self.steps - step) as f64;
+        };
+        let done = (step - self.first).saturating_sub(1).max(1);
+        begun.elapsed().as_secs_f64() / done as f64 * (self.steps - step) as f64
+    }
+
+    /// The parts of a line, the most important ones first.
+    fn parts(&self, r: &Record, left: f64) -> Vec<String> {
+        let mut parts = vec![
+            format!("{} %", (100 * r.step).checked_div(self.steps).unwrap_or(100)),
+            format!("left {}", clock(left)),
+            format!("loss {}", digits(r.train_loss)),
+            format!("{} images/s", digits(self.speed)),
+            format!("elapsed {}", clock(r.seconds)),
+        ];
+        parts.extend(r.skipped.filter(|n| *n > 0).map(|n| format!("{n} bad images")));
+        if self.wait >= 0.02 {
+            parts.push(format!("data wait {:.0} %", 100. * self.wait));
+        }
+        parts.push(format!("step {}/{}", r.step, self.steps));
+        parts.extend(self.davis_jf.map(|jf| format!("J&F {:.2}", 100. * jf)));
+        parts.extend(self.knn_top1.map(|top1| format!("k-NN {:.2}", 100. * top1)));
+        parts.push(format!("epoch {:.2}", r.epoch));
+        parts.push(format!("lr {:.1e}", r.train_lr));
+        parts
+    }
+
+    /// Says a line beside the progress.
+    pub fn say(&self, line: &str) {
+        match &self.terminal {
+            // A terminal that is gone ends no run.
+            Some(terminal) => _ = terminal.write_str(&format!("{CLEAR}{line}\n{}", self.shown.borrow())),
+            None => self.line(line),
+        }
+    }
+
+    /// Puts a line in place of that which the terminal shows.
+    fn show(&self, line: String) {
+        if let Some(terminal) = &self.terminal {
+            let _ = terminal.write_str(&format!("{CLEAR}{line}"));
+            self.shown.replace(line);
+        }
+    }
+
+    /// Removes the line that changes.
+    pub fn finish(&self) {
+        if !self.shown.borrow().is_empty() {
+            self.show(String::new());
+        }
+    }
+
+    /// Prints to standard output. That lines are lost is told once; the run goes on, and has its log.
+    pub fn line(&self, line: &str) {
+        say!("{line}");
+        if let Some(e) = lost().filter(|_| !self.told.replace(true)) {
+            note!("note: standard output: {e}; training goes on");
+        }
+    }
+}
+
+impl Drop for Show {
+    /// What is said afterwards, such as an error, begins a line.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Columns that a line may have on this terminal.
+fn columns(terminal: &Term) -> usize {
+    // A terminal without a size is taken for a usual one. A full line would move the cursor to the next.
+    terminal.size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns).saturating_sub(1)).min(WIDTH)
+}
+
+/// The first parts that fit into `width` columns; the first one always.
+fn joined(parts: &[String], width: usize) -> String {
+    let mut line = parts.first().cloned().unwrap_or_default();
+    for part in parts.iter().skip(1) {
+        if console::measure_text_width(&line) + 2 + console::measure_text_width(part) > width {
+            break;
+        }
+        line += "  ";
+        line += part;
+    }
+    line
+}
+
+/// What would shorten a long run.
+fn advice(shorter: &[selfpatch_train::Shorter]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (i, way) in shorter.iter().enumerate() {
+        if i == 0 {
+            lines.push("to shorten that:".into());
+        }
+        let mut line = format!("  about {} with", about(way.seconds));
+        for flag in way.flags.split(" --") {
+            let flag = if flag.starts_with("--") { flag.to_string() } else { format!("--{flag}") };
+            if line.len() + 1 + flag.len() > WIDTH {
+                lines.push(std::mem::replace(&mut line, " ".repeat(4)));
+            }
+            line += " ";
+            line += &flag;
+        }
+        lines.push(line);
+        lines.extend(way.then.map(|then| format!("    ({then})")));
+    }
+    lines
+}
+
+/// A time of which nobody knows the exact length.
+fn about(seconds: f64) -> String {
+    duration(seconds.max(1.))
+}
+
+/// A time as clocks show it, days in words.
+fn clock(seconds: f64) -> String {
+    let whole = if seconds.is_finite() { seconds.max(0.).round() as u64 } else { 0 };
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) if hours < 100 => format!("{hours}:{minutes:02}:{seconds:02}"),
+        (hours, ..) => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}
+
+/// Four digits of a number, three of one that is large, in few columns.
+fn digits(value: f64) -> String {
+    let size = value.abs();
+    match size {
+        _ if !value.is_finite() => "-".into(),
+        _ if size < 10. => format!("{value:.3}"),
+        _ if size < 100. => format!("{value:.2}"),
+        _ if size < 1e6 => format!("{value:.0}"),
+        _ => format!("{value:.2e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfpatch_train::Shorter;
+
+    fn show(steps: u64) -> Show {
+        let mut show = Show::new();
+        (show.steps, show.speed, show.wait) = (steps, 1234.5, 0.4);
+        (show.davis_jf, show.knn_top1) = (Some(0.41), Some(0.8));
+        show
+    }
+
+    fn record(step: u64, seconds: f64) -> Record {
+        Record {
+            step,
+            epoch: 299.99,
+            train_loss: 12.34567,
+            train_lr: 5e-4,
+            seconds,
+            skipped: Some(123_456),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_line_fits_and_drops_whole_parts_from_its_end() {
+        for (steps, seconds, left) in [(10, 1., 2.), (640, 4000., 359_999.), (99_999_999, 9e6, 9e7)] {
+            let show = show(steps);
+            let parts = show.parts(&record(steps - 1, seconds), left);
+            let whole = joined(&parts, usize::MAX);
+            for width in [1, 4, 20, 39, 59, 79, 200] {
+                let line = joined(&parts, width);
+                assert!(line.len() <= width.max(parts[0].len()), "{width}: {line}");
+                assert!(whole.starts_with(&line), "{line}");
+                assert!(line == whole || whole[line.len()..].starts_with("  "), "cut within a part: {line}");
+            }
+            let line = joined(&parts, WIDTH);
+            for part in [" %", "left ", "loss 12.35", "images/s", "elapsed "] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+            let place = |part: &str| line.find(part);
+            assert!(place(" %") < place("left") && place("left") < place("loss") && place("loss") < place("images/s"));
+        }
+    }
+
+    #[test]
+    fn a_usual_line_has_the_step_too() {
+        let mut show = Show::new();
+        (show.steps, show.speed) = (640, 741.26);
+        let r = Record { step: 120, epoch: 0.19, train_loss: 5.12345, seconds: 3723., ..Record::default() };
+        let line = joined(&show.parts(&r, 45_000.), WIDTH);
+        assert_eq!(line, "18 %  left 12:30:00  loss 5.123  741 images/s  elapsed 1:02:03  step 120/640");
+        // Numbers that are not finite, as of a step that was left out.
+        let r = Record { train_loss: f64::NAN, ..r };
+        assert!(joined(&show.parts(&r, f64::NAN), 40).starts_with("18 %  left 0:00  loss -  741 images/s"));
+    }
+
+    #[test]
+    fn advice_fits_too() {
+        let ways = ["--epochs 7", "--out-dim 4096 --out-dim-selfpatch 1024 --set head.hidden_dim=512"];
+        let then = Some("smaller images first; then few epochs of the full size with --init-from");
+        let ways = ways.map(|flags| Shorter { flags: flags.into(), seconds: 1e7, then });
+        let lines = advice(&ways);
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:#?}");
+        let text = lines.join("\n");
+        assert!(text.contains("about 115 d 17 h with --epochs 7\n"), "{text}");
+        assert!(text.contains("--set head.hidden_dim=512"), "{text}");
+        assert!(advice(&[]).is_empty());
+    }
+
+    #[test]
+    fn times_read_well() {
+        let shown = [0., 44.4, 59.6, 3599., 3600., 86_399., 360_000., f64::INFINITY].map(clock);
+        assert_eq!(shown, ["0:00", "0:44", "1:00", "59:59", "1:00:00", "23:59:59", "4 d 4 h", "0:00"]);
+    }
+}
