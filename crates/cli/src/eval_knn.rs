@@ -9,12 +9,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_aggregation::Aggregator;
-use selfpatch_datasets::{Access, Decoding, Samples};
+use selfpatch_datasets::{Access, Samples};
 use selfpatch_eval::images::{BATCH, Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
 use selfpatch_nn::{Params, autocast, room};
 use selfpatch_train::config::Precision;
-use selfpatch_train::{MEAN, STD, checkpoint, normalized};
+use selfpatch_train::{checkpoint, normalized};
 use selfpatch_vit::Vit;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -23,8 +23,6 @@ use std::path::{Path, PathBuf};
 
 /// DINO's numbers of neighbours.
 const USUAL: [usize; 4] = [10, 20, 100, 200];
-/// DINO's size of image.
-const PIXELS: usize = 224;
 /// What the same architecture without training is called.
 const RANDOM: &str = "random initialisation";
 
@@ -54,8 +52,8 @@ pub struct Args {
     /// Take only so many images of each source, evenly spread [default: all]
     #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
     most: Option<usize>,
-    /// Side of the central square that the model sees [default: model.image_size of the run; of a file 224, or the
-    /// side of its position table if that is less]
+    /// Side of the central square that the model sees [default: as the run or the file states; else 224, or the side of
+    /// its position table if that is less]
     #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
     image_size: Option<usize>,
     /// Print one JSON object instead of a table
@@ -214,10 +212,9 @@ struct Model {
 impl Model {
     /// What stands for an image, in words.
     fn feature(&self) -> &'static str {
-        match (&self.head, self.vit.config().cls_and_norm) {
-            (Some(_), _) => "class token after class attention",
-            (None, true) => "class token",
-            (None, false) => "mean of the patch tokens (there is no class token)",
+        match &self.head {
+            Some(_) => "class token after class attention",
+            None => self.vit.pooled_words(),
         }
     }
 
@@ -234,8 +231,7 @@ impl Model {
         let tokens = self.vit.forward(images)?;
         match &self.head {
             Some(head) => head.image(&tokens),
-            None if self.vit.config().cls_and_norm => self.vit.cls(&tokens),
-            None => tokens.mean(1),
+            None => self.vit.pooled(&tokens),
         }
     }
 }
@@ -254,37 +250,33 @@ struct Subject {
 
 /// The model asked for and how it sees: as in the run's training, or as DINO's evaluation.
 fn subject(args: &Args, device: Device) -> Result<Subject> {
-    let (what, seed, path, (usual, decoding, mean, std)) = match &args.file.weights {
-        Some(path) => {
-            let decoding = Decoding { exif: false, exact_jpeg: true, ..Decoding::default() };
-            ("weights", about::SEED, path.clone(), (PIXELS, decoding, MEAN.to_vec(), STD.to_vec()))
-        }
+    let (path, run) = match &args.file.weights {
+        Some(path) => (path.clone(), None),
         None => {
             let run = args.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
             let config = model::config_of(&run)?;
-            let data = &config.data;
             let found = checkpoint::newest(&run, |warning| note!("warning: {warning}"))?;
             let found = found.with_context(|| format!("{}: has no checkpoint yet", run.display()))?;
-            let teacher = found.path.join("teacher.safetensors");
-            (
-                "trained teacher",
-                config.seed,
-                teacher,
-                (usize::MAX, data.decoding(), data.mean.clone(), data.std.clone()),
-            )
+            (found.path.join("teacher.safetensors"), Some(config))
         }
     };
-    let vit = model::load(&args.file, &path, &device)?;
+    let (what, seed, vit, shown) = match run {
+        None => {
+            let vit = model::load(&args.file, &path, &device)?;
+            let shown = model::shown(&vit)?;
+            ("weights", about::SEED, vit, shown)
+        }
+        Some(config) => {
+            let vit = Vit::load(&path, None, config.vit()?.num_heads, &device)?.with_stated(model::seen(&config));
+            let (decoding, data) = (config.data.decoding(), config.data);
+            let shown = model::Shown { decoding, mean: data.mean, std: data.std, pixels: config.model.image_size };
+            ("trained teacher", config.seed, vit, shown)
+        }
+    };
+    let model::Shown { decoding, mean, std, pixels } = shown;
     let head = model::class_attention(&args.file, &path, &vit, &device)?;
     let of = vit.config();
-    if of.in_channels != decoding.channels {
-        bail!(
-            "{}: takes {} channels; eval-knn shows files RGB, and runs what they saw",
-            path.display(),
-            of.in_channels
-        );
-    }
-    let size = args.image_size.unwrap_or(usual.min(of.image_size));
+    let size = args.image_size.unwrap_or(pixels);
     if size == 0 || !size.is_multiple_of(of.patch_size) {
         bail!("--image-size: {size} pixels cannot be cut into patches of {}", of.patch_size);
     }

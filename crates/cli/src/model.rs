@@ -3,12 +3,14 @@
 use crate::bounds::whole;
 use crate::hub;
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
+use selfpatch_datasets::{Decoding, Range};
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::{WeightsError, check_strict, read};
-use selfpatch_train::Config;
-use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_nn::weights::check_strict;
+use selfpatch_train::{Config, MEAN, STD};
+use selfpatch_vit::{Pretrained, Rule, Stated, Vit, VitConfig};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A weight file, and what is said of it.
@@ -26,9 +28,137 @@ pub struct WeightFile {
     /// Attention heads, where neither --arch nor the file says
     #[arg(long, requires = "weights", value_parser = whole(1, 1024))]
     num_heads: Option<usize>,
-    /// Which network of a training checkpoint: teacher or student
+    /// Which network of a file that holds several: teacher, student, momentum_encoder, … [default: the teacher]
     #[arg(long, requires = "weights")]
     checkpoint_key: Option<String>,
+    /// How positions are resized to other images than those trained on: as dino, timm or transformers do [default:
+    /// as the program whose names the file has]
+    #[arg(long, requires = "weights", value_name = "RULE", value_parser = rule)]
+    positions: Option<Rule>,
+    /// Mean of each channel on the scale of 0 to 1 [default: as the file states, else ImageNet's]
+    #[arg(long, requires_all = ["weights", "std"], value_name = "M,M,M", value_delimiter = ',')]
+    mean: Option<Vec<f32>>,
+    /// Standard deviation of each channel, likewise
+    #[arg(long, requires_all = ["weights", "mean"], value_name = "S,S,S", value_delimiter = ',')]
+    std: Option<Vec<f32>>,
+}
+
+fn rule(name: &str) -> Result<Rule, String> {
+    let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+    found.ok_or_else(|| "choose dino, timm or transformers".into())
+}
+
+/// How a backbone is shown images.
+pub struct Shown {
+    /// How files become pixels.
+    pub decoding: Decoding,
+    /// Mean of each channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel.
+    pub std: Vec<f32>,
+    /// Side of the images that it was trained on, in pixels; where nothing states it that of its table of positions, but
+    /// not more than DINO's 224.
+    pub pixels: usize,
+}
+
+/// DINO's size of image.
+const PIXELS: usize = 224;
+
+/// How the backbone of a weight file is shown images: as it states, else as DINO's evaluation does.
+pub fn shown(vit: &Vit) -> Result<Shown> {
+    let (stated, config) = (vit.stated(), vit.config());
+    let (mean, std) = match (&stated.mean, &stated.std) {
+        (Some(mean), Some(std)) => (mean.clone(), std.clone()),
+        _ if config.in_channels == 3 => (MEAN.to_vec(), STD.to_vec()),
+        _ => bail!(
+            "--weights: takes {} channels, and nothing states their mean and deviation; say --mean and --std",
+            config.in_channels
+        ),
+    };
+    let decoding = Decoding {
+        exif: false,
+        exact_jpeg: true,
+        channels: config.in_channels,
+        range: stated.range.as_ref().map(|pairs| match pairs[..] {
+            [pair] => Range::All(pair),
+            _ => Range::Each(pairs.clone()),
+        }),
+        ..Decoding::default()
+    };
+    Ok(Shown { decoding, mean, std, pixels: stated.image_size.unwrap_or(PIXELS.min(config.image_size)) })
+}
+
+/// Refuses a backbone that cannot be shown frames of videos, which are RGB of 8 bits.
+pub fn check_frames(vit: &Vit) -> Result<()> {
+    let channels = vit.config().in_channels;
+    if ![1, 3].contains(&channels) {
+        bail!(
+            "the backbone takes images of {channels} channels, and frames of videos have 3; measure it on labelled images \
+             of its kind with eval-knn"
+        );
+    }
+    if channels == 1 {
+        note!("note: the backbone takes one channel: it sees the brightness of the frames");
+    }
+    if let Some(pairs) = &vit.stated().range
+        && pairs.iter().any(|pair| *pair != [0., 255.])
+    {
+        note!(
+            "note: the backbone was trained on values {}; of frames, which have 8 bits, 0 to 255 take their place",
+            ranges(pairs)
+        );
+    }
+    Ok(())
+}
+
+/// `0 to 4095`, one for all channels or one for each.
+fn ranges(pairs: &[[f32; 2]]) -> String {
+    pairs.iter().map(|[low, high]| format!("{low} to {high}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What a run's configuration states of the images that its networks see.
+pub fn seen(config: &Config) -> Stated {
+    let data = &config.data;
+    Stated {
+        by: "config.toml".into(),
+        channels: Some(data.channels),
+        range: data.range.as_ref().map(|range| match range {
+            Range::All(pair) => vec![*pair],
+            Range::Each(pairs) => pairs.clone(),
+        }),
+        mean: Some(data.mean.clone()),
+        std: Some(data.std.clone()),
+        image_size: Some(config.model.image_size),
+        ..Stated::default()
+    }
+}
+
+/// Says what was found in a file, what was assumed, and how its images were normalised.
+fn say(found: &Pretrained) {
+    let (path, stated, config) = (found.path.display(), &found.stated, &found.config);
+    note!("note: {path}: {}", found.told());
+    for note in &found.notes {
+        note!("note: {path}: {note}");
+    }
+    let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+    match (&stated.mean, &stated.std) {
+        (Some(mean), Some(std)) => {
+            let range = stated.range.as_ref().map(|pairs| format!("values {}, ", ranges(pairs))).unwrap_or_default();
+            let (count, mean, std) = (found.config.in_channels, list(mean), list(std));
+            note!("note: images by {}: {count} channels, {range}mean {mean}, deviation {std}", stated.by);
+        }
+        _ if found.config.in_channels == 3 => note!(
+            "note: nothing states how images were normalised: ImageNet's mean {} and deviation {} are taken (--mean, --std)",
+            list(&MEAN),
+            list(&STD)
+        ),
+        _ => {}
+    }
+    note!(
+        "note: positions on other grids than {0} x {0} by the rule of {1} (--positions)",
+        config.table_side(),
+        config.positions.name()
+    );
 }
 
 /// A backbone from a file, compared with what `--arch` and `--patch-size` say of it.
@@ -36,17 +166,23 @@ pub fn load(args: &WeightFile, path: &Path, device: &Device) -> Result<Vit> {
     let path = &*hub::local(path)?;
     let arch = args.arch.as_ref().map(|name| VitConfig::arch(name, args.patch_size.unwrap_or(16))).transpose()?;
     let heads = arch.as_ref().map(|a| a.num_heads).or(args.num_heads).unwrap_or(0);
-    let vit = match Vit::load(path, args.checkpoint_key.as_deref(), heads, device) {
-        // As in DINO, a key is no mistake on a file that holds nothing but a backbone.
-        Err(WeightsError::NoSuchKey { available, .. }) if available.contains("patch_embed") => {
-            note!("note: {} holds one backbone and no keys; --checkpoint-key was not needed", path.display());
-            Vit::load(path, None, heads, device)?
+    let mut found = Pretrained::read(path, args.checkpoint_key.as_deref(), heads, device)?;
+    if let Some(rule) = args.positions {
+        found.config.positions = rule;
+    }
+    if let (Some(mean), Some(std)) = (&args.mean, &args.std) {
+        let channels = found.config.in_channels;
+        if mean.len() != channels || std.len() != channels || std.iter().any(|v| v.is_nan() || *v <= 0.) {
+            bail!(
+                "--mean, --std: {} takes {channels} channels; give a number for each, deviations above 0",
+                path.display()
+            );
         }
-        other => other?,
-    };
-    let found = vit.config();
+        let (mean, std) = (Some(mean.clone()), Some(std.clone()));
+        found.stated = Stated { by: "--mean and --std".into(), mean, std, ..found.stated };
+    }
     if let Some(arch) = arch
-        && (arch.embed_dim, arch.depth) != (found.embed_dim, found.depth)
+        && (arch.embed_dim, arch.depth) != (found.config.embed_dim, found.config.depth)
     {
         bail!(
             "--arch {}: has {} blocks of width {}, but {} has {} of width {}",
@@ -54,39 +190,39 @@ pub fn load(args: &WeightFile, path: &Path, device: &Device) -> Result<Vit> {
             arch.depth,
             arch.embed_dim,
             path.display(),
-            found.depth,
-            found.embed_dim
+            found.config.depth,
+            found.config.embed_dim
         );
     }
     if let Some(patch) = args.patch_size
-        && patch != found.patch_size
+        && patch != found.config.patch_size
     {
-        bail!("--patch-size {patch}: {} has patches of {} pixels", path.display(), found.patch_size);
+        bail!("--patch-size {patch}: {} has patches of {} pixels", path.display(), found.config.patch_size);
     }
-    Ok(vit)
+    say(&found);
+    Ok(found.vit(device)?)
 }
 
 /// The class attention of a whole network of ours, beside whose backbone it was trained; `None` for a file without.
 pub fn class_attention(file: &WeightFile, path: &Path, vit: &Vit, device: &Device) -> Result<Option<Aggregator>> {
     let path = &*hub::local(path)?;
-    let weights = match read(path, device)?.select(file.checkpoint_key.as_deref()) {
-        // One backbone and no keys, which `load` has said.
-        Err(WeightsError::NoSuchKey { .. }) => return Ok(None),
-        other => other?,
-    };
-    let wrapped = weights.tensors.keys().any(|name| name.starts_with("module."));
-    let weights = if wrapped { weights.scoped("module") } else { weights }.scoped("ca_head");
-    if weights.tensors.is_empty() {
+    let found = Pretrained::read(path, file.checkpoint_key.as_deref(), vit.config().num_heads, device)?;
+    let weights: BTreeMap<String, Tensor> = found
+        .beside
+        .iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("ca_head.")?.to_string(), t.clone())))
+        .collect();
+    if weights.is_empty() {
         return Ok(None);
     }
     let block = |name: &String| name.strip_prefix("cls_blocks.")?.split('.').next()?.parse::<usize>().ok();
-    let depth = weights.tensors.keys().filter_map(block).max().map_or(0, |last| last + 1);
+    let depth = weights.keys().filter_map(block).max().map_or(0, |last| last + 1);
     let of = vit.config();
     let config = AggregatorConfig { depth, ..AggregatorConfig::new(of.embed_dim, of.num_heads) };
     let params = Params::frozen(0);
     let head = Aggregator::new(&config, params.builder(DType::F32, device))?;
-    check_strict(&params.shapes(), &weights.tensors, path)?;
-    params.assign(weights.tensors.iter().map(|(name, t)| (name.as_str(), t)))?;
+    check_strict(&params.shapes(), &weights, path)?;
+    params.assign(weights.iter().map(|(name, t)| (name.as_str(), t)))?;
     Ok(Some(head))
 }
 
@@ -125,5 +261,6 @@ pub fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
     if !path.is_file() {
         bail!("{}: has not saved a backbone yet", run.display());
     }
-    Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?)
+    // An export of an earlier version states less than the configuration does.
+    Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?.with_stated(seen(config)))
 }

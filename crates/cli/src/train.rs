@@ -5,6 +5,7 @@ use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
 use crate::eval_knn::{self, Sight, classified};
 use crate::interrupt;
+use crate::model;
 use crate::progress::Show;
 use crate::recipe::Recipe;
 use crate::signals;
@@ -261,8 +262,9 @@ fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measure
         ..Propagation::default()
     };
     let (protocol, device) = (Protocol { propagation, size, ..Protocol::default() }, device.clone());
+    let seen = model::seen(config);
     Ok(move |teacher: &Vit| {
-        let model = VitFeatures::new(teacher.clone(), device.clone());
+        let model = VitFeatures::new(teacher.clone().with_stated(seen.clone()), device.clone());
         let evaluation = evaluate(&*videos, &model, &protocol, &mut |_| Ok(())).map_err(|e| e.to_string())?;
         match evaluation.failures.first() {
             Some((_, e)) => Err(e.to_string()),

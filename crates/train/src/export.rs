@@ -1,31 +1,46 @@
 //! The bare backbone of a run, for others to use.
 
-use crate::{Config, Error};
+use crate::{Config, Error, date};
 use candle_core::Tensor;
 use selfpatch_nn::weights::write_safetensors;
 use std::path::{Path, PathBuf};
 
-/// Writes `export/backbone.safetensors`: the teacher's backbone under DINO's and timm's names, with
-/// its shapes in the file's metadata. `teacher`: all its parameters. Returns the path.
+/// Writes `export/backbone.safetensors`: the teacher's backbone under DINO's and timm's names, with what its tensors
+/// do not tell in the file's metadata. `teacher`: all its parameters. Returns the path.
 pub fn export(run: &Path, config: &Config, teacher: &[(String, Tensor)]) -> Result<PathBuf, Error> {
     let path = run.join("export").join("backbone.safetensors");
     let folder = run.join("export");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    write_safetensors(&path, &backbone(teacher), &shapes(config)?)?;
+    let mut metadata = metadata(config)?;
+    // Not in checkpoints: those of equal runs are equal, byte for byte.
+    metadata.push(("date".into(), date::now()));
+    write_safetensors(&path, &backbone(teacher), &metadata)?;
     Ok(path)
 }
 
-/// What a reader of weights cannot see in the tensors, as metadata of the file.
-pub fn shapes(config: &Config) -> Result<Vec<(String, String)>, Error> {
-    let vit = config.vit()?;
-    let metadata = [
+/// What a reader of weights cannot see in the tensors, as metadata of the file: heads, sizes, and how images become
+/// what the network sees. Numbers and lists are written as JSON.
+pub fn metadata(config: &Config) -> Result<Vec<(String, String)>, Error> {
+    let (vit, data) = (config.vit()?, &config.data);
+    let list = |values: &[f32]| format!("[{}]", values.iter().map(f32::to_string).collect::<Vec<_>>().join(","));
+    let mut metadata = vec![
         ("model", "selfpatch-vit".to_string()),
         ("num_heads", vit.num_heads.to_string()),
         ("patch_size", vit.patch_size.to_string()),
         ("image_size", vit.image_size.to_string()),
+        ("norm_eps", vit.norm_eps.to_string()),
+        ("channels", data.channels.to_string()),
+        ("mean", list(&data.mean)),
+        ("std", list(&data.std)),
         ("run", config.name.clone()),
+        ("program", concat!("selfpatch ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
-    Ok(metadata.map(|(k, v)| (k.to_string(), v)).to_vec())
+    if let Some(range) = &data.range {
+        let text = serde_json::to_string(range);
+        metadata
+            .push(("range", text.map_err(|e| Error::Config { field: "data.range".into(), reason: e.to_string() })?));
+    }
+    Ok(metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect())
 }
 
 /// Tensors of the backbone without their prefix.

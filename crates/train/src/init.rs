@@ -1,20 +1,21 @@
 //! Weights that a new run begins with.
 
 use crate::{Error, Trainer, checkpoint};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::{Weights, check_strict, read};
-use selfpatch_vit::Vit;
+use selfpatch_nn::weights::{check_strict, read};
+use selfpatch_vit::{Pretrained, summary};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Puts the weights at `path` into both networks, and says in words what was taken. `path` is
 /// - a run or a checkpoint of this program: student and teacher, heads included;
 /// - a training checkpoint (`.pth`) of the published program with `student` and `teacher`: the same;
-/// - any other weight file: its backbone, for both. Positions are resized to the grid of this run; a class token
-///   and a classifier are left out; a final norm becomes that of the class attention.
+/// - any other weight file: its backbone, for both, as [`Pretrained::read`] finds it. Positions are resized to the grid
+///   of this run; class token, registers and heads are left out, which is said; a final norm becomes that of the class
+///   attention.
 ///
-/// Moments, centres and schedules begin anew. Shapes that do not fit are an error that lists them.
+/// Moments, centres and schedules begin anew. Shapes, channels and heads that do not fit are an error that lists them.
 pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error> {
     let shown = path.display();
     if path.is_dir() {
@@ -44,23 +45,59 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error>
             return Ok(format!("both networks begin as those of {shown}"));
         }
     }
-    let student = trainer.student();
-    let config = student.backbone.config();
-    let vit = Vit::load(path, None, config.num_heads, &Device::Cpu)?;
-    let file: Weights = read(path, &Device::Cpu)?.select(None)?.without_prefixes();
-    let extra = usize::from(file.tensors.contains_key("cls_token"));
+    let found = backbone(path, trainer)?;
+    Ok(format!("both backbones begin as that of {shown}{found}"))
+}
+
+/// Puts the backbone of a weight file into both networks, and says what was found and left out.
+fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
+    let own = trainer.student().backbone.config();
+    let refused = |reason: String| Error::File { path: path.into(), reason };
+    let found = Pretrained::read(path, None, own.num_heads, &Device::Cpu)?;
+    let theirs = &found.config;
+    if theirs.in_channels != own.in_channels {
+        let (theirs, own) = (theirs.in_channels, own.in_channels);
+        return Err(refused(format!("takes images of {theirs} channels, this run has {own} (data.channels)")));
+    }
+    let mut left: Vec<String> = found.beside.keys().cloned().collect();
     let mut tensors = BTreeMap::new();
-    for (name, t) in file.tensors {
+    for (name, tensor) in &found.tensors {
         let name = match name.as_str() {
-            "cls_token" | "head.weight" | "head.bias" => continue,
+            "cls_token" | "reg_token" | "fc_norm.weight" | "fc_norm.bias" => {
+                left.push(name.clone());
+                continue;
+            }
+            "pos_embed" => continue,
             "norm.weight" | "norm.bias" => format!("ca_head.{name}"),
             _ => format!("backbone.{name}"),
         };
-        tensors.insert(name, t);
+        tensors.insert(name, tensor.clone());
     }
-    let positions = vit.positions(config.image_size, config.image_size)?;
-    let positions = positions.narrow(1, extra, positions.dim(1)? - extra)?;
+    let vit = found.vit(&Device::Cpu)?;
+    let positions = vit.positions(own.image_size, own.image_size)?;
+    let class = usize::from(theirs.class_token);
+    let positions = positions.narrow(1, class, positions.dim(1)? - class)?;
     tensors.insert("backbone.pos_embed".into(), positions);
+    let mut notes = found.notes.clone();
+    if own.qkv_bias && !theirs.qkv_bias {
+        for block in 0..theirs.depth {
+            let zeros = Tensor::zeros(3 * theirs.embed_dim, DType::F32, &Device::Cpu)?;
+            tensors.insert(format!("backbone.blocks.{block}.attn.qkv.bias"), zeros);
+        }
+        notes.push("it has no biases of queries, keys and values: they begin at 0".into());
+    }
+    if theirs.norm_eps != own.norm_eps {
+        notes
+            .push(format!("its norms add {:e} to the variance, those of this run {:e}", theirs.norm_eps, own.norm_eps));
+    }
+    if theirs.table_side() != own.table_side() {
+        notes.push(format!(
+            "positions for {0} x {0} patches are resized to {1} x {1} by the rule of {2}",
+            theirs.table_side(),
+            own.table_side(),
+            theirs.positions.name()
+        ));
+    }
     let wanted = |name: &str| name.starts_with("backbone.") || tensors.contains_key(name);
     for (_, params) in networks(trainer) {
         let mut shapes = params.shapes();
@@ -70,7 +107,13 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error>
         all.extend(tensors.clone());
         params.assign(all.iter().map(|(name, t)| (name.as_str(), t)))?;
     }
-    Ok(format!("both backbones begin as that of {shown}"))
+    let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
+    let left = match summary(left.iter().map(String::as_str)) {
+        text if text.is_empty() => text,
+        text => format!("; left out: {text}"),
+    };
+    let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
+    Ok(format!("{place}{left}{notes}"))
 }
 
 fn networks(trainer: &Trainer) -> [(&'static str, &Params); 2] {

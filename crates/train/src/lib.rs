@@ -28,6 +28,7 @@ mod alarms;
 mod check;
 pub mod checkpoint;
 pub mod config;
+mod date;
 mod diagnose;
 mod error;
 mod estimate;

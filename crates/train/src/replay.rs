@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Snapshot;
 use crate::diagnose::diagnose;
-use crate::export::shapes;
+use crate::export::metadata;
 use crate::{Config, Error, Hyper, Memory, Scaler, Settings, StepReport, Trainer};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_nn::weights::{read, write_safetensors};
@@ -62,7 +62,7 @@ pub(crate) fn write(
         optimizer_steps: state.optimizer_steps,
         scaler: state.scaler,
     };
-    let mut metadata = shapes(config)?;
+    let mut metadata = metadata(config)?;
     metadata.push(("config".into(), config.to_toml()?));
     let text = serde_json::to_string(&moment).map_err(|e| Error::File { path: path.clone(), reason: e.to_string() })?;
     metadata.push(("moment".into(), text));

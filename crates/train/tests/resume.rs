@@ -3,8 +3,11 @@
 mod common;
 
 use common::{go, go_on, session, tiny};
-use selfpatch_train::candle_core::Device;
+use selfpatch_nn::Params;
+use selfpatch_nn::weights::{read, write_safetensors};
+use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::{Config, End, Error, Event, Resume, Session, run};
+use selfpatch_vit::{Vit, VitConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -266,6 +269,95 @@ fn a_run_may_begin_with_the_weights_of_another() -> Outcome {
     assert!(error.contains("pos_embed") && error.contains("student.safetensors"), "{error}");
     let error = first_loss("none", folder.path(), |_| {}).expect_err("no weights").to_string();
     assert!(error.contains("--init-from"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn an_export_states_what_its_tensors_do_not_tell() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    (config.data.mean, config.data.std) = (vec![0.5, 0.25, 0.125], vec![0.25; 3]);
+    config.optim.max_steps = Some(1);
+    go(&config, false)?;
+    let metadata = |name: &str| Ok::<_, Error>(read(&config.output_dir.join(name), &Device::Cpu)?.metadata);
+    let export = metadata("export/backbone.safetensors")?;
+    for (key, value) in [
+        ("num_heads", "3"),
+        ("patch_size", "8"),
+        ("image_size", "48"),
+        ("channels", "3"),
+        ("mean", "[0.5,0.25,0.125]"),
+        ("std", "[0.25,0.25,0.25]"),
+        ("program", concat!("selfpatch ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        assert_eq!(export.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    let date = export.get("date").ok_or("no date")?;
+    assert!(date.len() == 20 && date.starts_with("20") && date.ends_with('Z'), "{date}");
+    assert!(!export.contains_key("range")); // bytes
+    let teacher = metadata("checkpoints/step-000001/teacher.safetensors")?;
+    assert_eq!(teacher.get("mean"), export.get("mean"));
+    assert!(!teacher.contains_key("date")); // equal runs have equal checkpoints
+    // A reader has it all.
+    let vit = Vit::load(&config.output_dir.join("export/backbone.safetensors"), None, 0, &Device::Cpu)?;
+    assert_eq!(vit.stated().std, Some(vec![0.25; 3]));
+    Ok(())
+}
+
+/// What a run says of the weights it begins with.
+fn told(config: &Config, from: &Path) -> Result<String, Error> {
+    let mut config = config.clone();
+    config.init_from = from.to_string_lossy().into_owned();
+    config.optim.max_steps = Some(1);
+    let mut told = String::new();
+    run(&config, &session(true), &Device::Cpu, &mut common::unasked, |event| {
+        if let Event::Notice(text) = event {
+            told += text;
+        }
+    })?;
+    Ok(told)
+}
+
+#[test]
+fn a_run_begins_with_the_backbone_of_a_training_checkpoint_and_says_what_it_left() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let config = tiny(folder.path());
+    let shape = VitConfig { num_heads: 3, ..VitConfig::new(12, 2, 3, 8).with_image_size(32).with_cls_and_norm() };
+    let made = |shape: &VitConfig, seed: u64, place: &str| -> Result<Vec<(String, Tensor)>, Error> {
+        let params = Params::frozen(seed);
+        Vit::new(shape, params.builder(DType::F32, &Device::Cpu).pp("backbone"))?;
+        let mut all: Vec<_> = params.tensors().into_iter().map(|(n, t)| (format!("{place}{n}"), t)).collect();
+        for name in ["head.mlp.0.weight", "head.mlp.0.bias", "head.last_layer.weight_v"] {
+            all.push((format!("{place}{name}"), Tensor::zeros((2, 2), DType::F32, &Device::Cpu)?));
+        }
+        Ok(all)
+    };
+    let network = |seed: u64, place: &str| made(&shape, seed, place);
+    // As main_dino.py of DINO has them: both networks with their heads.
+    let path = folder.path().join("dino.safetensors");
+    let all = [network(1, "student.module.")?, network(2, "teacher.")?].concat();
+    write_safetensors(&path, &all, &[])?;
+    let said = told(&config, &path)?;
+    for part in ["both backbones begin as", "(teacher.backbone)", "cls_token (1 tensor)", "head.* (3 tensors)", "4 x 4"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The teacher's, not the student's.
+    let after = read(&config.output_dir.join("checkpoints/step-000001/teacher.safetensors"), &Device::Cpu)?.tensors;
+    let name = "backbone.blocks.1.mlp.fc1.weight";
+    let near = |place: &str| -> Result<f32, Box<dyn std::error::Error>> {
+        let own = all.iter().find(|(n, _)| *n == format!("{place}{name}")).ok_or("no such tensor")?;
+        Ok((&after[name] - &own.1)?.abs()?.mean_all()?.to_scalar()?)
+    };
+    assert!(near("teacher.")? < 0.1 * near("student.module.")?);
+
+    // Of other channels, or other heads by its metadata: refused.
+    write_safetensors(&path, &made(&VitConfig { in_channels: 4, ..shape.clone() }, 2, "")?, &[])?;
+    let error = told(&config, &path).expect_err("other channels").to_string();
+    assert!(error.contains("4 channels") && error.contains("data.channels"), "{error}");
+    write_safetensors(&path, &network(2, "")?, &[("num_heads".into(), "6".into())])?;
+    let error = told(&config, &path).expect_err("other heads").to_string();
+    assert!(error.contains("num_heads") && error.contains('6'), "{error}");
     Ok(())
 }
 

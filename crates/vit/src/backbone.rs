@@ -1,6 +1,8 @@
 //! The backbone: pixels to tokens.
 
+use crate::input::Stated;
 use crate::patches::Patches;
+use crate::position::Rule;
 use crate::{VitConfig, position};
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -16,9 +18,12 @@ pub struct Vit {
     patch_weight: Tensor,
     patch_bias: Tensor,
     cls_token: Option<Tensor>,
+    reg_token: Option<Tensor>,
     pos_embed: Tensor,
     blocks: Vec<Block>,
     norm: Option<LayerNorm>,
+    fc_norm: Option<LayerNorm>,
+    stated: Stated,
 }
 
 /// How one training pass runs through the blocks.
@@ -31,17 +36,20 @@ pub struct Pass {
 }
 
 impl Vit {
-    /// Names `pos_embed`, `patch_embed.proj`, `blocks.i…`, and with class token `cls_token`, `norm`.
+    /// Names `pos_embed`, `patch_embed.proj`, `blocks.i…`, and where the configuration has them `cls_token`,
+    /// `reg_token`, `norm`, `fc_norm`.
     pub fn new(config: &VitConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (dim, p) = (config.embed_dim, config.patch_size);
-        let extra = usize::from(config.cls_and_norm);
-        let positions = config.table_side().pow(2) + extra;
+        let positions = config.table_side().pow(2) + usize::from(config.class_token);
         let fan_in = config.in_channels * p * p;
         let proj = vb.pp("patch_embed.proj");
         // In the order of the reference's state dict.
         let cls_token =
-            config.cls_and_norm.then(|| vb.get_with_hints((1, 1, dim), "cls_token", WEIGHT_INIT)).transpose()?;
+            config.class_token.then(|| vb.get_with_hints((1, 1, dim), "cls_token", WEIGHT_INIT)).transpose()?;
+        let registers = config.registers;
+        let reg_token =
+            (registers > 0).then(|| vb.get_with_hints((1, registers, dim), "reg_token", WEIGHT_INIT)).transpose()?;
         let pos_embed = vb.get_with_hints((1, positions, dim), "pos_embed", WEIGHT_INIT)?;
         let patch_weight = proj.get_with_hints((dim, config.in_channels, p, p), "weight", torch_default(fan_in))?;
         let patch_bias = proj.get_with_hints(dim, "bias", torch_default(fan_in))?;
@@ -51,8 +59,36 @@ impl Vit {
             Block::new(dim, config.num_heads, hidden, config.qkv_bias, config.norm_eps, vb)
         };
         let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
-        let norm = config.cls_and_norm.then(|| LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))).transpose()?;
-        Ok(Self { config: config.clone(), patch_weight, patch_bias, cls_token, pos_embed, blocks, norm })
+        let norm = |wanted: bool, name| wanted.then(|| LayerNorm::new(dim, config.norm_eps, vb.pp(name))).transpose();
+        Ok(Self {
+            config: config.clone(),
+            patch_weight,
+            patch_bias,
+            cls_token,
+            reg_token,
+            pos_embed,
+            blocks,
+            norm: norm(config.final_norm, "norm")?,
+            fc_norm: norm(config.pooled_norm, "fc_norm")?,
+            stated: Stated::default(),
+        })
+    }
+
+    /// The same, knowing what is stated of the images that it was trained on.
+    pub fn with_stated(mut self, stated: Stated) -> Self {
+        self.stated = stated;
+        self
+    }
+
+    /// What the file of the weights states of the images that they were trained on.
+    pub fn stated(&self) -> &Stated {
+        &self.stated
+    }
+
+    /// The same with another rule for positions on other grids than that of the table.
+    pub fn with_positions(mut self, rule: Rule) -> Self {
+        self.config.positions = rule;
+        self
     }
 
     /// The shapes this backbone was made with.
@@ -62,8 +98,8 @@ impl Vit {
 
     /// Tokens after the last block (and the final norm, if there is one).
     ///
-    /// `x [B, C, H, W]`, normalised -> `[B, N, D]`, or `[B, 1 + N, D]` with the class token first;
-    /// patches row by row.
+    /// `x [B, C, H, W]`, normalised -> `[B, N, D]`, or `[B, 1 + R + N, D]` with the class token first and R registers
+    /// after it; patches row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let t = self.tokens(x)?;
         self.finish(self.through(&t, &self.blocks)?)
@@ -81,7 +117,7 @@ impl Vit {
 
     /// How many tokens each of these crops has.
     pub fn sequences(&self, patches: &Patches) -> Sequences {
-        let extra = usize::from(self.cls_token.is_some());
+        let extra = self.config.leading();
         Sequences::new(&patches.groups().iter().map(|g| (g.count, g.rows * g.cols + extra)).collect::<Vec<_>>())
     }
 
@@ -106,7 +142,7 @@ impl Vit {
     /// Patch features only: `[B, C, H, W] -> [B, N, D]`.
     pub fn patch_features(&self, x: &Tensor) -> Result<Tensor> {
         let t = self.forward(x)?;
-        let extra = usize::from(self.cls_token.is_some());
+        let extra = self.config.leading();
         t.narrow(1, extra, t.dim(1)? - extra)
     }
 
@@ -121,7 +157,7 @@ impl Vit {
         }
         let t = self.through(&self.tokens(x)?, &self.blocks[..layer])?;
         let t = if norm { self.finish(t)? } else { t };
-        let extra = usize::from(self.cls_token.is_some());
+        let extra = self.config.leading();
         t.narrow(1, extra, t.dim(1)? - extra)
     }
 
@@ -152,7 +188,7 @@ impl Vit {
         ops::block_attention(last, &self.through(&self.tokens(x)?, before)?)
     }
 
-    /// Patches projected, positions added, class token in front: the input of the first block.
+    /// Patches projected, positions added, class token and registers in front: the input of the first block.
     pub fn tokens(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.embed(&self.patches(std::slice::from_ref(x))?)?.remove(0))
     }
@@ -160,13 +196,13 @@ impl Vit {
     /// Positions added to the tokens of a `height x width` image: `[1, N, D]`, or `[1, 1 + N, D]`.
     pub fn positions(&self, height: usize, width: usize) -> Result<Tensor> {
         let (rows, cols) = self.config.grid(height, width)?;
-        let square = height == width;
+        let (square, rule) = (height == width, self.config.positions);
         if self.cls_token.is_none() {
-            return position::resize(&self.pos_embed, rows, cols, square);
+            return position::resize(&self.pos_embed, rows, cols, square, rule);
         }
         let cls = self.pos_embed.narrow(1, 0, 1)?;
         let table = self.pos_embed.narrow(1, 1, self.pos_embed.dim(1)? - 1)?;
-        Tensor::cat(&[&cls, &position::resize(&table.contiguous()?, rows, cols, square)?], 1)
+        Tensor::cat(&[&cls, &position::resize(&table.contiguous()?, rows, cols, square, rule)?], 1)
     }
 
     /// Crops, one tensor `[B, C, H, W]` per size, as rows of pixels. Student and teacher can share them.
@@ -192,7 +228,15 @@ impl Vit {
                 if let Some(cls) = &self.cls_token {
                     t = Tensor::cat(&[&cls.broadcast_as((g.count, 1, dim))?, &t], 1)?;
                 }
-                t.broadcast_add(&self.positions(g.rows * p, g.cols * p)?)
+                let t = t.broadcast_add(&self.positions(g.rows * p, g.cols * p)?)?;
+                let Some(registers) = &self.reg_token else { return Ok(t) };
+                let registers = registers.broadcast_as((g.count, self.config.registers, dim))?;
+                let first = usize::from(self.cls_token.is_some());
+                let patches = t.narrow(1, first, n)?;
+                match first {
+                    0 => Tensor::cat(&[&registers, &patches], 1),
+                    _ => Tensor::cat(&[&t.narrow(1, 0, first)?, &registers, &patches], 1),
+                }
             })
             .collect()
     }
@@ -211,7 +255,30 @@ impl Vit {
         }
     }
 
-    /// Class-token output, `[B, 1 + N, D] -> [B, D]`; an error for a backbone without class token.
+    /// One feature per image of its tokens, `[B, T, D] -> [B, D]`: the mean of the patches through their norm where the
+    /// backbone has one for it (`fc_norm`), else the class token, else the mean of the patches.
+    pub fn pooled(&self, tokens: &Tensor) -> Result<Tensor> {
+        if self.cls_token.is_some() && self.fc_norm.is_none() {
+            return self.cls(tokens);
+        }
+        let extra = self.config.leading();
+        let mean = tokens.narrow(1, extra, tokens.dim(1)? - extra)?.mean(1)?;
+        match &self.fc_norm {
+            Some(norm) => norm.forward(&mean),
+            None => Ok(mean),
+        }
+    }
+
+    /// What [`Vit::pooled`] is, in words.
+    pub fn pooled_words(&self) -> &'static str {
+        match (self.cls_token.is_some(), self.fc_norm.is_some()) {
+            (_, true) => "mean of the patch tokens through its norm (fc_norm)",
+            (true, false) => "class token",
+            (false, false) => "mean of the patch tokens (there is no class token)",
+        }
+    }
+
+    /// Class-token output, `[B, 1 + R + N, D] -> [B, D]`; an error for a backbone without class token.
     pub fn cls(&self, tokens: &Tensor) -> Result<Tensor> {
         if self.cls_token.is_none() {
             bail!("this backbone has no class token; pool its patches with selfpatch-aggregation")

@@ -1,5 +1,6 @@
 //! Shapes of a backbone.
 
+use crate::position::Rule;
 use candle_core::{Result, bail};
 
 /// Everything that fixes the shape and layout of a [`crate::Vit`].
@@ -23,9 +24,17 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// Epsilon of every layer norm.
     pub norm_eps: f64,
-    /// Whether a class token with its own position stands before the patches, and a final norm
-    /// follows the last block (DINO, timm, DINOv2). SelfPatch's own backbone has neither.
-    pub cls_and_norm: bool,
+    /// Whether a class token with its own position stands before the patches (DINO, timm, DINOv2). SelfPatch's own
+    /// backbone has none.
+    pub class_token: bool,
+    /// Further tokens between the class token and the patches, without positions: registers, a distillation token.
+    pub registers: usize,
+    /// Whether a norm follows the last block. SelfPatch's own backbone has none.
+    pub final_norm: bool,
+    /// Whether the mean of the patches has a norm of its own (`fc_norm` of timm and MAE).
+    pub pooled_norm: bool,
+    /// How positions are resized to other grids than that of the table.
+    pub positions: Rule,
 }
 
 impl VitConfig {
@@ -41,7 +50,11 @@ impl VitConfig {
             mlp_ratio: 4,
             qkv_bias: true,
             norm_eps: 1e-6, // reference: VisionTransformer, partial(nn.LayerNorm, eps=1e-6)
-            cls_and_norm: false,
+            class_token: false,
+            registers: 0,
+            final_norm: false,
+            pooled_norm: false,
+            positions: Rule::Dino,
         }
     }
 
@@ -58,8 +71,13 @@ impl VitConfig {
 
     /// The same with a class token and a final norm.
     pub fn with_cls_and_norm(mut self) -> Self {
-        self.cls_and_norm = true;
+        (self.class_token, self.final_norm) = (true, true);
         self
+    }
+
+    /// Tokens that stand before the patches.
+    pub fn leading(&self) -> usize {
+        usize::from(self.class_token) + self.registers
     }
 
     /// The same with the position table made for another image side.
@@ -91,7 +109,7 @@ impl VitConfig {
     pub fn forward_bytes(&self, images: usize, height: usize, width: usize) -> u64 {
         let number = |n: usize| n as f64;
         let patch = self.patch_size.max(1);
-        let tokens = number(height / patch) * number(width / patch) + if self.cls_and_norm { 1. } else { 0. };
+        let tokens = number(height / patch) * number(width / patch) + number(self.leading());
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.num_heads * images.max(1));
         let rows = (8. + number(self.mlp_ratio)) * number(self.embed_dim);
         let pixels = 2. * number(self.in_channels) * number(height) * number(width);

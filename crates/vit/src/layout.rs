@@ -1,15 +1,16 @@
 //! Reading the shapes of a backbone from a set of named weights.
 
 use crate::VitConfig;
+use crate::position::Rule;
 use candle_core::{Result, Tensor, bail};
 use std::collections::BTreeMap;
 
 impl VitConfig {
     /// The configuration that fits `weights` (names without any prefix).
     ///
-    /// Everything but the number of heads can be read from the shapes: pass it, or 0 for the
-    /// published rule of 64 channels per head (an error where 64 does not divide the width). Patch size, width, depth, position table, class token
-    /// and final norm are found; a class token without final norm (or the reverse) is an error.
+    /// Everything but the number of heads can be read from the shapes: pass it, or 0 for the published rule of 64
+    /// channels per head (an error where 64 does not divide the width). Patch size, width, depth, position table, class
+    /// token, registers and norms are found; norms are taken to have DINO's epsilon, 1e-6.
     pub fn of_weights(weights: &BTreeMap<String, Tensor>, num_heads: usize) -> Result<Self> {
         let need = |name: &str| match weights.get(name) {
             Some(t) => Ok(t.dims().to_vec()),
@@ -20,10 +21,8 @@ impl VitConfig {
         let (&[dim, in_channels, p, q], &[1, positions, table_dim]) = (&patch[..], &table[..]) else {
             bail!("patch_embed.proj.weight {patch:?} and pos_embed {table:?} do not have the ranks of a ViT")
         };
-        let (cls, norm) = (weights.contains_key("cls_token"), weights.contains_key("norm.weight"));
-        if cls != norm {
-            bail!("the weights have a class token but no final norm, or the reverse; neither layout is known")
-        }
+        let cls = weights.contains_key("cls_token");
+        let registers = weights.get("reg_token").map_or(Ok(0), |t| t.dim(1))?;
         let side = (positions - usize::from(cls && positions > 0)).isqrt();
         if dim == 0 || p == 0 || p != q || table_dim != dim || side.pow(2) + usize::from(cls) != positions {
             bail!("patch_embed.proj.weight {patch:?} and pos_embed {table:?} do not fit together")
@@ -46,7 +45,11 @@ impl VitConfig {
             mlp_ratio: hidden / dim,
             qkv_bias: weights.contains_key("blocks.0.attn.qkv.bias"),
             norm_eps: 1e-6,
-            cls_and_norm: cls,
+            class_token: cls,
+            registers,
+            final_norm: weights.contains_key("norm.weight"),
+            pooled_norm: weights.contains_key("fc_norm.weight"),
+            positions: Rule::Dino,
         };
         config.validate()?;
         Ok(config)

@@ -1,8 +1,9 @@
 //! The Vision Transformer backbone of SelfPatch, DINO, timm and DINOv2: any width, depth, heads and
 //! patch size, any image size that the patch divides, with or without class token and final norm.
 //!
-//! Weight names are DINO's and timm's. Positions are resized bicubically as in the reference, so
-//! published weights give the published features at every size.
+//! Weight names are DINO's and timm's; files with those of DINOv2, MAE, DeiT and Hugging Face transformers are read as
+//! well ([`Pretrained`]). Positions are resized bicubically as in the reference, or by the rule of another program
+//! ([`Rule`]), so published weights give the published features at every size.
 //!
 //! Refused, with an error that states the numbers: images that the patch does not divide, heads that
 //! do not divide the width, weights of another shape.
@@ -40,14 +41,22 @@ pub use selfpatch_nn::weights::WeightsError;
 
 mod backbone;
 mod config;
+mod input;
 mod layout;
 mod load;
 mod patches;
+mod place;
 pub mod position;
+mod pretrained;
+mod rename;
 
 pub use backbone::{Pass, Vit};
 pub use config::VitConfig;
+pub use input::Stated;
 pub use patches::{Group, Patches};
+pub use place::Naming;
+pub use position::Rule;
+pub use pretrained::{Pretrained, summary};
 pub use selfpatch_nn::ops::Activations;
 
 /// The example of `docs/weights.md` compiles.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_eval::{DavisReport, Evaluation, Protocol, VitFeatures, evaluate, first_mask_copied};
 use selfpatch_nn::Params;
-use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_vit::{Stated, Vit, VitConfig};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::rc::Rc;
@@ -100,7 +100,7 @@ impl<'a> Judge<'a> {
     /// for them.
     pub fn judge(&mut self, what: &str, candidate: Candidate, results: Option<&Results>) -> Result<Judged> {
         let Candidate { label, weights, vit, seed } = candidate;
-        let config = vit.config().clone();
+        let (config, stated) = (vit.config().clone(), vit.stated().clone());
         let layer = self.args.layer.unwrap_or(config.depth);
         let norm = self.args.norm.unwrap_or(vit.has_norm());
         let about = About::now(
@@ -109,7 +109,7 @@ impl<'a> Judge<'a> {
             weights,
         );
         let evaluation = self.carried(what, vit, results)?;
-        let random = self.untrained(&config, seed)?;
+        let random = self.untrained(&config, seed, stated)?;
         let floor = match &self.floor {
             Some(known) => known.clone(),
             None => Rc::new(first_mask_copied(&*self.videos.source, self.args.objects())?),
@@ -128,12 +128,13 @@ impl<'a> Judge<'a> {
     }
 
     /// The scores of a network of the architecture `config` with the initial values of `seed`.
-    fn untrained(&mut self, config: &VitConfig, seed: u64) -> Result<Rc<Evaluation>> {
+    fn untrained(&mut self, config: &VitConfig, seed: u64, stated: Stated) -> Result<Rc<Evaluation>> {
         if let Some((.., known)) = self.random.iter().find(|(c, s, _)| c == config && *s == seed) {
             return Ok(known.clone());
         }
         let params = Params::frozen(seed);
-        let vit = Vit::new(config, params.builder(DType::F32, self.device).pp("backbone"))?;
+        // Shown frames as the trained one is.
+        let vit = Vit::new(config, params.builder(DType::F32, self.device).pp("backbone"))?.with_stated(stated);
         let evaluation = Rc::new(self.carried("random initialisation", vit, None)?);
         self.random.push((config.clone(), seed, evaluation.clone()));
         Ok(evaluation)

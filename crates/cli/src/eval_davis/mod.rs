@@ -127,6 +127,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if let Some(path) = &args.file.weights {
         swept_at_end(args.output_dir.as_slice())?;
         let vit = model::load(&args.file, path, &device)?;
+        model::check_frames(&vit)?;
         let (label, weights) = (path.display().to_string(), about::weights(path, vit.config()));
         let results = args.output_dir.as_deref().map(Results::new).transpose()?;
         let candidate = Candidate { label, weights, vit, seed: about::SEED };
@@ -139,6 +140,7 @@ pub fn run(args: &Args) -> Result<bool> {
         for (i, run) in runs.iter().enumerate() {
             let config = model::config_of(run)?;
             let vit = model::trained(run, &config, &device)?;
+            model::check_frames(&vit)?;
             let label = format!("{}: trained teacher", run.display());
             let results = folders.as_ref().map(|folders| Results::new(&folders[i])).transpose()?;
             let weights = about::weights(&model::backbone(run), vit.config());

@@ -1,7 +1,7 @@
 //! A checkpoint reaches the disk whole or not at all.
 
 use super::{FORMAT, Snapshot, State, digest, list};
-use crate::export::shapes;
+use crate::export::metadata;
 use crate::{Config, Error};
 use selfpatch_nn::weights::write_safetensors;
 use std::collections::BTreeMap;
@@ -50,14 +50,14 @@ pub fn write(run: &Path, config: &Config, snapshot: &Snapshot, milestone: Option
 
 fn fill(folder: &Path, config: &Config, snapshot: &Snapshot) -> Result<(), Error> {
     let mut files = BTreeMap::new();
-    let shapes = shapes(config)?;
+    let metadata = metadata(config)?;
     for (name, tensors) in [
         ("student.safetensors", &snapshot.student),
         ("teacher.safetensors", &snapshot.teacher),
         ("optimizer.safetensors", &snapshot.moments),
         ("centers.safetensors", &snapshot.centers),
     ] {
-        write_safetensors(&folder.join(name), tensors, &shapes)?;
+        write_safetensors(&folder.join(name), tensors, &metadata)?;
         files.insert(name.to_string(), digest(&folder.join(name))?);
     }
     put(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;

@@ -1,0 +1,192 @@
+//! What a weight file says of the images that its backbone was trained on.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What a file, or a file beside it, states of a backbone that no shape of a tensor tells.
+///
+/// `None` is what is not stated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stated {
+    /// What states it, in words: `its metadata`, `config.json`, …; empty where nothing does.
+    pub by: String,
+    /// Attention heads.
+    pub num_heads: Option<usize>,
+    /// Added to the variance in every layer norm.
+    pub norm_eps: Option<f64>,
+    /// Values per pixel.
+    pub channels: Option<usize>,
+    /// The values that become 0 and 1, one pair for all channels or a pair for each; bytes, 0 to 255, where there is
+    /// none.
+    pub range: Option<Vec<[f32; 2]>>,
+    /// Mean of each channel, on the scale of 0 to 1.
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation of each channel, on the scale of 0 to 1.
+    pub std: Option<Vec<f32>>,
+    /// Side of a patch in pixels.
+    pub patch_size: Option<usize>,
+    /// Side in pixels of the images that the backbone was trained on.
+    pub image_size: Option<usize>,
+    /// When the file was written, RFC 3339 in UTC.
+    pub date: Option<String>,
+    /// The program that wrote it and its version.
+    pub program: Option<String>,
+}
+
+impl Stated {
+    /// What the metadata of a safetensors file of ours state. A value that cannot be understood is an error that
+    /// names its key.
+    pub fn of_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
+        fn value<T: serde::de::DeserializeOwned>(
+            metadata: &BTreeMap<String, String>,
+            key: &str,
+        ) -> Result<Option<T>, String> {
+            let parse = |text: &String| {
+                serde_json::from_str(text).map_err(|e| format!("its metadata have {key} = {text:?}: {e}"))
+            };
+            metadata.get(key).map(parse).transpose()
+        }
+        if !metadata.contains_key("num_heads") {
+            return Ok(Self::default());
+        }
+        let stated = Self {
+            by: "its metadata".into(),
+            num_heads: value(metadata, "num_heads")?,
+            norm_eps: value(metadata, "norm_eps")?,
+            channels: value(metadata, "channels")?,
+            range: range(metadata)?,
+            mean: value(metadata, "mean")?,
+            std: value(metadata, "std")?,
+            patch_size: value(metadata, "patch_size")?,
+            image_size: value(metadata, "image_size")?,
+            date: metadata.get("date").cloned(),
+            program: metadata.get("program").cloned(),
+        };
+        stated.checked()
+    }
+
+    /// Refuses means and deviations that do not fit the channels or are no numbers to divide by.
+    fn checked(self) -> Result<Self, String> {
+        for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
+            let (Some(values), Some(channels)) = (values, self.channels) else { continue };
+            if values.len() != channels || values.iter().any(|v| !v.is_finite() || key == "std" && *v <= 0.) {
+                return Err(format!("{} have {key} = {values:?}, which do not fit {channels} channels", self.by));
+            }
+        }
+        let Some(pairs) = &self.range else { return Ok(self) };
+        let fits = pairs.len() == 1 || self.channels.is_none_or(|channels| channels == pairs.len());
+        match pairs.iter().find(|[low, high]| !(low < high && low.is_finite() && (high - low).is_finite())) {
+            Some([low, high]) => Err(format!("{} have range = [{low}, {high}], which is none", self.by)),
+            None if !fits => Err(format!("{} have {} ranges, which do not fit the channels", self.by, pairs.len())),
+            None => Ok(self),
+        }
+    }
+
+    /// What `config.json` and `preprocessor_config.json` beside `path`, as transformers and timm write them, state of
+    /// a backbone of this width and depth. Files of another model, or none, state nothing.
+    ///
+    /// # Errors
+    /// An activation other than GELU, in words.
+    pub fn beside(path: &Path, width: usize, depth: usize) -> Result<Self, String> {
+        let read = |name: &str| -> Option<Value> {
+            let text = std::fs::read_to_string(path.with_file_name(name)).ok()?;
+            serde_json::from_str(&text).ok()
+        };
+        let Some(config) = read("config.json") else { return Ok(Self::default()) };
+        let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let list = |of: &Value, key: &str| -> Option<Vec<f32>> {
+            of.get(key)?.as_array()?.iter().map(|v| Some(v.as_f64()? as f32)).collect()
+        };
+        if let Some(timm) = config.get("pretrained_cfg") {
+            if number(&config, "num_features").is_some_and(|found| found != width) {
+                return Ok(Self::default());
+            }
+            let name = config.get("architecture").and_then(Value::as_str).unwrap_or_default();
+            if ["quickgelu", "siglip", "clip"].iter().any(|part| name.contains(part)) {
+                return Err(format!("config.json beside it says {name}, {OTHER_ACTIVATION}"));
+            }
+            let arguments = config.get("model_args").cloned().unwrap_or_default();
+            if let Some(act) = arguments.get("act_layer").and_then(Value::as_str)
+                && act != "gelu"
+            {
+                return Err(format!("config.json beside it says {act}, {OTHER_ACTIVATION}"));
+            }
+            return Self {
+                by: "config.json".into(),
+                num_heads: number(&arguments, "num_heads"),
+                channels: timm.get("input_size").and_then(|v| v.get(0)?.as_u64()).map(|n| n as usize),
+                mean: list(timm, "mean"),
+                std: list(timm, "std"),
+                ..Self::default()
+            }
+            .checked();
+        }
+        let of_this = number(&config, "hidden_size").is_some_and(|found| found == width)
+            && number(&config, "num_hidden_layers").is_none_or(|found| found == depth);
+        if !of_this {
+            return Ok(Self::default());
+        }
+        if let Some(act) = config.get("hidden_act").and_then(Value::as_str)
+            && !["gelu", "gelu_python"].contains(&act)
+        {
+            return Err(format!("config.json beside it says {act}, {OTHER_ACTIVATION}"));
+        }
+        let images = read("preprocessor_config.json").unwrap_or_default();
+        let normalised = images.get("do_normalize").and_then(Value::as_bool).unwrap_or(true);
+        let (mean, std) = (list(&images, "image_mean"), list(&images, "image_std"));
+        let by = if mean.is_some() { "config.json and preprocessor_config.json" } else { "config.json" };
+        Self {
+            by: by.into(),
+            num_heads: number(&config, "num_attention_heads"),
+            norm_eps: config.get("layer_norm_eps").and_then(Value::as_f64),
+            channels: number(&config, "num_channels"),
+            mean: mean.filter(|_| normalised),
+            std: std.filter(|_| normalised),
+            image_size: number(&config, "image_size"),
+            patch_size: number(&config, "patch_size"),
+            ..Self::default()
+        }
+        .checked()
+    }
+}
+
+/// `[low, high]`, or a list of such pairs.
+fn range(metadata: &BTreeMap<String, String>) -> Result<Option<Vec<[f32; 2]>>, String> {
+    let parse = |text: &String| {
+        let one = serde_json::from_str(text).map(|pair| vec![pair]);
+        one.or_else(|_| serde_json::from_str(text)).map_err(|e| format!("its metadata have range = {text:?}: {e}"))
+    };
+    metadata.get("range").map(parse).transpose()
+}
+
+const OTHER_ACTIVATION: &str = "which has another activation than the exact GELU that is computed here; DINO, DINOv2, MAE, \
+                                DeiT and timm's augreg models have that one";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_that_contradict_themselves_are_refused() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            Stated::of_metadata(&pairs.chain([("num_heads".to_string(), "3".to_string())]).collect())
+        };
+        let stated = of(&[("channels", "2"), ("mean", "[0.5,0.25]"), ("std", "[1,2]"), ("range", "[0,4095]")]);
+        let stated = stated.unwrap();
+        assert_eq!((stated.num_heads, stated.channels, stated.range), (Some(3), Some(2), Some(vec![[0., 4095.]])));
+        assert_eq!(stated.mean, Some(vec![0.5, 0.25]));
+        for (key, bad) in [
+            ("mean", "[0.5]"),
+            ("std", "[0,1]"),
+            ("range", "[5,5]"),
+            ("range", "[[0,1],[0,1],[0,1]]"),
+            ("mean", "half"),
+        ] {
+            let error = of(&[("channels", "2"), (key, bad)]).unwrap_err();
+            assert!(error.contains(key), "{error}");
+        }
+        assert_eq!(Stated::of_metadata(&BTreeMap::new()), Ok(Stated::default()));
+    }
+}
