@@ -28,9 +28,9 @@ mod tests {
     use std::any::TypeId;
 
     /// Beyond every number that a flag takes.
-    const NEVER: [&str; 6] = ["18446744073709551616", "1e31", "-1", "-1e9", "nan", "inf"];
+    const NEVER: [&str; 5] = ["1e31", "-1", "-1e9", "nan", "inf"];
     /// Beyond what most flags take.
-    const HUGE: [&str; 4] = ["2147483648", "4294967296", "9223372036854775807", "1e30"];
+    const HUGE: [&str; 5] = ["2147483648", "4294967296", "9223372036854775807", "18446744073709551616", "1e30"];
     /// Flags that may be huge, as nothing is allocated by them.
     const FREE: [&str; 7] = ["seed", "max-steps", "lr", "min-lr", "clip-grad", "images", "most"];
 

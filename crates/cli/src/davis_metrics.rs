@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<bool> {
         note!("note: {name} has fewer than three annotated frames and is not scored");
     }
     for (name, note) in &notes {
-        eprintln!("note: sequence {name}: {note}");
+        note!("note: sequence {name}: {note}");
     }
     for (name, reason) in &failed {
         note!("error: sequence {name}: {reason}");

@@ -191,7 +191,7 @@ fn other_channels_and_depths_are_trained_on() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).contains("step 2/2"), "{}", out(&output));
     // Without them the error says what to do.
-    let refused = selfpatch(root, &[&["train"][..], &data].concat());
+    let refused = selfpatch(root, &[&["train", "--name", "other"][..], &data].concat());
     assert!(err(&refused).contains("data.mean: has 3 numbers, but data.channels is 1; `inspect-data`"));
 }
 

@@ -58,8 +58,11 @@ fn with(folder: &Path, args: &[&str], kind: &str, which: &str) -> Result<Output,
     Ok(command.spawn()?.wait_with_output()?)
 }
 
+/// The arguments of a call.
+type Line = Vec<&'static str>;
+
 /// A folder with a trained run `runs/a`, images and masks; and commands that read them.
-fn prepared() -> Result<(tempfile::TempDir, Vec<Vec<&'static str>>), Box<dyn std::error::Error>> {
+fn prepared() -> Result<(tempfile::TempDir, Vec<Line>), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let trained = command(folder.path(), &TRAIN).output()?;
     assert!(trained.status.success(), "{}", said(&trained));

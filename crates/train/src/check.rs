@@ -200,9 +200,6 @@ impl Config {
         if self.model.drop_path_rate == 1. {
             return Err(field("model.drop_path_rate", "must lie below 1: no block would be left".into()));
         }
-        if !(8..=64).contains(&self.eval.davis.grid) {
-            return Err(field("eval.davis.grid", format!("must lie between 8 and 64, is {}", self.eval.davis.grid)));
-        }
         if o.accumulate > o.batch_size {
             let reason = format!("{} parts cannot be made of {} images", o.accumulate, o.batch_size);
             return Err(field("optim.accumulate", reason));

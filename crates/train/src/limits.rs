@@ -21,6 +21,7 @@ const LIMITS: [(&str, f64, f64); 62] = [
     ("data.procedural_size", 0., 4096.),
     ("data.range", -1e30, 1e30),
     ("data.std", 0., 1e6),
+    ("data.video_dedup", 0., 255.),
     ("data.video_fps", 0., 1000.),
     ("data.workers", 0., 256.),
     ("crops.local_count", 0., 256.),

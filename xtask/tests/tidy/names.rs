@@ -43,9 +43,7 @@ fn named(span: &str) -> Option<Name<'_>> {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             && !part.starts_with(|c: char| c.is_ascii_digit())
     };
-    if !parts.iter().all(|part| identifier(part))
-        || item.len() != span.len() && !span[item.len()..].starts_with(['(', '<', '!'])
-    {
+    if !parts.iter().all(identifier) || item.len() != span.len() && !span[item.len()..].starts_with(['(', '<', '!']) {
         return None;
     }
     let camel = |part: &str| {

@@ -9,17 +9,26 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Vec<u8>, String> {
     caught(|| pixels(bytes, channels))
 }
 
-/// Columns, rows and channels of a JPEG inside another file, and its samples as they are stored, or as RGB if
-/// `to_rgb` says that they are brightness and differences of colour. Its scans have been found whole.
-pub(super) fn samples(bytes: &[u8], to_rgb: bool) -> Result<((usize, usize, usize), Vec<u8>), String> {
+/// Samples of a JPEG inside another file.
+pub(super) struct Stored {
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    /// Row by row, the channels of a pixel side by side.
+    pub samples: Vec<u8>,
+}
+
+/// A JPEG inside another file as it is stored, or as RGB if `to_rgb` says that its samples are brightness and
+/// differences of colour. Its scans have been found whole.
+pub(super) fn samples(bytes: &[u8], to_rgb: bool) -> Result<Stored, String> {
     caught(|| {
         let decoder = Decompress::new_mem(bytes)?;
         let (width, height) = decoder.size();
         let (channels, stored) = (decoder.components().len(), decoder.color_space());
         let mut started = decoder.to_colorspace(if to_rgb { ColorSpace::JCS_RGB } else { stored })?;
-        let pixels: Vec<u8> = started.read_scanlines()?;
+        let samples: Vec<u8> = started.read_scanlines()?;
         started.finish()?;
-        Ok(((width, height, channels), pixels))
+        Ok(Stored { width, height, channels, samples })
     })
 }
 

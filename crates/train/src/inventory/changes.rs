@@ -111,9 +111,11 @@ mod tests {
     use selfpatch_datasets::{Content, Error, Stamp};
     use std::sync::Arc;
 
-    /// Names, sizes, times and bytes.
+    /// Name, time and bytes.
+    type File = (&'static str, u64, &'static [u8]);
+
     #[derive(Clone)]
-    struct Files(Vec<(&'static str, u64, &'static [u8])>);
+    struct Files(Vec<File>);
 
     impl ImageSource for Files {
         fn len(&self) -> usize {
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn what_matters_is_told_and_what_does_not_passes() {
         let before = Files(vec![("a", 1, b"aa"), ("b", 1, b"bb"), ("c", 1, b"cc")]);
-        let with = |change: fn(&mut Vec<(&'static str, u64, &'static [u8])>)| {
+        let with = |change: fn(&mut Vec<File>)| {
             let mut now = before.clone();
             change(&mut now.0);
             told(&before, &now).unwrap_or_default()

@@ -194,7 +194,7 @@ fn jpeg(data: &[u8], l: &Layout, (per, rows): (usize, usize)) -> Result<Vec<u8>,
     };
     scan::check(file)?;
     let to_rgb = l.photometric == photometric::YCBCR && per == 3;
-    let ((width, height, channels), pixels) = libjpeg::samples(file, to_rgb)?;
+    let libjpeg::Stored { width, height, channels, samples: pixels } = libjpeg::samples(file, to_rgb)?;
     if width != l.chunk.0 || height < rows || channels != per || l.bits != 8 {
         return Err(format!(
             "is a JPEG of {width} x {height} pixels and {channels} channels, not of {} x {rows} and {per}",
@@ -251,8 +251,11 @@ fn bits_at(row: &[u8], i: usize, bits: usize) -> u32 {
     (first..first + bits).fold(0, |value, bit| value << 1 | u32::from(row[bit / 8] >> (7 - bit % 8) & 1))
 }
 
-/// How sample `i` of a row becomes a number; exact up to 24 bits.
-fn reader(l: &Layout) -> Result<Box<dyn Fn(&[u8], usize) -> f32>, String> {
+/// Sample `i` of a row as a number; exact up to 24 bits.
+type Sample = Box<dyn Fn(&[u8], usize) -> f32>;
+
+/// How the samples of a file become numbers.
+fn reader(l: &Layout) -> Result<Sample, String> {
     fn bytes<const N: usize>(row: &[u8], i: usize, big: bool) -> [u8; N] {
         let mut value = [0; N];
         value.copy_from_slice(&row[i * N..][..N]);
