@@ -5,7 +5,7 @@ use crate::{Config, Error};
 
 /// Each field with its least and greatest value. Values within may still be too much for a machine, which
 /// [`Memory`](crate::Memory) tells, or for each other, which [`Config::check`] tells.
-const LIMITS: [(&str, f64, f64); 62] = [
+const LIMITS: [(&str, f64, f64); 63] = [
     ("checkpoint.every_epochs", 1., 1e6),
     ("checkpoint.every_minutes", 0., 1e6),
     ("checkpoint.keep", 1., 1e6),
