@@ -1,6 +1,6 @@
 //! The backbones to evaluate: of runs, of weight files.
 
-use crate::bounds::whole;
+use crate::bounds::{real, whole};
 use crate::hub;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -36,10 +36,10 @@ pub struct WeightFile {
     #[arg(long, requires = "weights", value_name = "RULE", value_parser = rule)]
     positions: Option<Rule>,
     /// Mean of each channel on the scale of 0 to 1 [default: as the file states, else ImageNet's]
-    #[arg(long, requires_all = ["weights", "std"], value_name = "M,M,M", value_delimiter = ',')]
+    #[arg(long, requires_all = ["weights", "std"], value_name = "M,M,M", value_delimiter = ',', value_parser = real(0f32, 1e4))]
     mean: Option<Vec<f32>>,
     /// Standard deviation of each channel, likewise
-    #[arg(long, requires_all = ["weights", "mean"], value_name = "S,S,S", value_delimiter = ',')]
+    #[arg(long, requires_all = ["weights", "mean"], value_name = "S,S,S", value_delimiter = ',', value_parser = real(1e-6f32, 1e4))]
     std: Option<Vec<f32>>,
 }
 

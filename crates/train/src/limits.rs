@@ -96,12 +96,14 @@ impl Config {
 mod tests {
     use super::*;
     use crate::Preset;
+    use crate::config::VideoRate;
     use selfpatch_datasets::Range;
 
     #[test]
     fn every_number_has_a_limit() -> Result<(), Error> {
         let mut config = Preset::Default.config();
         (config.data.range, config.optim.max_steps) = (Some(Range::All([0., 1.])), Some(1));
+        config.data.video_fps = VideoRate::PerSecond(2.);
         let numbers = numbers(&config)?;
         // What concerns a view is checked by `MultiCrop::validate`.
         let is_view = |place: &str| place.starts_with("crops.globals") || place.starts_with("crops.locals");
