@@ -14,7 +14,7 @@ use std::process::Command;
 const PARQUET: &[u8] = include_bytes!("loopback/images.parquet");
 
 /// A step of a small network.
-const STEP: &str = "train --device cpu --preset default --overwrite --max-steps 1 --batch-size 2 --set \
+const STEP: &str = "train --device cpu --preset default --overwrite --name run --max-steps 1 --batch-size 2 --set \
                     model.embed_dim=24 --set model.depth=1 --set head.hidden_dim=16 --out-dim 32 \
                     --out-dim-selfpatch 16 --data";
 
