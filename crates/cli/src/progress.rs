@@ -110,6 +110,8 @@ impl Show {
         self.wait = 0.95 * self.wait + 0.05 * r.data_wait.unwrap_or(0.);
         self.davis_jf = r.davis_jf.or(self.davis_jf);
         self.knn_top1 = r.knn_top1.or(self.knn_top1);
+        // The line that changes may have no room for them.
+        measured(r).iter().for_each(|line| self.say(line));
         let left = self.left(r.step);
         let parts = self.parts(r, left);
         let pause = if self.terminal.is_some() { BLINK } else { PAUSE };
@@ -196,6 +198,13 @@ impl Drop for Show {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// What was measured of the teacher after this step.
+fn measured(r: &Record) -> Vec<String> {
+    let values = [("J&F", r.davis_jf), ("k-NN top-1", r.knn_top1)];
+    let measured = values.iter().filter_map(|(name, value)| value.map(|v| (name, v)));
+    measured.map(|(name, v)| format!("teacher after step {}: {name} {:.2}", r.step, 100. * v)).collect()
 }
 
 /// Columns that a line may have on this terminal.
@@ -321,6 +330,14 @@ mod tests {
         // Numbers that are not finite, as of a step that was left out.
         let r = Record { train_loss: f64::NAN, ..r };
         assert!(joined(&show.parts(&r, f64::NAN), 40).starts_with("18 %  left 0:00  loss -  741 images/s"));
+    }
+
+    #[test]
+    fn what_was_measured_has_a_line_of_its_own() {
+        let r = Record { step: 640, davis_jf: Some(0.387_71), knn_top1: Some(0.5), ..Record::default() };
+        let lines = measured(&r);
+        assert_eq!(lines, ["teacher after step 640: J&F 38.77", "teacher after step 640: k-NN top-1 50.00"]);
+        assert!(measured(&Record::default()).is_empty());
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn training_measures_its_teacher() {
     let train = [&SMALL[..12], &own].concat();
     let output = selfpatch(root, &train);
     assert!(output.status.success(), "{}", err(&output));
-    assert!(out(&output).contains("J&F "), "{}", out(&output));
+    assert!(out(&output).contains("teacher after step 4: J&F "), "{}", out(&output));
     let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
     let measured: Vec<f64> =
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["davis_jf"].as_f64()).collect();
