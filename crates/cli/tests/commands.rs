@@ -32,7 +32,7 @@ fn train_then_eval_davis() {
     let trained = selfpatch(folder.path(), &SMALL);
     assert!(trained.status.success(), "{}", text(&trained.stderr));
     let lines = text(&trained.stdout);
-    assert!(lines.contains("step 4/4") && lines.contains("images/s") && lines.contains("left 0:00"), "{lines}");
+    assert!(lines.contains("100 %  left 0:00") && lines.contains("images/s"), "{lines}");
 
     let again = selfpatch(folder.path(), &SMALL);
     assert!(again.status.success() && text(&again.stdout).contains("is complete"), "{}", text(&again.stdout));
