@@ -78,8 +78,30 @@ pub struct Sight {
     pub device: Device,
 }
 
-/// Scores for each number of neighbours, and the images that could not be read with the reasons.
-type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
+/// How one set of images was classified by another.
+pub struct Outcome {
+    /// For each number of neighbours.
+    pub scores: Vec<KnnScores>,
+    /// The images that could not be read, and why.
+    pub skipped: Vec<(String, String)>,
+    /// What of the images was not shown to the model, each with what names the set.
+    pub left_out: Vec<(&'static str, String)>,
+}
+
+/// Labelled images that vote and those to classify, each with the flag or field that names them in messages.
+pub struct Sets {
+    /// Those that vote.
+    pub train: (&'static str, Labelled),
+    /// Those to classify.
+    pub val: (&'static str, Labelled),
+}
+
+impl Sets {
+    /// Images of both.
+    pub fn images(&self) -> usize {
+        self.train.1.places.len() + self.val.1.places.len()
+    }
+}
 
 /// Evaluates and prints. False if an image could not be read.
 pub fn run(args: &Args) -> Result<bool> {
@@ -94,7 +116,7 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let sets = open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
     guard.release();
-    let count = sets.0.places.len();
+    let count = sets.train.1.places.len();
     let ks = match &args.nb_knn {
         Some(ks) => ks.clone(),
         None => USUAL.into_iter().filter(|&k| k <= count).collect(),
@@ -107,21 +129,24 @@ pub fn run(args: &Args) -> Result<bool> {
     let Subject { what, model, sight, seed, weights } = subject(args, device)?;
     let random = model.untrained(seed, &sight.device)?;
     let measured = |what: &str, model: &Model| -> Result<Outcome> {
-        let bar = progress(what, args.json, (count + sets.1.places.len()) as u64);
+        let bar = progress(what, args.json, sets.images() as u64);
         let features = |images: &Tensor| autocast(args.precision.into(), || model.features(images));
         let tell = &mut |done: usize| bar.set_position(done as u64);
         let outcome = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
         bar.finish_and_clear();
         Ok(outcome)
     };
-    let (scores, skipped) = measured(what, &model)?;
-    // What cannot be read is the same.
-    let (floor, _) = measured(RANDOM, &random)?;
+    let Outcome { scores, skipped, left_out } = measured(what, &model)?;
+    // What cannot be read, or is left out, is the same.
+    let Outcome { scores: floor, .. } = measured(RANDOM, &random)?;
     for (name, reason) in &skipped {
         note!("error: skipped {name}: {reason}");
     }
-    let classes = sets.0.labels.iter().collect::<BTreeSet<_>>().len();
-    let images = [count, sets.1.places.len()];
+    for (set, text) in &left_out {
+        note!("note: {set}: {text}");
+    }
+    let classes = sets.train.1.labels.iter().collect::<BTreeSet<_>>().len();
+    let images = [count, sets.val.1.places.len()];
     let val = if val.is_empty() { "every fifth of them" } else { &val };
     let data = facts(json!({ "train": train, "val": val, "most": args.most }));
     let protocol = facts(json!({
@@ -140,6 +165,7 @@ pub fn run(args: &Args) -> Result<bool> {
             "train_images": images[0],
             "val_images": images[1],
             "skipped": skipped.len(),
+            "notes": left_out,
             "scores": scores,
             "random_initialisation": floor,
         }));
@@ -169,22 +195,23 @@ pub fn open(
     val: &str,
     most: usize,
     access: &Access,
-) -> Result<(Labelled, Labelled)> {
+) -> Result<Sets> {
     let read = |spec: &str| anyhow::Ok(labelled(selfpatch_datasets::open(spec, access)?, most)?);
     let all = read(train).context(train_name)?;
     if val.is_empty() {
         let (train, val) = split(all);
         ensure!(!val.places.is_empty(), "{train_name}: has too few images to classify every fifth of them");
-        return Ok((train, val));
+        // Both are of one source.
+        return Ok(Sets { train: (train_name, train), val: (train_name, val) });
     }
     let val = read(val).and_then(|val| Ok(renumbered(&all, val)?)).context(val_name)?;
-    Ok((all, val))
+    Ok(Sets { train: (train_name, all), val: (val_name, val) })
 }
 
 /// Classifies the second set by the first. `features` makes `[B, D]` of images `[B, C, S, S]`; `tell` hears how many
 /// images are done.
 pub fn classified(
-    (train, val): &(Labelled, Labelled),
+    sets: &Sets,
     sight: &Sight,
     ks: &[usize],
     temperature: f64,
@@ -196,11 +223,13 @@ pub fn classified(
         let one = |square| normalized(square, shape, (&sight.mean, &sight.std), &sight.device);
         features(&Tensor::cat(&squares.iter().map(one).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     };
-    let train = embed(train, &sight.centre, &mut encode, tell)?;
+    let train = embed(&sets.train.1, &sight.centre, &mut encode, tell)?;
     let before = train.embedded.labels.len() + train.skipped.len();
-    let val = embed(val, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
+    let val = embed(&sets.val.1, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
     let scores = classify(&train.embedded, &val.embedded, ks, temperature)?;
-    Ok((scores, [train.skipped, val.skipped].concat()))
+    let named = |name, texts: Vec<String>| texts.into_iter().map(move |text| (name, text));
+    let left_out = named(sets.train.0, train.left_out).chain(named(sets.val.0, val.left_out)).collect();
+    Ok(Outcome { scores, skipped: [train.skipped, val.skipped].concat(), left_out })
 }
 
 /// A backbone, and what makes one feature of its tokens.

@@ -3,7 +3,7 @@
 use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
-use crate::eval_knn::{self, Sight, classified};
+use crate::eval_knn::{self, Outcome, Sight, classified};
 use crate::interrupt;
 use crate::model;
 use crate::progress::Show;
@@ -201,7 +201,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.compute.device()?;
     let show = RefCell::new(Show::new());
     let say = |text: &str| show.borrow().say(text);
-    let (mut davis, mut knn) = (davis(&config, &device)?, knn(&config, &device, &say, &stop)?);
+    let (mut davis, mut knn) = (davis(&config, &device, &say)?, knn(&config, &device, &say, &stop)?);
     let mut judge = |what: Measure, teacher: &Network| match what {
         Measure::Davis => davis(&teacher.backbone),
         Measure::Knn => knn(teacher),
@@ -243,8 +243,12 @@ fn advised(e: selfpatch_train::Error) -> anyhow::Error {
 }
 
 /// Measures a teacher as `eval.davis` says. The videos are opened before training begins, so that what is
-/// wrong with them shows at once.
-fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measured + use<>> {
+/// wrong with them shows at once; what is to be said of a sequence is said once.
+fn davis<'a>(
+    config: &Config,
+    device: &Device,
+    say: &'a dyn Fn(&str),
+) -> Result<impl FnMut(&Vit) -> Measured + use<'a>> {
     let d = &config.eval.davis;
     let (videos, size): (Box<dyn VideoSource>, _) = match d.data_path.as_str() {
         _ if d.every == 0 => (Box::new(synthetic::videos()), Size::Grid(d.grid)), // never asked
@@ -263,9 +267,12 @@ fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measure
     };
     let (protocol, device) = (Protocol { propagation, size, ..Protocol::default() }, device.clone());
     let seen = model::seen(config);
+    let mut told = BTreeSet::new();
     Ok(move |teacher: &Vit| {
         let model = VitFeatures::new(teacher.clone().with_stated(seen.clone()), device.clone());
         let evaluation = evaluate(&*videos, &model, &protocol, &mut |_| Ok(())).map_err(|e| e.to_string())?;
+        let notes = evaluation.notes.iter().map(|(name, note)| format!("note: eval.davis: sequence {name}: {note}"));
+        notes.filter(|note| told.insert(note.clone())).for_each(|note| say(&note));
         match evaluation.failures.first() {
             Some((_, e)) => Err(e.to_string()),
             None => Ok(evaluation.report.global.jf),
@@ -274,7 +281,7 @@ fn davis(config: &Config, device: &Device) -> Result<impl FnMut(&Vit) -> Measure
 }
 
 /// Measures a teacher as `eval.knn` says. The sources are opened before training begins; images that cannot be
-/// read are named once, and more of them than `data.max_bad` allows are a reason not to measure.
+/// read are named once, and so is what of the others was left out; more of them than `data.max_bad` allows are a reason not to measure.
 fn knn<'a>(
     config: &'a Config,
     device: &'a Device,
@@ -287,8 +294,8 @@ fn knn<'a>(
     let access = Access { video_fps, video_dedup, say, stop: &is_over, ..Access::usual() };
     let open = || eval_knn::open("eval.knn.train", &d.train, "eval.knn.val", &d.val, d.most, &access);
     let sets = (d.every > 0).then(open).transpose()?;
-    if let Some((train, _)) = &sets {
-        let n = train.places.len();
+    if let Some(sets) = &sets {
+        let n = sets.train.1.places.len();
         ensure!(d.k <= n, "eval.knn.k: {} neighbours cannot be chosen from {n} images of eval.knn.train", d.k);
     }
     let sight = Sight {
@@ -302,11 +309,13 @@ fn knn<'a>(
         let Some(sets) = &sets else { return Err("eval.knn.every is 0".into()) };
         let features = |images: &Tensor| teacher.image_features(images);
         let outcome = classified(sets, &sight, &[d.k], d.temperature, &features, &mut |_| ());
-        let (scores, skipped) = outcome.map_err(|e| e.to_string())?;
+        let Outcome { scores, skipped, left_out } = outcome.map_err(|e| e.to_string())?;
+        let notes = left_out.iter().map(|(set, text)| format!("note: {set}: {text}"));
+        notes.filter(|note| told.insert(note.clone())).for_each(|note| say(&note));
         for (name, reason) in skipped.iter().filter(|(name, _)| told.insert(name.clone())) {
             say(&format!("skipped {name}: {reason}"));
         }
-        let all = sets.0.places.len() + sets.1.places.len();
+        let all = sets.images();
         if skipped.len() as f64 > config.data.max_bad * all as f64 {
             return Err(format!("{} of {all} images cannot be used, more than data.max_bad allows", skipped.len()));
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{err, out, selfpatch};
+use common::{err, out, said, selfpatch};
 use selfpatch_datasets::{Mask, ProceduralVideos, VideoSource, decode_mask, write_mask};
 use serde_json::Value;
 use std::fs;
@@ -184,6 +184,35 @@ fn videos_with_a_first_mask_alone_are_carried_through() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).contains("b has too few annotations to be scored"), "{}", err(&output));
     assert!(root.join("out/masks/b/00005.png").is_file());
+}
+
+#[test]
+fn what_the_frames_hold_beyond_rgb_bytes_is_counted_and_said_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    davis(&root.join("davis"));
+    for i in 0..4 {
+        let path = root.join(format!("davis/JPEGImages/480p/b/{i:05}.png"));
+        let picture = image::open(&path).expect("a frame");
+        if i < 3 { picture.to_luma16().save(path) } else { picture.to_rgba8().save(path) }.expect("written");
+    }
+    let own = ["--name=deep", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=davis"];
+    let trained = selfpatch(root, &[&SMALL[..], &own].concat());
+    assert!(trained.status.success(), "{}", err(&trained));
+    let output = selfpatch(root, &[&EVAL[..], &["--json"]].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    let lines = [
+        "sequence b: 3 of 5 images hold values of more than 8 bits (up to 16), read as bytes: grey above 255 is white, \
+         colours keep their high byte; ",
+        "sequence b: 1 of 5 images have samples that RGB leaves out (alpha, or further bands; up to 1 per pixel) (the \
+         first is davis/JPEGImages/480p/b/00003.png)",
+    ];
+    for line in lines {
+        assert_eq!(err(&output).matches(&format!("note: {line}")).count(), 1, "{}", err(&output));
+        assert_eq!(said(&trained).matches(&format!("note: eval.davis: {line}")).count(), 1, "{}", said(&trained));
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["notes"].as_array().map(Vec::len), Some(2), "{report}");
 }
 
 #[test]

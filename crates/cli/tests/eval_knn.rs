@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{err, selfpatch};
+use common::{err, said, selfpatch};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ const TRAIN: [&str; 21] = [
     "--out_dim=32",
     "--out_dim_selfpatch=16",
     "--batch_size_per_gpu=8",
-    "--max-steps=2",
+    "--epochs=2",
     "--set",
     "eval.knn.every=1",
     "--set",
@@ -64,13 +64,19 @@ fn two_colours_are_told_apart_during_training_and_after() {
     let root = folder.path();
     colours(&root.join("colours/train"), 8, &["blue", "red"]);
     colours(&root.join("colours/val"), 3, &["red", "blue"]);
+    let deep = image::open(root.join("colours/val/blue/2.png")).expect("a picture").to_rgba16();
+    deep.save(root.join("colours/val/blue/2.png")).expect("written");
     let output = selfpatch(root, &TRAIN);
     assert!(output.status.success(), "{}", err(&output));
+    // Measured twice, said once.
+    let note = "note: eval.knn.val: 1 of 6 images have samples that RGB leaves out (alpha, or further bands; up to 1 per \
+                pixel) (the first is blue/2.png)";
+    assert_eq!(said(&output).matches(note).count(), 1, "{}", said(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN 100.00"), "{}", err(&output));
     let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
     let measured: Vec<f64> =
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
-    assert_eq!(measured, [1.]);
+    assert_eq!(measured, [1., 1.]);
 
     let report = json(&selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]));
     assert_eq!(report["feature"], "class token after class attention");
@@ -94,7 +100,7 @@ fn two_colours_are_told_apart_during_training_and_after() {
     assert_eq!([&report["train_images"], &report["val_images"]], [13, 3]);
     assert_eq!(report["scores"][0]["top1"], 1.);
     // A whole network has its class attention with it.
-    let teacher = "runs/default/checkpoints/step-000002/teacher.safetensors";
+    let teacher = "runs/default/checkpoints/step-000004/teacher.safetensors";
     let report = json(&selfpatch(root, &[&args[..], &[teacher]].concat()));
     assert_eq!(report["feature"], "class token after class attention");
 

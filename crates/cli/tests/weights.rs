@@ -52,6 +52,7 @@ fn images_are_shown_as_the_file_states() {
     assert!(output.status.success(), "{}", err(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["image_size"], 16);
+    assert_eq!(report["notes"], Value::Array(Vec::new()));
     let says = err(&output);
     assert!(says.contains("images by its metadata: 1 channels, values 0 to 4095, mean 0.2, deviation 0.1"), "{says}");
     // Flags win, and must fit.
@@ -68,6 +69,24 @@ fn images_are_shown_as_the_file_states() {
     let output = selfpatch(root, &args);
     assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).contains("ImageNet's mean 0.485, 0.456, 0.406"), "{}", err(&output));
+    // It is shown bytes, of which these images are white: that is counted for both sets and said once.
+    let notes: Value = serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["notes"].take();
+    let cut = |images: usize, first: &str| {
+        format!(
+            "{images} of {images} images hold values of more than 8 bits (up to 16), read as bytes: grey above 255 is \
+             white, colours keep their high byte; {} values were cut off (the first is {first})",
+            images * 1600
+        )
+    };
+    let both = [("--train", cut(10, "dark/0.png")), ("--train", cut(2, "dark/4.png"))];
+    assert_eq!(notes, serde_json::to_value(&both).expect("JSON"));
+    for (set, text) in &both {
+        assert_eq!(err(&output).matches(&format!("note: {set}: {text}\n")).count(), 1, "{}", err(&output));
+    }
+    // Values outside of the range are cut off, too.
+    backbone(&root.join("w.safetensors"), 1, &STATED.map(|(k, v)| (k, if k == "range" { "[310,4095]" } else { v })));
+    let says = err(&selfpatch(root, &args));
+    assert!(says.contains("note: --train: 4 of 10 images hold values outside of data.range"), "{says}");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::augment::Picture;
-use crate::loader::{Batch, Fault, Faults, LoaderConfig, Seen};
+use crate::decode::Seen;
+use crate::loader::{Batch, Fault, Faults, LoaderConfig};
 use crate::source::Content;
 use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Notes, Samples};
 
@@ -111,10 +112,7 @@ impl Batches {
         notes.sort_by_key(|(slot, _)| *slot);
         let mut seen = lock(&self.seen);
         for (slot, notes) in notes {
-            let id = batch.ids[slot];
-            if seen.read.get_mut(id).is_some_and(|read| !std::mem::replace(read, true)) {
-                seen.tally.add(id, &notes);
-            }
+            seen.add(batch.ids[slot], &notes);
         }
         drop(seen);
         let mut known = lock(&self.faults);
@@ -320,10 +318,7 @@ impl Job {
             Content::File(bytes) => Format::mislabelled(&self.source.name(id), bytes),
             Content::Image(_) => None,
         };
-        let (image, notes) = match content {
-            Content::File(bytes) => self.decoding.noted(&bytes)?,
-            Content::Image(image) => (self.decoding.accept(image)?, Notes::default()),
-        };
+        let (image, notes) = self.decoding.content(content)?;
         let picture = Picture::of(&image)
             .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?
             .resized_as(self.config.pillow);

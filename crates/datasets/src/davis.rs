@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::decode::orientation::swaps_sides;
+use crate::decode::{Seen, upright};
 use crate::file::contents;
 use crate::mask::decode_binary_mask;
-use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode, decode_mask, mask_palette};
+use crate::{Decoding, Error, Mask, Rgb, VideoSource, decode_mask, mask_palette};
 use layout::Layout;
 pub use names::natural;
 use names::{files, others};
@@ -64,6 +65,8 @@ struct Sequence {
     /// The folders that may have the masks, the first that exists has them.
     masks: Vec<PathBuf>,
     listed: OnceLock<Files>,
+    /// What was left out of the frames that were decoded.
+    seen: Arc<Mutex<Seen>>,
 }
 
 /// The files of a sequence.
@@ -214,7 +217,10 @@ impl VideoSource for DavisFolder {
     }
 
     fn frame(&self, sequence: &str, index: usize) -> Result<Rgb, Error> {
-        decode(self.sequence(sequence)?.at(index)?.0)
+        let sequence = self.sequence(sequence)?;
+        let (frame, notes) = upright(sequence.at(index)?.0)?;
+        sequence.seen.lock().unwrap_or_else(PoisonError::into_inner).add(index, &notes);
+        Ok(frame)
     }
 
     fn frame_name(&self, sequence: &str, index: usize) -> Result<String, Error> {
@@ -229,6 +235,12 @@ impl VideoSource for DavisFolder {
     fn palette(&self, sequence: &str) -> Result<Option<Vec<u8>>, Error> {
         let (_, first) = self.sequence(sequence)?.at(0)?;
         Ok(first.map(mask_palette).transpose()?.flatten())
+    }
+
+    fn left_out(&self, sequence: &str) -> Result<Vec<String>, Error> {
+        let sequence = self.sequence(sequence)?;
+        let seen = sequence.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(seen.tally().told(&|frame| sequence.at(frame).map_or(String::new(), |(path, _)| path.display().to_string())))
     }
 
     /// As the trait says; refuses a mask of another size than its frame, and a first one that has nothing but

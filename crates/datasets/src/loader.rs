@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batches::{Batches, Job};
+use crate::decode::Seen;
 use crate::random::{Purpose, shuffle, stream};
 use crate::{Decoding, Error, ImageSource, MultiCrop, Pillow, Samples, Tally};
 
@@ -109,15 +110,7 @@ pub struct Loader {
     /// What was found until now.
     faults: Arc<Mutex<Faults>>,
     /// What was left out of samples.
-    tally: Arc<Mutex<Seen>>,
-}
-
-/// Which samples have been read until now, and what was left out of them.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// By the number of the sample.
-    pub read: Vec<bool>,
-    pub tally: Tally,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Loader {
@@ -155,8 +148,7 @@ impl Loader {
         if config.threads == 0 {
             config.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
-        let tally = Arc::new(Mutex::new(Seen { read: vec![false; source.len()], tally: Tally::default() }));
-        Ok(Self { source, crops, decoding, config, faults: Arc::default(), tally })
+        Ok(Self { source, crops, decoding, config, faults: Arc::default(), seen: Arc::default() })
     }
 
     /// Batches in an epoch. Images that do not fill a last one wait for the next epoch, or make a smaller
@@ -198,7 +190,7 @@ impl Loader {
             epoch,
             order: self.epoch_order(epoch),
         };
-        let known = (Arc::clone(&self.faults), Arc::clone(&self.tally));
+        let known = (Arc::clone(&self.faults), Arc::clone(&self.seen));
         Batches::start(job, first_step..self.steps_per_epoch(), known)
     }
 
@@ -214,7 +206,7 @@ impl Loader {
 
     /// What was left out of the images of the batches until now, each image counted once.
     pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).tally.clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).tally().clone()
     }
 
     /// Names of the images that could not be used until now, and why.

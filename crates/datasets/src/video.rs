@@ -18,6 +18,11 @@ pub trait VideoSource: Sync {
     fn notes(&self, _sequence: &str) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
+    /// What of the frames that were decoded until now their pixels do not have, such as values beyond 8 bits, counted
+    /// and in words.
+    fn left_out(&self, _sequence: &str) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
     /// The colours of the ids, three bytes each, where the masks of `sequence` have colours.
     fn palette(&self, _sequence: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)

@@ -255,6 +255,8 @@ fn over_sequences(
             scored(Video { name: &name, first: &first, objects, index, sequences, frames }, &mut said)
         };
         let outcome = run();
+        // Frames that are missing are an error already.
+        said.extend(videos.left_out(&name).unwrap_or_default());
         notes.extend(said.into_iter().map(|note| (name.clone(), note)));
         match outcome {
             Ok(Some(report)) => scores.push((name, report)),

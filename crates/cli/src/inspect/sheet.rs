@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
-use selfpatch_datasets::{Content, Decoding, Drawn, Image, ImageSource, MultiCrop, Picture, Pillow, Samples};
+use selfpatch_datasets::{Decoding, Drawn, Image, ImageSource, MultiCrop, Picture, Pillow, Samples};
 use std::time::{Duration, Instant};
 
 /// Longest side of an original on the sheet, in pixels.
@@ -46,10 +46,7 @@ pub fn example(
     let mut lap = |stage: usize| times[stage] += std::mem::replace(&mut begun, Instant::now()).elapsed();
     let content = source.read(index).map_err(|e| e.to_string())?;
     lap(0);
-    let image = match content {
-        Content::File(bytes) => decoding.image(&bytes)?,
-        Content::Image(image) => decoding.accept(image)?,
-    };
+    let (image, _) = decoding.content(content)?;
     lap(1);
     let picture = Picture::of(&image).ok_or("the image is not whole")?.resized_as(pillow);
     let drawn = crops.draw_all(picture.shape(), seed, 0, source.id(index));

@@ -126,7 +126,7 @@ fn see(source: &dyn ImageSource, decoding: &Decoding, index: usize) -> Seen {
         }
         Ok(Content::Image(image)) => {
             seen.bytes = image.samples.len();
-            decoding.accept(image).map(|image| (image, Notes::default()))
+            decoding.content(Content::Image(image))
         }
     };
     seen.result = image.map(|(image, notes)| Facts {

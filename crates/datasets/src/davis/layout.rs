@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::names::{files, folders};
 use super::{FRAMES, Sequence};
@@ -62,7 +62,13 @@ impl Layout {
                 frames.clone(),
             ],
         };
-        Sequence { name: name.to_string_lossy().into_owned(), frames, masks, listed: OnceLock::new() }
+        Sequence {
+            name: name.to_string_lossy().into_owned(),
+            frames,
+            masks,
+            listed: OnceLock::new(),
+            seen: Arc::default(),
+        }
     }
 
     fn frames(&self) -> &Path {

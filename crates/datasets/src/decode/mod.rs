@@ -16,6 +16,7 @@ mod values;
 pub use header::Header;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
+pub(crate) use notes::Seen;
 pub use notes::{LeftOut, Notes, Tally};
 pub use range::Range;
 pub use raw::Raw;
@@ -23,7 +24,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use crate::file::contents;
-use crate::{Error, Image, Rgb, Samples};
+use crate::{Content, Error, Image, Rgb, Samples};
 
 /// What is made of a file, and what is refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,12 +126,16 @@ impl Format {
 ///
 /// Refused: empty, truncated and unknown files, and images beyond the limits of [`Decoding`].
 pub fn decode(path: impl AsRef<Path>) -> Result<Rgb, Error> {
-    let path = path.as_ref();
+    upright(path.as_ref()).map(|(rgb, _)| rgb)
+}
+
+/// [`decode`], and what of the file its pixels do not have.
+pub(crate) fn upright(path: &Path) -> Result<(Rgb, Notes), Error> {
     let bytes = contents(path)?;
     let upright = Decoding { exif: true, exact_jpeg: true, ..Decoding::default() };
-    let image = upright.image(&bytes).map_err(|reason| Error::decode(path, reason))?;
+    let (image, notes) = upright.noted(&bytes).map_err(|reason| Error::decode(path, reason))?;
     match image.samples {
-        Samples::Bytes(pixels) => Ok(Rgb { width: image.width, height: image.height, pixels }),
+        Samples::Bytes(pixels) => Ok((Rgb { width: image.width, height: image.height, pixels }, notes)),
         Samples::Floats(_) => Err(Error::decode(path, "holds no bytes")),
     }
 }
@@ -177,20 +182,30 @@ impl Decoding {
         Format::of(bytes).ok_or("not a JPEG, PNG, WebP, BMP or TIFF file".into())
     }
 
+    /// An image as a source holds it: decodes a file, and makes of pixels what is wanted. Tells, too, what of it the
+    /// result does not have; or says why there is none.
+    pub fn content(&self, content: Content) -> Result<(Image, Notes), String> {
+        match content {
+            Content::File(bytes) => self.noted(&bytes),
+            Content::Image(image) => self.accept(image),
+        }
+    }
+
     /// Pixels that a source holds as such: grey becomes RGB where that is wanted.
-    pub fn accept(&self, image: Image) -> Result<Image, String> {
+    fn accept(&self, image: Image) -> Result<(Image, Notes), String> {
+        let as_it_is = |image: Image| (image, Notes::default());
         match image.samples {
-            Samples::Bytes(v) if self.is_rgb() && image.channels == 1 => Ok(Image {
+            Samples::Bytes(v) if self.is_rgb() && image.channels == 1 => Ok(as_it_is(Image {
                 channels: 3,
                 samples: Samples::Bytes(v.into_iter().flat_map(|v| [v; 3]).collect()),
                 ..image
-            }),
-            Samples::Bytes(_) if self.is_rgb() && image.channels == 3 => Ok(image),
+            })),
+            Samples::Bytes(_) if self.is_rgb() && image.channels == 3 => Ok(as_it_is(image)),
             Samples::Bytes(v) => {
                 let shape = (image.width, image.height, image.channels);
-                values::used(shape, values::Stored::Bytes(v), self).map(|(image, _)| image)
+                values::used(shape, values::Stored::Bytes(v), self)
             }
-            Samples::Floats(_) => Ok(image),
+            Samples::Floats(_) => Ok(as_it_is(image)),
         }
     }
 
@@ -320,6 +335,16 @@ mod tests {
         let file = encoded(grey.into(), ImageFormat::Tiff);
         // Pillow keeps 16-bit grey as it is and cuts it off at 255.
         assert_eq!(from_bytes(&file).unwrap().pixels, [255; 3]);
+    }
+
+    #[test]
+    fn pixels_of_a_source_outside_of_the_range_are_counted_like_those_of_files() {
+        let pixels = Image { width: 4, height: 1, channels: 1, samples: Samples::Bytes(vec![0, 100, 150, 255]) };
+        let range = Some([100., 200.].into());
+        let (image, notes) =
+            Decoding { channels: 1, range, ..Decoding::default() }.content(Content::Image(pixels)).unwrap();
+        assert_eq!(image.samples, Samples::Floats(vec![0., 0., 0.5, 1.]));
+        assert_eq!((notes.outside, notes.values), ([1, 1], 4));
     }
 
     #[test]

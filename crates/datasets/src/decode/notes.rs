@@ -51,6 +51,16 @@ impl LeftOut {
         }
     }
 
+    /// What settings of a training do about it, to follow what [`Tally::counts`] says.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Depth => ". `inspect-data --write-config FILE` writes settings that use them",
+            Self::Values => "",
+            Self::Samples => "; data.channels and data.range take all of them",
+            Self::Orientation => "; --set data.exif=true turns them",
+        }
+    }
+
     /// What to say about the first image of its kind.
     pub fn of_one(self) -> &'static str {
         match self {
@@ -98,8 +108,24 @@ impl Tally {
         sum.outside = [sum.outside[0] + notes.outside[0], sum.outside[1] + notes.outside[1]];
     }
 
-    /// What there is to say, a line for each kind that was met.
+    /// What there is to say about the images of a training, a line for each kind that was met: the counts, and which
+    /// settings use what was left out.
     pub fn lines(&self) -> Vec<(LeftOut, String)> {
+        self.counts().into_iter().map(|(what, text)| (what, text + what.remedy())).collect()
+    }
+
+    /// What there is to say about images that are shown to a trained model, a line for each kind that was met, with
+    /// the first image of the kind; `name` tells what image `id` is called.
+    pub fn told(&self, name: &dyn Fn(usize) -> String) -> Vec<String> {
+        let line = |(what, text): (LeftOut, String)| match self.first[what as usize] {
+            Some(id) => format!("{text} (the first is {})", name(id)),
+            None => text,
+        };
+        self.counts().into_iter().map(line).collect()
+    }
+
+    /// How many images something was left out of, a line for each kind that was met.
+    fn counts(&self) -> Vec<(LeftOut, String)> {
         let part = |n: u64| match 100. * n as f64 / self.sum.values.max(1) as f64 {
             percent if n > 0 && percent < 0.01 => "less than 0.01 %".to_string(),
             percent => format!("{percent:.2} %"),
@@ -109,8 +135,7 @@ impl Tally {
             let text = match what {
                 LeftOut::Depth => format!(
                     "{of} hold values of more than 8 bits (up to {}), read as bytes: grey above 255 is white, colours \
-                     keep their high byte; {} values were cut off. `inspect-data --write-config FILE` writes settings \
-                     that use them",
+                     keep their high byte; {} values were cut off",
                     self.sum.bits, self.sum.cut
                 ),
                 LeftOut::Values => format!(
@@ -119,13 +144,10 @@ impl Tally {
                     part(self.sum.outside[1])
                 ),
                 LeftOut::Samples => format!(
-                    "{of} have samples that RGB leaves out (alpha, or further bands; up to {} per pixel); data.channels \
-                     and data.range take all of them",
+                    "{of} have samples that RGB leaves out (alpha, or further bands; up to {} per pixel)",
                     self.sum.unused
                 ),
-                LeftOut::Orientation => {
-                    format!("{of} carry an orientation (EXIF) that is not applied; --set data.exif=true turns them")
-                }
+                LeftOut::Orientation => format!("{of} carry an orientation (EXIF) that is not applied"),
             };
             (what, text)
         };
@@ -143,6 +165,31 @@ impl Tally {
             }
         }
         new
+    }
+}
+
+/// A tally that counts an image once, however often it is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// By the number of the image.
+    read: Vec<bool>,
+    tally: Tally,
+}
+
+impl Seen {
+    /// Counts image `id` if it is new.
+    pub(crate) fn add(&mut self, id: usize, notes: &Notes) {
+        if id >= self.read.len() {
+            self.read.resize(id + 1, false);
+        }
+        if !std::mem::replace(&mut self.read[id], true) {
+            self.tally.add(id, notes);
+        }
+    }
+
+    /// What was counted until now.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -167,5 +214,17 @@ mod tests {
         assert!(lines[0].starts_with("2 of 4 images hold values of more than 8 bits (up to 16)"), "{lines:?}");
         assert!(lines[0].contains("20 values were cut off") && lines[1].contains("0.00 % of all values"), "{lines:?}");
         assert!(lines[1].contains("0.10 % above") && lines[2].contains("data.exif=true"), "{lines:?}");
+        // A trained model is not told of settings, but which image to look at.
+        let told = tally.told(&|id| format!("{id}.png"));
+        assert!(told[0].ends_with("20 values were cut off (the first is 3.png)"), "{told:?}");
+        assert!(told[1].ends_with("above (the first is 6.png)") && !told.concat().contains("--set"), "{told:?}");
+    }
+
+    #[test]
+    fn an_image_that_is_read_twice_counts_once() {
+        let mut seen = Seen::default();
+        let deep = Notes { bits: 16, cut: 10, ..Notes::default() };
+        [5, 2, 5].iter().for_each(|&id| seen.add(id, &deep));
+        assert_eq!((seen.tally().read, seen.tally().images[0], seen.tally().first[0]), (2, 2, Some(5)));
     }
 }
