@@ -202,7 +202,7 @@ fn measure(args: &Args) -> Result<Report> {
     (config.optim.accumulate, config.optim.recompute) = (args.accumulate, args.recompute);
     Memory::admit(&config, 0)?;
     let settings = Settings::of(&config).context("these sizes make no network")?;
-    let flops = work::flops(&config, settings.network.vit.embed_dim, settings.network.vit.depth);
+    let flops = work::flops(&config, &settings.network.vit);
     let crops = crops(&config)?;
     let mut trainer = Trainer::new(settings, DType::F32, &Device::Cpu)?;
     let parameters = trainer.student_params.iter().map(|(_, v)| v.elem_count()).sum();

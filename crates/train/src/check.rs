@@ -12,7 +12,10 @@ impl Config {
     pub fn vit(&self) -> Result<VitConfig, Error> {
         let m = &self.model;
         let mut vit = match m.arch.as_str() {
-            "custom" => VitConfig::new(m.embed_dim, m.depth, m.num_heads, m.patch_size),
+            "custom" => {
+                let vit = VitConfig::new(m.embed_dim, m.depth, m.num_heads, m.patch_size);
+                VitConfig { mlp_ratio: m.mlp_ratio, ..vit }
+            }
             "vit_tiny" | "vit_small" | "vit_base" => VitConfig::arch(&m.arch, m.patch_size)?,
             other => {
                 let names = ["vit_tiny", "vit_small", "vit_base", "custom"];

@@ -66,7 +66,7 @@ pub(crate) fn rate(config: &Config, trainer: &Trainer, device: &Device) -> Resul
         optim: crate::config::Optim { batch_size: images, ..config.optim.clone() },
         ..config.clone()
     };
-    let one = work::teacher(&of(1), vit.embed_dim, vit.depth).max(1.);
+    let one = work::teacher(&of(1), &vit).max(1.);
     // Batch norm would move its running statistics, and of a large network one image is too much.
     if config.head.use_bn_in_head || one > 10. * most {
         return rate_of_backbone(config, &trainer.teacher().backbone, most, device);
@@ -85,7 +85,7 @@ pub(crate) fn rate(config: &Config, trainer: &Trainer, device: &Device) -> Resul
 fn rate_of_backbone(config: &Config, backbone: &Vit, most: f64, device: &Device) -> Result<f64, Error> {
     let Some(&(count, size)) = work::crops(config).last() else { return Ok(f64::INFINITY) };
     let vit = backbone.config();
-    let one = work::backbone(config, vit.embed_dim, vit.depth, size).max(1.);
+    let one = work::backbone(config, vit, size).max(1.);
     let count = ((most / one) as usize).clamp(1, count.max(1));
     let crops = zeros(count, size, config, device)?;
     let pass = || backbone.forward(&crops).map(drop);
@@ -125,10 +125,9 @@ impl Pace {
     /// Seconds of a step of `config`, whose network may be another one than that which was measured.
     fn step(&self, config: &Config) -> Result<f64, Error> {
         let vit = config.vit()?;
-        let mut flops = work::flops(config, vit.embed_dim, vit.depth);
+        let mut flops = work::flops(config, &vit);
         if config.optim.recompute {
-            let of =
-                |(count, size): (usize, usize)| count as f64 * work::backbone(config, vit.embed_dim, vit.depth, size);
+            let of = |(count, size): (usize, usize)| count as f64 * work::backbone(config, &vit, size);
             flops += work::crops(config).into_iter().map(of).sum::<f64>();
         }
         let computing = flops / self.rate.max(1e-9);

@@ -4,7 +4,7 @@ use crate::{Error, Trainer, checkpoint};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_nn::Params;
 use selfpatch_nn::weights::{check_strict, read};
-use selfpatch_vit::{Pretrained, summary};
+use selfpatch_vit::{Pretrained, VitConfig, summary};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -58,6 +58,13 @@ fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
     if theirs.in_channels != own.in_channels {
         let (theirs, own) = (theirs.in_channels, own.in_channels);
         return Err(refused(format!("takes images of {theirs} channels, this run has {own} (data.channels)")));
+    }
+    let other = others(theirs, own);
+    if !other.is_empty() {
+        let flags: String = other.iter().map(|(name, theirs, _)| format!(" --set model.{name}={theirs}")).collect();
+        let other: Vec<String> =
+            other.iter().map(|(name, theirs, own)| format!("{name} {theirs}, not {own} as this run")).collect();
+        return Err(refused(format!("has {}; --arch custom{flags} fits it", other.join(", "))));
     }
     let mut left: Vec<String> = found.beside.keys().cloned().collect();
     let mut tensors = BTreeMap::new();
@@ -114,6 +121,14 @@ fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
     };
     let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
     Ok(format!("{place}{left}{notes}"))
+}
+
+/// The sizes in which backbones differ that settings of `model` fix: name, of the file, of this run.
+fn others(theirs: &VitConfig, own: &VitConfig) -> Vec<(&'static str, usize, usize)> {
+    let sizes = |c: &VitConfig| [c.embed_dim, c.depth, c.num_heads, c.mlp_ratio, c.patch_size];
+    let names = ["embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size"];
+    let all = names.into_iter().zip(sizes(theirs).into_iter().zip(sizes(own)));
+    all.filter(|(_, (theirs, own))| theirs != own).map(|(name, (theirs, own))| (name, theirs, own)).collect()
 }
 
 fn networks(trainer: &Trainer) -> [(&'static str, &Params); 2] {

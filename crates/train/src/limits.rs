@@ -5,7 +5,7 @@ use crate::{Config, Error};
 
 /// Each field with its least and greatest value. Values within may still be too much for a machine, which
 /// [`Memory`](crate::Memory) tells, or for each other, which [`Config::check`] tells.
-const LIMITS: [(&str, f64, f64); 63] = [
+const LIMITS: [(&str, f64, f64); 64] = [
     ("checkpoint.every_epochs", 1., 1e6),
     ("checkpoint.every_minutes", 0., 1e6),
     ("checkpoint.keep", 1., 1e6),
@@ -49,6 +49,7 @@ const LIMITS: [(&str, f64, f64); 63] = [
     ("model.drop_path_rate", 0., 1.),
     ("model.embed_dim", 1., 16384.),
     ("model.image_size", 1., 16384.),
+    ("model.mlp_ratio", 1., 64.),
     ("model.num_heads", 1., 1024.),
     ("model.patch_size", 1., 1024.),
     ("optim.accumulate", 1., 65536.),

@@ -21,12 +21,12 @@ const BESIDE: f64 = 1.15;
 impl Memory {
     /// Of a run as `config` describes it, its student having `parameters` numbers.
     ///
-    /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them: each of `d` blocks
-    /// keeps `14 T D` values and `heads * sum(n_i^2)` probabilities, or with `optim.recompute` its
+    /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them, and a feed-forward part of `r` times
+    /// the width: each of `d` blocks keeps `(6 + 2 r) T D` values and `heads * sum(n_i^2)` probabilities, or with `optim.recompute` its
     /// input `T D` alone; each class block `3 (T + V) D`; the patch head `2 H` per hidden layer, twice
     /// the bottleneck and one gradient per prototype for each token; the class head the same for each
     /// crop, its logits twice. Working memory is the largest of the two backward passes: a block's
-    /// `22 T D`, or two hidden layers of the patch head.
+    /// `(6 + 4 r) T D`, or two hidden layers of the patch head.
     pub fn of(config: &Config, parameters: usize) -> Result<Self, Error> {
         let (vit, optim, head) = (config.vit()?, &config.optim, &config.head);
         // Exact up to 2^53, and nothing that a file asks for overflows.
@@ -52,7 +52,11 @@ impl Memory {
         let patch_head = if with_patches { tokens * (hidden + number(head.out_dim_selfpatch)) } else { 0. };
         let class_head = crops * (hidden + 2. * number(head.out_dim));
         let unfolded = tokens * patch * patch * number(vit.in_channels);
-        let working = (22. * tokens * dim).max(if with_patches { 2. * tokens * hidden_dim } else { 0. });
+        let working = ((6. + 4. * number(vit.mlp_ratio)) * tokens * dim).max(if with_patches {
+            2. * tokens * hidden_dim
+        } else {
+            0.
+        });
         let values = blocks + class + patch_head + class_head + unfolded + working;
         let copies = if optim.accumulate > 1 { 6. } else { 5. };
         let pixels = unfolded / number(images.max(1)) * number(optim.batch_size);
@@ -68,11 +72,12 @@ impl Memory {
         let (dim, patch, depth) = (number(vit.embed_dim), number(vit.patch_size), number(vit.depth));
         let linear = |from: f64, to: f64| (from + 1.) * to;
         let norm = 2. * dim;
-        let mlp = linear(dim, number(vit.mlp_ratio) * dim) + linear(number(vit.mlp_ratio) * dim, dim);
+        let mlp = |ratio: usize| linear(dim, number(ratio) * dim) + linear(number(ratio) * dim, dim);
         let embedding = linear(patch * patch * number(vit.in_channels), dim) + number(vit.table_side()).powi(2) * dim;
         // Query, key, value, projection.
-        let block = 4. * linear(dim, dim) + mlp + 2. * norm;
-        let class_blocks = number(config.patch_loss.aggregation_depth) * block + dim + norm;
+        let block = |ratio: usize| 4. * linear(dim, dim) + mlp(ratio) + 2. * norm;
+        let class_block = block(config.aggregator()?.mlp_ratio);
+        let class_blocks = number(config.patch_loss.aggregation_depth) * class_block + dim + norm;
         let head_of = |prototypes: f64| {
             let (hidden, bottleneck) = (number(head.hidden_dim), number(head.bottleneck_dim));
             let norms = if head.use_bn_in_head { 2. * hidden * number(head.layers.saturating_sub(1)) } else { 0. };
@@ -83,7 +88,7 @@ impl Memory {
             layers + norms + prototypes * (bottleneck + 1.)
         };
         let patch_head = if config.patch_loss.lambda > 0. { head_of(number(head.out_dim_selfpatch)) } else { 0. };
-        Ok(embedding + depth * block + class_blocks + head_of(number(head.out_dim)) + patch_head)
+        Ok(embedding + depth * block(vit.mlp_ratio) + class_blocks + head_of(number(head.out_dim)) + patch_head)
     }
 
     /// Refuses a run that the memory of this machine is too small for, before any of it is taken. `prefetch`: bytes of
@@ -155,6 +160,7 @@ mod tests {
         (small.model.embed_dim, small.head.hidden_dim, small.head.out_dim) = (12, 16, 40);
         let mut other = small.clone();
         (other.head.layers, other.head.use_bn_in_head, other.patch_loss.aggregation_depth) = (1, true, 1);
+        other.model.mlp_ratio = 2;
         let mut alone = small.clone();
         (alone.patch_loss.lambda, alone.head.layers, alone.head.use_bn_in_head) = (0., 4, true);
         for config in [small, other, alone] {

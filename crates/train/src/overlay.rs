@@ -64,8 +64,8 @@ pub fn resolve_over(base: Config, file: Option<(&Path, &str)>, flags: &[Setting]
     Ok(config)
 }
 
-/// Fields that a named architecture fixes.
-const SHAPE: [&str; 3] = ["embed_dim", "depth", "num_heads"];
+/// Fields of `model` that a named architecture fixes.
+pub(crate) const SHAPE: [&str; 4] = ["embed_dim", "depth", "num_heads", "mlp_ratio"];
 
 /// The architecture that flags or else the table name.
 fn last_arch<'a>(table: &'a Table, flags: &'a [Setting]) -> Option<&'a str> {
@@ -81,6 +81,7 @@ fn fits<'a>(arch: Option<&str>, said: impl Iterator<Item = (&'a str, &'a Value)>
         let own = match key {
             "embed_dim" => vit.embed_dim,
             "depth" => vit.depth,
+            "mlp_ratio" => vit.mlp_ratio,
             _ => vit.num_heads,
         };
         if value.as_integer() != i64::try_from(own).ok() {
@@ -352,6 +353,16 @@ mod tests {
                 assert_eq!(resolve(Preset::Default, Some((Path::new(name), &text)), &[])?.model, config.model);
             }
         }
+        // What was saved before there was a choice of the feed-forward part.
+        let text = Preset::Default.config().to_toml()?;
+        let without = text.replace("mlp_ratio = 4\n", "");
+        assert!(without.len() < text.len());
+        let old = Config::parse(Path::new("old"), &without)?;
+        assert_eq!((old.model.mlp_ratio, &old), (4, &Preset::Default.config()));
+        assert_eq!(
+            resolve(Preset::Default, None, &[("model.mlp_ratio".into(), Value::Integer(2))])?.vit()?.mlp_ratio,
+            2
+        );
         // Whoever builds a configuration by hand; and what older versions saved.
         let mut config = Preset::Default.config();
         config.model.arch = "vit_small".into();
@@ -373,6 +384,7 @@ mod tests {
             (Preset::Folder, "[model]\ndepth = 6", vec![], "model.depth = 6 contradicts model.arch = \"vit_tiny\""),
             (Preset::Paper, "", number("model.num_heads", 3), "num_heads is 6"),
             (Preset::Default, "[model]\nnum_heads = 4", vec![named("vit_base")], "num_heads is 12"),
+            (Preset::Paper, "[model]\nmlp_ratio = 2", vec![], "whose mlp_ratio is 4"),
         ] {
             let error = resolve(preset, Some((path, file)), &flags).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("custom"), "{error}");

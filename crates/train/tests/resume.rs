@@ -3,11 +3,10 @@
 mod common;
 
 use common::{go, go_on, session, tiny};
-use selfpatch_nn::Params;
-use selfpatch_nn::weights::{read, write_safetensors};
-use selfpatch_train::candle_core::{DType, Device, Tensor};
+use selfpatch_nn::weights::read;
+use selfpatch_train::candle_core::Device;
 use selfpatch_train::{Config, End, Error, Event, Resume, Session, run};
-use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_vit::Vit;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -244,35 +243,6 @@ fn a_finished_run_can_be_made_longer_but_not_shorter() -> Outcome {
 }
 
 #[test]
-fn a_run_may_begin_with_the_weights_of_another() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let config = tiny(folder.path());
-    go(&config, false)?;
-    let first_loss = |name: &str, from: &Path, change: fn(&mut Config)| -> Result<f64, Error> {
-        let mut c = config.clone();
-        c.output_dir = folder.path().join(name);
-        c.init_from = from.to_string_lossy().into_owned();
-        c.optim.max_steps = Some(1);
-        change(&mut c);
-        Ok(go(&c, false)?[0])
-    };
-    let fresh = first_loss("fresh", Path::new(""), |_| {})?;
-    let whole = first_loss("whole", &config.output_dir, |_| {})?;
-    let one = first_loss("one", &checkpoint(&config, 8), |_| {})?;
-    let backbone = config.output_dir.join("export/backbone.safetensors");
-    let bare = first_loss("bare", &backbone, |_| {})?;
-    assert!(whole == one && whole != bare && bare != fresh, "{whole} {one} {bare} {fresh}");
-    // Another grid of positions, other heads: fine for a backbone, not for a whole network.
-    let other: fn(&mut Config) = |c| (c.model.image_size, c.head.out_dim) = (56, 40);
-    assert!(first_loss("grid", &backbone, other)?.is_finite());
-    let error = first_loss("heads", &config.output_dir, other).expect_err("other shapes").to_string();
-    assert!(error.contains("pos_embed") && error.contains("student.safetensors"), "{error}");
-    let error = first_loss("none", folder.path(), |_| {}).expect_err("no weights").to_string();
-    assert!(error.contains("--init-from"), "{error}");
-    Ok(())
-}
-
-#[test]
 fn an_export_states_what_its_tensors_do_not_tell() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut config = tiny(folder.path());
@@ -304,60 +274,27 @@ fn an_export_states_what_its_tensors_do_not_tell() -> Outcome {
     Ok(())
 }
 
-/// What a run says of the weights it begins with.
-fn told(config: &Config, from: &Path) -> Result<String, Error> {
-    let mut config = config.clone();
-    config.init_from = from.to_string_lossy().into_owned();
-    config.optim.max_steps = Some(1);
-    let mut told = String::new();
-    run(&config, &session(true), &Device::Cpu, &mut common::unasked, |event| {
-        if let Event::Notice(text) = event {
-            told += text;
-        }
-    })?;
-    Ok(told)
-}
-
 #[test]
-fn a_run_begins_with_the_backbone_of_a_training_checkpoint_and_says_what_it_left() -> Outcome {
+fn a_run_from_before_the_choice_of_a_feed_forward_part_goes_on() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let config = tiny(folder.path());
-    let shape = VitConfig { num_heads: 3, ..VitConfig::new(12, 2, 3, 8).with_image_size(32).with_cls_and_norm() };
-    let made = |shape: &VitConfig, seed: u64, place: &str| -> Result<Vec<(String, Tensor)>, Error> {
-        let params = Params::frozen(seed);
-        Vit::new(shape, params.builder(DType::F32, &Device::Cpu).pp("backbone"))?;
-        let mut all: Vec<_> = params.tensors().into_iter().map(|(n, t)| (format!("{place}{n}"), t)).collect();
-        for name in ["head.mlp.0.weight", "head.mlp.0.bias", "head.last_layer.weight_v"] {
-            all.push((format!("{place}{name}"), Tensor::zeros((2, 2), DType::F32, &Device::Cpu)?));
-        }
-        Ok(all)
-    };
-    let network = |seed: u64, place: &str| made(&shape, seed, place);
-    // As main_dino.py of DINO has them: both networks with their heads.
-    let path = folder.path().join("dino.safetensors");
-    let all = [network(1, "student.module.")?, network(2, "teacher.")?].concat();
-    write_safetensors(&path, &all, &[])?;
-    let said = told(&config, &path)?;
-    for part in ["both backbones begin as", "(teacher.backbone)", "cls_token (1 tensor)", "head.* (3 tensors)", "4 x 4"]
-    {
-        assert!(said.contains(part), "{part}: {said}");
+    let mut config = tiny(folder.path());
+    config.optim.max_steps = Some(4);
+    let first = go(&config, false)?;
+    // As it was saved then, in the folder and in the checkpoint, whose digests are those of such a file.
+    let text = config.to_toml()?.replace("mlp_ratio = 4\n", "");
+    assert!(!text.contains("mlp_ratio"));
+    let checkpoint = checkpoint(&config, 4);
+    for file in [config.output_dir.join("config.toml"), checkpoint.join("config.toml")] {
+        fs::write(file, &text)?;
     }
-    // The teacher's, not the student's.
-    let after = read(&config.output_dir.join("checkpoints/step-000001/teacher.safetensors"), &Device::Cpu)?.tensors;
-    let name = "backbone.blocks.1.mlp.fc1.weight";
-    let near = |place: &str| -> Result<f32, Box<dyn std::error::Error>> {
-        let own = all.iter().find(|(n, _)| *n == format!("{place}{name}")).ok_or("no such tensor")?;
-        Ok((&after[name] - &own.1)?.abs()?.mean_all()?.to_scalar()?)
-    };
-    assert!(near("teacher.")? < 0.1 * near("student.module.")?);
-
-    // Of other channels, or other heads by its metadata: refused.
-    write_safetensors(&path, &made(&VitConfig { in_channels: 4, ..shape.clone() }, 2, "")?, &[])?;
-    let error = told(&config, &path).expect_err("other channels").to_string();
-    assert!(error.contains("4 channels") && error.contains("data.channels"), "{error}");
-    write_safetensors(&path, &network(2, "")?, &[("num_heads".into(), "6".into())])?;
-    let error = told(&config, &path).expect_err("other heads").to_string();
-    assert!(error.contains("num_heads") && error.contains('6'), "{error}");
+    let state = checkpoint.join("state.json");
+    let mut known: serde_json::Value = serde_json::from_slice(&fs::read(&state)?)?;
+    known["files"]["config.toml"] = blake3::hash(text.as_bytes()).to_hex().as_str().into();
+    let known = serde_json::to_string_pretty(&known)?;
+    fs::write(checkpoint.join("state.b3"), blake3::hash(known.as_bytes()).to_hex().as_bytes())?;
+    fs::write(state, known)?;
+    config.optim.max_steps = None;
+    assert_eq!((first.len(), go(&config, false)?.len()), (4, 4));
     Ok(())
 }
 

@@ -141,7 +141,7 @@ impl Row {
     /// Nothing measured yet.
     pub fn of(job: &Speed) -> Self {
         let config = job.config();
-        let gflop = work::flops(&config, config.model.embed_dim, config.model.depth) / 1e9;
+        let gflop = config.vit().map_or(f64::NAN, |vit| work::flops(&config, &vit) / 1e9);
         Self {
             gflop_per_image: gflop / job.batch as f64,
             job: job.clone(),

@@ -97,14 +97,22 @@ pub struct Model {
     pub depth: usize,
     /// Heads; of a named architecture those that it has.
     pub num_heads: usize,
+    /// Hidden width of the blocks' feed-forward part over `embed_dim`; 4 of a named architecture.
+    #[serde(default = "four")]
+    pub mlp_ratio: usize,
+}
+
+fn four() -> usize {
+    4
 }
 
 impl Model {
-    /// The same with the width, depth and heads that its architecture has, whatever stood there; as it is for
+    /// The same with the width, depth, heads and feed-forward part that its architecture has, whatever stood there; as it is for
     /// `custom` and for names that there are none of.
     pub fn settled(mut self) -> Self {
         if let Ok(vit) = VitConfig::arch(&self.arch, self.patch_size) {
             (self.embed_dim, self.depth, self.num_heads) = (vit.embed_dim, vit.depth, vit.num_heads);
+            self.mlp_ratio = vit.mlp_ratio;
         }
         self
     }

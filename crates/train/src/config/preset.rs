@@ -86,6 +86,7 @@ fn paper() -> Config {
             embed_dim: 384,
             depth: 12,
             num_heads: 6,
+            mlp_ratio: 4,
         },
         head: Head {
             out_dim: 65536,
@@ -152,6 +153,7 @@ fn procedural() -> Config {
             embed_dim: 96,
             depth: 4,
             num_heads: 3,
+            mlp_ratio: 4,
         },
         head: Head { out_dim: 512, out_dim_selfpatch: 512, hidden_dim: 256, bottleneck_dim: 64, ..paper.head },
         image_loss: ImageLoss { warmup_teacher_temp: 0.03, teacher_temp: 0.03, ..paper.image_loss },

@@ -4,7 +4,7 @@ use super::history::{self, History, Overridden, run_of, working_dir};
 use super::{Asked, Session};
 use crate::checkpoint::{self, Found};
 use crate::inventory::{self, Changes, Inventory};
-use crate::overlay::{Difference, names, stripped};
+use crate::overlay::{Difference, SHAPE, names, stripped};
 use crate::telemetry::replace_file;
 use crate::{Config, Error, place};
 use selfpatch_datasets::ImageSource;
@@ -254,7 +254,7 @@ fn compare(
     let is_other_arch = differences.iter().any(|d| d.place == "model.arch");
     for Difference { place, from, to } in differences {
         // The architecture says them.
-        if is_other_arch && ["model.embed_dim", "model.depth", "model.num_heads"].contains(&place.as_str()) {
+        if is_other_arch && place.strip_prefix("model.").is_some_and(|field| SHAPE.contains(&field)) {
             continue;
         }
         if is_named(&place) {
