@@ -77,6 +77,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return answered(&e),
     };
+    if let Err(e) = signals::outlive_file_limit() {
+        note!("warning: a limit on the size of files would end this program: {e}");
+    }
     let outcome = match &cli.command {
         // Its result is the folder of the run, whoever reads what it prints.
         Command::Train(args) => return ended(train::run(args)),
@@ -103,7 +106,8 @@ fn answered(e: &clap::Error) -> ExitCode {
 
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
-        note!("error: {}", plain(&e));
+        let limit = signals::file_limit().map_or(String::new(), |limit| format!("; {limit}"));
+        note!("error: {}{limit}", plain(&e));
         interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }

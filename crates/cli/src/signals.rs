@@ -1,9 +1,9 @@
-//! Signals: what asks a training to save and end, and what is done before any other command ends.
+//! Signals: what asks a training to save and end, what is done before any other command ends, and what ends none.
 
 use signal_hook::{consts, flag};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// Exit code of a run that was told to stop and has saved: the "try again" of `sysexits.h`.
 pub const STOPPED: u8 = 75;
@@ -16,6 +16,25 @@ const INTERRUPTED: i32 = 130;
 const ENDING: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 #[cfg(not(unix))]
 const ENDING: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+
+/// Set by a write beyond the limit on the size of files.
+static TOO_LARGE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on a write beyond the limit on the size of files (`ulimit -f`) is an error, as on a full disk, and does not
+/// end the program.
+pub fn outlive_file_limit() -> io::Result<()> {
+    #[cfg(unix)]
+    set_by(consts::SIGXFSZ, &TOO_LARGE)?;
+    Ok(())
+}
+
+/// What to add to an error after such a write.
+pub fn file_limit() -> Option<&'static str> {
+    let met = TOO_LARGE.load(Ordering::Relaxed);
+    met.then_some(
+        "a file has met the limit on the size of files (`ulimit -f`): raise it and start the same command again",
+    )
+}
 
 /// A flag that Ctrl-C, SIGTERM, SIGHUP and, for SLURM, SIGUSR1 set. Ctrl-C once it is set ends the process at once,
 /// which damages nothing: files are replaced in one move.
@@ -66,7 +85,7 @@ pub fn before_end(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Whether whoever started this program wants it to ignore `signal`; to be asked before a handler is registered.
 #[cfg(unix)]
-fn is_ignored(signal: i32) -> bool {
+pub fn is_ignored(signal: i32) -> bool {
     let mut found = std::mem::MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action the call only asks; `found` is valid for writes.
     let answered = unsafe { libc::sigaction(signal, std::ptr::null(), found.as_mut_ptr()) } == 0;
@@ -75,7 +94,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_ignored(_: i32) -> bool {
+pub fn is_ignored(_: i32) -> bool {
     false
 }
 

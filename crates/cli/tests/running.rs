@@ -65,6 +65,31 @@ fn a_signal_saves_and_ends_with_its_code_and_the_same_command_continues() -> Out
     Ok(())
 }
 
+#[test]
+fn a_limit_on_the_size_of_files_ends_a_run_like_a_full_disk() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let first = command(folder.path(), &train(&["--max-steps=10"])).output()?;
+    assert!(first.status.success(), "{}", said(&first));
+    let checkpoints = folder.path().join("runs/default/checkpoints");
+    // Room for the log, not for a checkpoint; in units of 512 bytes.
+    let limit = fs::metadata(checkpoints.join("step-000010/optimizer.safetensors"))?.len() / 1024;
+    let program = command(folder.path(), &train(&[]));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -f {limit}; exec \"$@\""), "sh"]).arg(program.get_program());
+    let output = limited.args(program.get_args()).current_dir(folder.path()).output()?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let line = error.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    assert!(line.contains("step-000020") && line.contains(".safetensors: cannot write"), "{error}");
+    assert!(line.contains("(`ulimit -f`): raise it") && !error.contains("panicked"), "{error}");
+    // What was saved before is still there, and nothing half-written.
+    let kept: Vec<_> = fs::read_dir(&checkpoints)?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+    assert_eq!(kept, ["step-000010"]);
+    let again = command(folder.path(), &train(&[])).output()?;
+    assert!(again.status.success() && said(&again).contains("continuing after step 10"), "{}", said(&again));
+    Ok(())
+}
+
 /// Whether these tests were started with `signal` ignored, so that what they start ignores it too.
 fn is_ignored(signal: &str) -> Result<bool, Box<dyn std::error::Error>> {
     let number = match signal {
