@@ -1,6 +1,6 @@
 //! Signals while data is made ready, which takes long where videos are unpacked: it is put away, and the program ends.
 
-use crate::signals;
+use crate::signals::{self, is_ignored};
 use selfpatch_datasets::Error;
 use signal_hook::low_level::emulate_default_handler;
 use signal_hook::{consts, flag};
@@ -78,11 +78,4 @@ pub fn code(error: &anyhow::Error) -> Option<u8> {
         return Some(signals::STOPPED);
     }
     is_stop.then(|| u8::try_from(128 + signal).ok().filter(|_| signal > 0).unwrap_or(signals::STOPPED))
-}
-
-/// Whether whoever started this program wants it to ignore a signal, as `nohup` does.
-fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
