@@ -75,9 +75,9 @@ impl Show {
                 (self.steps, self.first) = (steps as u64, first_step as u64);
                 self.say(&format!("{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps"));
                 self.say(&format!(
-                    "{:.1} M parameters, about {:.1} GB of memory",
-                    parameters as f64 / 1e6,
-                    memory.total().saturating_add(prefetch as u64) as f64 / 1e9
+                    "{}, about {} of memory",
+                    scaled(parameters as f64, " parameters"),
+                    scaled(memory.total().saturating_add(prefetch as u64) as f64, "B")
                 ));
                 if first_step > 0 {
                     self.say(&format!("continuing after step {first_step}"));
@@ -263,6 +263,22 @@ fn clock(seconds: f64) -> String {
     }
 }
 
+/// A quantity with two digits or more: in thousands, millions and so on of its unit.
+fn scaled(mut value: f64, unit: &str) -> String {
+    let mut prefix = "";
+    for larger in ["k", "M", "G", "T"] {
+        if value < 999.5 {
+            break;
+        }
+        (value, prefix) = (value / 1000., larger);
+    }
+    match prefix {
+        "" => format!("{value:.0} {}", unit.trim_start()),
+        _ if value < 99.95 => format!("{value:.1} {prefix}{unit}"),
+        _ => format!("{value:.0} {prefix}{unit}"),
+    }
+}
+
 /// Four digits of a number, three of one that is large, in few columns.
 fn digits(value: f64) -> String {
     let size = value.abs();
@@ -351,6 +367,15 @@ mod tests {
         assert!(text.contains("about 115 d 17 h with --epochs 7\n"), "{text}");
         assert!(text.contains("--set head.hidden_dim=512"), "{text}");
         assert!(advice(&[]).is_empty());
+    }
+
+    #[test]
+    fn quantities_have_two_digits_or_more() {
+        let bytes = [812., 999.6, 31_240., 99_960., 623_000., 34_500_000., 4_200_000_000., 7e15];
+        let want = ["812 B", "1.0 kB", "31.2 kB", "100 kB", "623 kB", "34.5 MB", "4.2 GB", "7000 TB"];
+        assert_eq!(bytes.map(|bytes| scaled(bytes, "B")), want);
+        let numbers = [40., 31_240.].map(|n| scaled(n, " parameters"));
+        assert_eq!(numbers, ["40 parameters", "31.2 k parameters"]);
     }
 
     #[test]
