@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 /// A whole number between both bounds, which are valid.
-pub fn whole(least: u64, most: u64) -> impl TypedValueParser<Value = usize> {
+pub fn integer(least: u64, most: u64) -> impl TypedValueParser<Value = usize> {
     RangedU64ValueParser::<usize>::new().range(least..=most)
 }
 

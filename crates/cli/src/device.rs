@@ -1,6 +1,6 @@
 //! Where to compute, in which precision, and with how many threads.
 
-use crate::bounds::whole;
+use crate::bounds::integer;
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::Device;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -17,7 +17,7 @@ pub struct Compute {
     #[arg(long, default_value = "auto")]
     device: String,
     /// Threads to compute with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = whole(0, 1024))]
+    #[arg(long, value_name = "N", value_parser = integer(0, 1024))]
     threads: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
 use crate::about::{self, About, Facts, facts};
-use crate::bounds::{real, whole};
+use crate::bounds::{integer, real};
 use crate::device::{self, Compute};
 use crate::interrupt::Guard;
 use crate::model::{self, WeightFile};
@@ -44,17 +44,17 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "train")]
     data_path: Option<String>,
     /// Neighbours that vote, one number or several [default: those of 10 20 100 200 for which there are images]
-    #[arg(long, visible_alias = "k", value_name = "K", num_args = 1.., value_parser = whole(1, 1_000_000))]
+    #[arg(long, visible_alias = "k", value_name = "K", num_args = 1.., value_parser = integer(1, 1_000_000))]
     nb_knn: Option<Vec<usize>>,
     /// Divisor of the cosine in the exponent of a vote
     #[arg(long, default_value_t = 0.07, value_parser = real(1e-4, 1e4))]
     temperature: f64,
     /// Take only so many images of each source, evenly spread [default: all]
-    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
+    #[arg(long, value_name = "N", value_parser = integer(1, 1 << 40))]
     most: Option<usize>,
     /// Side of the central square that the model sees [default: as the run or the file states; else 224, or the side of
     /// its position table if that is less]
-    #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
+    #[arg(long, value_name = "PIXELS", value_parser = integer(1, 4096))]
     image_size: Option<usize>,
     /// Print one JSON object instead of a table
     #[arg(long)]

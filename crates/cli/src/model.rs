@@ -1,6 +1,6 @@
 //! The backbones to evaluate: of runs, of weight files.
 
-use crate::bounds::{real, whole};
+use crate::bounds::{integer, real};
 use crate::hub;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -23,10 +23,10 @@ pub struct WeightFile {
     #[arg(long, requires = "weights")]
     arch: Option<String>,
     /// Side of a patch in pixels; must fit the file
-    #[arg(long, requires = "weights", value_parser = whole(1, 1024))]
+    #[arg(long, requires = "weights", value_parser = integer(1, 1024))]
     patch_size: Option<usize>,
     /// Attention heads, where neither --arch nor the file says
-    #[arg(long, requires = "weights", value_parser = whole(1, 1024))]
+    #[arg(long, requires = "weights", value_parser = integer(1, 1024))]
     num_heads: Option<usize>,
     /// Which network of a file that holds several: teacher, student, momentum_encoder, … [default: the teacher]
     #[arg(long, requires = "weights")]

@@ -2,6 +2,8 @@
 #![cfg(feature = "hub")]
 
 mod loopback;
+#[path = "common/tar.rs"]
+mod tar;
 
 use loopback::{COMMIT, Hub, Outcome, Served, alone, error, folder, nobody};
 use selfpatch_datasets::{Mask, write_mask};
@@ -35,29 +37,6 @@ fn image(folder: &Path, name: &str) -> Result<Served, Box<dyn std::error::Error>
     let path = folder.join(name);
     write_mask(&path, &Mask { width: 24, height: 24, ids: vec![1; 24 * 24] })?;
     Ok(Served::whole(&std::fs::read(path)?))
-}
-
-/// A tar file of one entry per name.
-fn tar(names: &[&str], data: &[u8]) -> Vec<u8> {
-    let mut tar = Vec::new();
-    for name in names {
-        let mut header = [0; 512];
-        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-        put(0, name);
-        put(100, "0000644");
-        put(124, &format!("{:011o}", data.len()));
-        put(148, "        ");
-        put(156, "0");
-        put(257, "ustar");
-        put(263, "00");
-        let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        tar.extend(header);
-        tar.extend(data);
-        tar.resize(tar.len().next_multiple_of(512), 0);
-    }
-    tar.resize(tar.len() + 1024, 0);
-    tar
 }
 
 /// What a hub serves of the data set `o/n`.
@@ -221,7 +200,7 @@ fn images_and_tar_files_are_fetched() -> Outcome {
 
     let cache = folder.join("other");
     std::fs::create_dir(&cache)?;
-    let tar = Served::whole(&tar(&["0.png", "1.png", "2.png", "3.png", "4.png", "5.png"], &png.answer.1));
+    let tar = Served::whole(&tar::tar((0..6).map(|i| (format!("{i}.png"), &png.answer.1[..]))));
     let hub = DataSet::default().with("main", &[("0.tar", tar), ("preview.png", png)]).start()?;
     let run = lines(&mut selfpatch(&cache, hub.address, "hf://o/n"))?;
     assert!(run.contains("6 images per epoch"), "{run}");

@@ -7,7 +7,7 @@ pub mod results;
 pub mod synthetic;
 
 use crate::about::{self, Facts, facts};
-use crate::bounds::{real, whole};
+use crate::bounds::{integer, real};
 use crate::device::{self, Compute};
 use crate::model::{self, WeightFile};
 use crate::{signals, whole};
@@ -50,22 +50,22 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     sequences: Vec<String>,
     /// Context frames besides the first
-    #[arg(long, default_value_t = 7, value_parser = whole(0, 1000))]
+    #[arg(long, default_value_t = 7, value_parser = integer(0, 1000))]
     n_last_frames: usize,
     /// Radius of the window in patches; 0 for none
-    #[arg(long, default_value_t = 12, value_parser = whole(0, 1000))]
+    #[arg(long, default_value_t = 12, value_parser = integer(0, 1000))]
     size_mask_neighborhood: usize,
     /// Neighbours that vote
-    #[arg(long, default_value_t = 5, value_parser = whole(1, 10_000))]
+    #[arg(long, default_value_t = 5, value_parser = integer(1, 10_000))]
     topk: usize,
     /// Divisor of the cosine in the exponent of a vote
     #[arg(long, default_value_t = 0.1, value_parser = real(0.0125f32, 1e4))]
     temperature: f32,
     /// Short side of the frames that the model sees, in pixels [default: 480; of synthetic videos what --grid says]
-    #[arg(long, value_name = "PIXELS", value_parser = whole(1, 4096))]
+    #[arg(long, value_name = "PIXELS", value_parser = integer(1, 4096))]
     scale_size: Option<usize>,
     /// Block whose tokens are the features, from 1 [default: the last]
-    #[arg(long, value_name = "N", value_parser = whole(1, 1024))]
+    #[arg(long, value_name = "N", value_parser = integer(1, 1024))]
     layer: Option<usize>,
     /// Pass the tokens through the backbone's final norm [default: if it has one]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]

@@ -17,7 +17,7 @@ mod table;
 mod training;
 mod worker;
 
-use crate::bounds::whole;
+use crate::bounds::integer;
 use crate::parity::Outcome;
 use crate::signals;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     fixtures: Option<PathBuf>,
     /// Threads of the CPU [default: one per core]
-    #[arg(long, value_name = "N", value_parser = whole(1, 1024))]
+    #[arg(long, value_name = "N", value_parser = integer(1, 1024))]
     threads: Option<usize>,
     /// Do jobs from standard input
     #[arg(long, hide = true)]

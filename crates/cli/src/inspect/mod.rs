@@ -5,7 +5,7 @@ mod sheet;
 mod suggest;
 mod survey;
 
-use crate::bounds::{real, whole};
+use crate::bounds::{integer, real};
 use crate::interrupt::Guard;
 use crate::recipe::Recipe;
 use crate::{signals, whole};
@@ -32,10 +32,10 @@ pub struct Args {
     #[command(flatten)]
     recipe: Recipe,
     /// Read this many images, evenly spread [default: all]
-    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40))]
+    #[arg(long, value_name = "N", value_parser = integer(1, 1 << 40))]
     images: Option<usize>,
     /// Images on the contact sheet
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = whole(0, 256))]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = integer(0, 256))]
     show: usize,
     /// Where contact-sheet.png, index.html and inspection.json go
     #[arg(long, default_value = "runs/inspect-data", value_name = "DIR")]
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "PART", value_parser = real(0., 1.))]
     max_bad: Option<f64>,
     /// Threads that read and decode
-    #[arg(long, value_name = "N", value_parser = whole(0, 256))]
+    #[arg(long, value_name = "N", value_parser = integer(0, 256))]
     num_workers: Option<usize>,
     /// Write settings that fit the images (channels, range of values, mean, deviation) for `train --config FILE`,
     /// and look at the images through them

@@ -1,5 +1,6 @@
 //! Small synthetic data under the names that the pages use.
 
+use crate::tar::tar;
 use image::{Rgb, RgbImage};
 use selfpatch_datasets::{ProceduralVideos, VideoSource, write_mask};
 use std::fs;
@@ -56,28 +57,12 @@ fn lists(root: &Path) {
 fn shards(root: &Path) {
     fs::create_dir(root.join("shards")).expect("made");
     for shard in 0..2 {
-        let mut tar = Vec::new();
-        for i in 0..8 {
-            let image = fs::read(root.join(photo(shard * 8 + i))).expect("a photo");
-            for (end, data) in [("jpg", &image[..]), ("cls", i.to_string().as_bytes())] {
-                let mut header = [0; 512];
-                let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-                put(0, &format!("{i:04}.{end}"));
-                put(100, "0000644");
-                put(124, &format!("{:011o}", data.len()));
-                put(148, "        ");
-                put(156, "0");
-                put(257, "ustar");
-                put(263, "00");
-                let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-                header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-                tar.extend(header);
-                tar.extend(data);
-                tar.resize(tar.len().next_multiple_of(512), 0);
-            }
-        }
-        tar.resize(tar.len() + 1024, 0);
-        fs::write(root.join(format!("shards/train-{shard:03}.tar")), tar).expect("written");
+        let images: Vec<Vec<u8>> =
+            (0..8).map(|i| fs::read(root.join(photo(shard * 8 + i))).expect("a photo")).collect();
+        let classes: Vec<String> = (0..8).map(|i| i.to_string()).collect();
+        let entries = (0..8)
+            .flat_map(|i| [(format!("{i:04}.jpg"), &images[i][..]), (format!("{i:04}.cls"), classes[i].as_bytes())]);
+        fs::write(root.join(format!("shards/train-{shard:03}.tar")), tar(entries)).expect("written");
     }
 }
 

@@ -12,6 +12,8 @@ mod inputs;
 mod page;
 mod program;
 mod read;
+#[path = "../common/tar.rs"]
+mod tar;
 
 use std::path::Path;
 
