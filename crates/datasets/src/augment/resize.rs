@@ -93,9 +93,10 @@ pub(super) fn bicubic<T: Sample>(
 ) -> Planes<T> {
     let across = Weights::new::<T>(window.width, size, 0..size);
     let down = Weights::new::<T>(window.height, size, 0..size);
+    let resampling = Resampling { image, window, across, down, flip };
     match pillow.rows_first((window.width, window.height), (size, size)) {
-        true => resample_rows_first(image, window, (&across, &down), flip),
-        false => resample(image, window, (&across, &down), flip),
+        true => resampling.rows_first(),
+        false => resampling.columns_first(),
     }
 }
 
@@ -109,54 +110,58 @@ pub(super) fn centre<T: Sample>(image: &Columns<T>, short: usize, size: usize) -
         Weights::new::<T>(side, to, first..first + size)
     };
     let window = Window { left: 0, top: 0, width, height };
-    resample(image, window, (&weights(width), &weights(height)), false)
+    Resampling { image, window, across: weights(width), down: weights(height), flip: false }.columns_first()
 }
 
-/// A square of the window's pixels: first the columns are combined, then the rows.
-fn resample<T: Sample>(
-    image: &Columns<T>,
+/// How a square of a window's pixels is made.
+struct Resampling<'a, T: Sample> {
+    image: &'a Columns<T>,
     window: Window,
-    (across, down): (&Weights<T::Sum>, &Weights<T::Sum>),
+    /// What each column of the square is made of.
+    across: Weights<T::Sum>,
+    /// What each row is made of.
+    down: Weights<T::Sum>,
     flip: bool,
-) -> Planes<T> {
-    let size = across.first.len();
-    let mut narrow = vec![T::default(); size * window.height]; // columns
-    let mut rows = narrow.clone();
-    let mut out = vec![T::default(); image.channels * size * size];
-    for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
-        let from = &image.plane(channel)[window.left * image.height..];
-        wide!(combine(from, image.height, window.top, across, flip, &mut narrow));
-        transpose(&narrow, window.height, &mut rows);
-        wide!(combine(&rows, size, 0, down, false, out));
-    }
-    Planes::new(size, out)
 }
 
-/// The same the other way round: first the rows, then the columns.
-fn resample_rows_first<T: Sample>(
-    image: &Columns<T>,
-    window: Window,
-    (across, down): (&Weights<T::Sum>, &Weights<T::Sum>),
-    flip: bool,
-) -> Planes<T> {
-    let size = across.first.len();
-    let Window { left, top, width, height } = window;
-    let mut rows = vec![T::default(); width * height];
-    let mut low = vec![T::default(); size * width]; // rows
-    let mut columns = low.clone();
-    let mut turned = vec![T::default(); size * size];
-    let mut out = vec![T::default(); image.channels * size * size];
-    for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
-        let plane = &image.plane(channel)[left * image.height..];
-        let window: Vec<T> =
-            plane.chunks(image.height).take(width).flat_map(|c| &c[top..top + height]).copied().collect();
-        transpose(&window, height, &mut rows);
-        wide!(combine(&rows, width, 0, down, false, &mut low));
-        transpose(&low, width, &mut columns);
-        wide!(combine(&columns, size, 0, across, flip, &mut turned));
-        transpose(&turned, size, out);
+impl<T: Sample> Resampling<'_, T> {
+    /// The square: first the columns are combined, then the rows.
+    fn columns_first(&self) -> Planes<T> {
+        let Self { image, window, across, down, flip } = self;
+        let size = across.first.len();
+        let mut narrow = vec![T::default(); size * window.height]; // columns
+        let mut rows = narrow.clone();
+        let mut out = vec![T::default(); image.channels * size * size];
+        for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
+            let from = &image.plane(channel)[window.left * image.height..];
+            wide!(combine(from, image.height, window.top, across, *flip, &mut narrow));
+            transpose(&narrow, window.height, &mut rows);
+            wide!(combine(&rows, size, 0, down, false, out));
+        }
+        Planes::new(size, out)
     }
-    Planes::new(size, out)
+
+    /// The same the other way round: first the rows, then the columns.
+    fn rows_first(&self) -> Planes<T> {
+        let Self { image, window: Window { left, top, width, height }, across, down, flip } = self;
+        let size = across.first.len();
+        let mut rows = vec![T::default(); width * height];
+        let mut low = vec![T::default(); size * width]; // rows
+        let mut columns = low.clone();
+        let mut turned = vec![T::default(); size * size];
+        let mut out = vec![T::default(); image.channels * size * size];
+        for (channel, out) in out.chunks_exact_mut(size * size).enumerate() {
+            let plane = &image.plane(channel)[left * image.height..];
+            let window: Vec<T> =
+                plane.chunks(image.height).take(*width).flat_map(|c| &c[*top..top + height]).copied().collect();
+            transpose(&window, *height, &mut rows);
+            wide!(combine(&rows, *width, 0, down, false, &mut low));
+            transpose(&low, *width, &mut columns);
+            wide!(combine(&columns, size, 0, across, *flip, &mut turned));
+            transpose(&turned, size, out);
+        }
+        Planes::new(size, out)
+    }
 }
 
 /// Elements that are summed up in registers at a time.
