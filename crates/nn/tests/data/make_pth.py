@@ -1,4 +1,4 @@
-"""Writes the .pth files that tests/weights.rs reads: python make_pth.py [folder].
+"""Writes the .pth files that tests/weights.rs and tests/hostile.rs read: python make_pth.py [folder].
 
 Needs torch (made with 2.13.0) and numpy. The values follow from their positions, so the tests
 can state them; each file stays below 20 KB. All but legacy.pth come out the same on every run.
