@@ -53,7 +53,12 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error>
 fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
     let own = trainer.student().backbone.config();
     let refused = |reason: String| Error::File { path: path.into(), reason };
-    let found = Pretrained::read(path, None, own.num_heads, &Device::Cpu)?;
+    let read = |heads: usize| Pretrained::read(path, None, heads, &Device::Cpu);
+    let found = read(own.num_heads).or_else(|e| match read(0) {
+        // Of a width that the heads of this run do not divide: its shape is told below.
+        Ok(found) if !found.config.embed_dim.is_multiple_of(own.num_heads) => Ok(found),
+        _ => Err(e),
+    })?;
     let theirs = &found.config;
     if theirs.in_channels != own.in_channels {
         let (theirs, own) = (theirs.in_channels, own.in_channels);
@@ -63,8 +68,9 @@ fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
     if !other.is_empty() {
         let flags: String = other.iter().map(|(name, theirs, _)| format!(" --set model.{name}={theirs}")).collect();
         let other: Vec<String> =
-            other.iter().map(|(name, theirs, own)| format!("{name} {theirs}, not {own} as this run")).collect();
-        return Err(refused(format!("has {}; --arch custom{flags} fits it", other.join(", "))));
+            other.iter().map(|(name, theirs, own)| format!("{name} {theirs}, not {own}")).collect();
+        let other = other.join("; ");
+        return Err(refused(format!("is of another shape than this run: {other}; --arch custom{flags} fits it")));
     }
     let mut left: Vec<String> = found.beside.keys().cloned().collect();
     let mut tensors = BTreeMap::new();

@@ -109,12 +109,15 @@ fn a_backbone_with_a_narrow_feed_forward_part_begins_a_run_that_is_configured_fo
     let half: Vec<_> =
         params.tensors().into_iter().map(|(n, t)| Ok((n, t.to_dtype(DType::F16)?))).collect::<Result<_, Error>>()?;
     let path = folder.path().join("narrow.safetensors");
-    write_safetensors(&path, &half, &[])?;
+    write_safetensors(&path, &half, &[("num_heads".into(), "1".into())])?;
     // The error has the settings that are missing.
     let error = told(&config, &path).expect_err("another shape").to_string();
-    let fits = "--arch custom --set model.embed_dim=16 --set model.depth=1 --set model.mlp_ratio=1 --set \
-                model.patch_size=16 fits it";
-    assert!(error.contains("mlp_ratio 1, not 4 as this run") && error.contains(fits), "{error}");
+    let fits = "--arch custom --set model.embed_dim=16 --set model.depth=1 --set model.num_heads=1 --set \
+                model.mlp_ratio=1 --set model.patch_size=16 fits it";
+    assert!(
+        error.contains("another shape than this run: embed_dim 16, not 12; depth 1, not 2; ") && error.contains(fits),
+        "{error}"
+    );
     (config.model.embed_dim, config.model.depth, config.model.num_heads) = (16, 1, 1);
     (config.model.patch_size, config.model.image_size, config.model.mlp_ratio) = (16, 32, 1);
     config.crops = MultiCrop::dino(32, 32, 2, [0.25, 1.], [0.05, 0.25]);

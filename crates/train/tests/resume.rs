@@ -8,7 +8,7 @@ use selfpatch_train::candle_core::Device;
 use selfpatch_train::{Config, End, Error, Event, Resume, Session, run};
 use selfpatch_vit::Vit;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
