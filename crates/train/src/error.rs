@@ -98,6 +98,10 @@ impl Error {
     /// A file-system error with the path it happened at.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
-        move |e| Error::File { path, reason: e.to_string() }
+        move |e| {
+            // Some that come from below name it already.
+            let (text, own) = (e.to_string(), format!("{}: ", path.display()));
+            Error::File { path, reason: text.strip_prefix(&own).unwrap_or(&text).into() }
+        }
     }
 }
