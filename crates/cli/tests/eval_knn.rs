@@ -72,7 +72,7 @@ fn two_colours_are_told_apart_during_training_and_after() {
     let note = "note: eval.knn.val: 1 of 6 images have samples that RGB leaves out (alpha, or further bands; up to 1 per \
                 pixel) (the first is blue/2.png)";
     assert_eq!(said(&output).matches(note).count(), 1, "{}", said(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN 100.00"), "{}", err(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN top-1 100.00"), "{}", err(&output));
     let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
     let measured: Vec<f64> =
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
