@@ -153,7 +153,12 @@ fn inspect_data_finds_what_training_would() {
     // By default so many broken files are too many, as they are for `train`.
     let output = selfpatch(root, &base);
     assert_eq!(output.status.code(), Some(1));
-    assert!(out(&output).contains("5 cannot be used") && err(&output).contains("`train` would stop"));
+    assert!(
+        out(&output).contains("5 cannot be used\n") && out(&output).contains("            cut.jpg: "),
+        "{}",
+        out(&output)
+    );
+    assert!(err(&output).contains("`train` would stop"));
 }
 
 #[test]
