@@ -3,6 +3,7 @@
 
 mod arrows;
 mod invariants;
+mod layout;
 mod names;
 #[path = "../../../crates/cli/tests/docs/page.rs"]
 mod page;

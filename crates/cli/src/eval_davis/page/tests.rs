@@ -1,3 +1,5 @@
+//! Pages of results, drawn of scores that were made for it.
+
 use super::*;
 use crate::about::{Facts, facts};
 use selfpatch_datasets::{Mask, ProceduralVideos, write_mask};

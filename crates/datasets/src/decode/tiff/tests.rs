@@ -1,3 +1,5 @@
+//! TIFF files written tag by tag, read as Pillow reads them.
+
 use super::*;
 use crate::Range;
 
