@@ -166,6 +166,103 @@ fn a_crafted_tensor_is_read() -> Outcome {
     Ok(())
 }
 
+/// `{"w": a tensor, "x": value}`, where the tensor has the storage `0` and `value` is given as pickle.
+fn beside_a_tensor(value: &[u8]) -> Vec<u8> {
+    let tensor = one_tensor(b"K\0K\x04\x85K\x01\x85");
+    let end = tensor.len() - 2; // what sets the item and ends
+    [&tensor[..end], b"sX\x01\0\0\0x", value, b"s."].concat()
+}
+
+/// What `torch.load(weights_only=True)` reads as well: beside the weights, and as weights with attributes.
+#[test]
+fn harmless_objects_of_checkpoints_are_passed_over() -> Outcome {
+    for value in [
+        &b"ccollections\nCounter\n}(K\x03K\x01u\x85R"[..],
+        b"c__builtin__\nbytearray\nc_codecs\nencode\nX\x01\0\0\0xX\x06\0\0\0latin1\x86R\x85R",
+        b"c__builtin__\nbytes\n)R",
+        b"ctorch\ncomplex64\n",
+    ] {
+        let found = read(&craft("harmless.pth", &beside_a_tensor(value))?)?;
+        assert_eq!(shapes(&found), [("w".to_string(), vec![4])]);
+    }
+    let layout = b"ctorch.serialization\n_get_layout\nX\x10\0\0\0torch.sparse_coo\x85R";
+    for (value, what) in [
+        ([b"ctorch._utils\n_rebuild_sparse_tensor\n", &layout[..], b"N\x86R"].concat(), "sparse tensor"),
+        (
+            b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n(ctorch\nfloat32\nK\x03\x85K\x01\x85\x89tR".to_vec(),
+            "meta tensor",
+        ),
+    ] {
+        let found = read(&craft("unread.pth", &beside_a_tensor(&value))?)?;
+        assert_eq!(shapes(&found), [("w".to_string(), vec![4])]);
+        assert_eq!(found.unread.get("x").map(String::as_str), Some(what));
+        assert!(found.notes.join("").contains("`x`") && found.notes.join("").contains(what), "{:?}", found.notes);
+        assert!(found.places()[0].names.contains(&"x".to_string()));
+    }
+    let plain = one_tensor(b"K\0K\x02K\x02\x86K\x02K\x01\x86");
+    let attributed = |function: &str| {
+        let text = plain.iter().map(|byte| char::from(*byte)).collect::<String>();
+        let text = text
+            .replace(
+                "ctorch._utils\n_rebuild_tensor_v2\n(",
+                &format!("ctorch._tensor\n_rebuild_from_type_v2\n(c{function}\nctorch\nTensor\n("),
+            )
+            .replace("tRs.", "t}X\u{4}\0\0\0noteX\u{2}\0\0\0histRs.");
+        text.chars().map(|c| c as u8).collect::<Vec<u8>>()
+    };
+    let found = read(&craft("attributes.pth", &attributed("torch._utils\n_rebuild_tensor_v2"))?)?;
+    assert_eq!(shapes(&found), [("w".to_string(), vec![2, 2])]);
+    let nested = refusal(read(&craft("attributes.pth", &attributed("torch._tensor\n_rebuild_from_type_v2"))?));
+    assert!(nested.contains("inside another"), "{nested}");
+    Ok(())
+}
+
+/// `one_tensor` of the numbers 1, 2, 3, 4.
+fn of_four(rest: &[u8]) -> Result<Weights, Box<dyn std::error::Error>> {
+    let data: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let entries = [("x/data.pkl", &one_tensor(rest)[..]), ("x/data/0", &data[..])];
+    Ok(read(&craft_entries("four.pth", &entries)?)?)
+}
+
+#[test]
+fn expanded_tensors_repeat_their_numbers() -> Outcome {
+    // One number as 6, and two numbers as 3 rows.
+    assert_eq!(f32s(&of_four(b"K\x01K\x02K\x03\x86K\0K\0\x86")?, "w")?, [2.; 6]);
+    assert_eq!(f32s(&of_four(b"K\x02K\x03K\x02\x86K\0K\x01\x86")?, "w")?, [3., 4., 3., 4., 3., 4.]);
+    for (rest, says) in [
+        (&b"K\x03K\x03K\x02\x86K\0K\x01\x86"[..], "outside"),
+        (b"K\0M\xff\xffM\xff\xff\x86K\0K\0\x86", "contiguous()"), // 16 GiB
+    ] {
+        let error = of_four(rest).map(drop).expect_err(says).to_string();
+        assert!(error.contains(says) && error.contains("`w`"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn numbers_stored_with_the_opposite_sign_are_turned() -> Outcome {
+    let with = |metadata: &[u8]| of_four(&[b"K\0K\x04\x85K\x01\x85\x89N", metadata].concat());
+    assert_eq!(f32s(&with(b"}X\x03\0\0\0neg\x88s")?, "w")?, [-1., -2., -3., -4.]);
+    assert_eq!(f32s(&with(b"}(X\x03\0\0\0neg\x89X\x04\0\0\0conj\x88u")?, "w")?, [1., 2., 3., 4.]);
+    let unknown = with(b"}X\x03\0\0\0rot\x88s")?;
+    assert!(unknown.tensors.is_empty() && unknown.unread["w"].contains("metadata"), "{:?}", unknown.unread);
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_waited_for() -> Outcome {
+    let pipe = scratch("pipe.pth");
+    let _ = fs::remove_file(&pipe);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    for (path, what) in [(pipe.as_path(), "a named pipe, not a file"), (Path::new("/dev/null"), "a device, not a file")]
+    {
+        let message = refusal(read(path));
+        assert!(message.contains(what) && message.contains(&path.display().to_string()), "{message}");
+    }
+    Ok(fs::remove_file(&pipe)?)
+}
+
 /// An archive laid out as `torch.save` does: every entry padded to 64 bytes, and at the end the record of a large
 /// archive and its locator, which a small one does not need. `comment`: after all of it.
 fn as_torch_writes(stem: &str, entries: &[(&str, &[u8])], comment: &[u8]) -> Vec<u8> {

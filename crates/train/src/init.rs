@@ -1,12 +1,22 @@
 //! Weights that a new run begins with.
 
+use crate::config::Data;
 use crate::{Error, Trainer, checkpoint};
 use candle_core::{DType, Device, Tensor};
+use selfpatch_datasets::Range;
 use selfpatch_nn::Params;
 use selfpatch_nn::weights::{check_strict, read};
-use selfpatch_vit::{Pretrained, VitConfig, summary};
+use selfpatch_vit::{Pretrained, Stated, VitConfig, summary};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// What a run begins with, in words.
+pub(crate) struct Begun {
+    /// What was taken from where.
+    pub told: String,
+    /// How the images that the weights were trained on differ from those of `data`, where both are known.
+    pub images: Option<String>,
+}
 
 /// Puts the weights at `path` into both networks, and says in words what was taken. `path` is
 /// - a run or a checkpoint of this program: student and teacher, heads included;
@@ -16,7 +26,7 @@ use std::path::Path;
 ///   attention.
 ///
 /// Moments, centres and schedules begin anew. Shapes, channels and heads that do not fit are an error that lists them.
-pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error> {
+pub(crate) fn init_from(path: &Path, trainer: &Trainer, data: &Data) -> Result<Begun, Error> {
     let shown = path.display();
     if path.is_dir() {
         let found = match path.join("state.json").exists() {
@@ -25,11 +35,14 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error>
         };
         let reason = "is neither a run with a checkpoint nor a checkpoint (--init-from)";
         let found = found.ok_or_else(|| Error::File { path: path.into(), reason: reason.into() })?;
+        let mut images = None;
         for (name, params) in networks(trainer) {
             let file = read(&found.path.join(format!("{name}.safetensors")), &Device::Cpu)?;
             assign(params, &file.tensors, &file.path)?;
+            let refused = |reason| Error::File { path: file.path.clone(), reason };
+            images = other_images(&Stated::of_metadata(&file.metadata).map_err(refused)?, data);
         }
-        return Ok(format!("both networks begin as those of {}", found.path.display()));
+        return Ok(Begun { told: format!("both networks begin as those of {}", found.path.display()), images });
     }
     let whole = |key: &str| Some(read(path, &Device::Cpu).ok()?.select(Some(key)).ok()?.tensors);
     if let (Some(student), Some(teacher)) = (whole("student"), whole("teacher")) {
@@ -42,23 +55,51 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer) -> Result<String, Error>
             for ((_, params), tensors) in networks(trainer).into_iter().zip(&sets) {
                 assign(params, tensors, path)?;
             }
-            return Ok(format!("both networks begin as those of {shown}"));
+            return Ok(Begun { told: format!("both networks begin as those of {shown}"), images: None });
         }
     }
-    let found = backbone(path, trainer)?;
-    Ok(format!("both backbones begin as that of {shown}{found}"))
+    let heads = trainer.student().backbone.config().num_heads;
+    let read = |heads: usize| Pretrained::read(path, None, heads, &Device::Cpu);
+    let found = read(heads).or_else(|e| match read(0) {
+        // Of a width that the heads of this run do not divide: its shape is told below.
+        Ok(found) if !found.config.embed_dim.is_multiple_of(heads) => Ok(found),
+        _ => Err(e),
+    })?;
+    let told = backbone(path, trainer, &found)?;
+    let images = other_images(&found.stated, data);
+    Ok(Begun { told: format!("both backbones begin as that of {shown}{told}"), images })
+}
+
+/// How images are stated to be normalised, and how this run does it, where the two differ.
+fn other_images(stated: &Stated, data: &Data) -> Option<String> {
+    let (mean, std) = (stated.mean.as_ref()?, stated.std.as_ref()?);
+    let bytes = || vec![[0., 255.]];
+    let theirs = stated.range.clone().unwrap_or_else(bytes);
+    let ours = match &data.range {
+        None => bytes(),
+        Some(Range::All(pair)) => vec![*pair],
+        Some(Range::Each(pairs)) => pairs.clone(),
+    };
+    if (&theirs, mean, std) == (&ours, &data.mean, &data.std) {
+        return None;
+    }
+    let words = |range: &[[f32; 2]], mean: &[f32], std: &[f32]| {
+        let list = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+        let range: Vec<String> = range.iter().map(|[low, high]| format!("{low} to {high}")).collect();
+        format!("values {}, mean {}, deviation {}", range.join(", "), list(mean), list(std))
+    };
+    Some(format!(
+        "the weights it begins with were trained on images of {} (by {}); this run shows them {} (data.range, data.mean, data.std)",
+        words(&theirs, mean, std),
+        stated.by,
+        words(&ours, &data.mean, &data.std)
+    ))
 }
 
 /// Puts the backbone of a weight file into both networks, and says what was found and left out.
-fn backbone(path: &Path, trainer: &Trainer) -> Result<String, Error> {
+fn backbone(path: &Path, trainer: &Trainer, found: &Pretrained) -> Result<String, Error> {
     let own = trainer.student().backbone.config();
     let refused = |reason: String| Error::File { path: path.into(), reason };
-    let read = |heads: usize| Pretrained::read(path, None, heads, &Device::Cpu);
-    let found = read(own.num_heads).or_else(|e| match read(0) {
-        // Of a width that the heads of this run do not divide: its shape is told below.
-        Ok(found) if !found.config.embed_dim.is_multiple_of(own.num_heads) => Ok(found),
-        _ => Err(e),
-    })?;
     let theirs = &found.config;
     if theirs.in_channels != own.in_channels {
         let (theirs, own) = (theirs.in_channels, own.in_channels);

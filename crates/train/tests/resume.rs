@@ -271,6 +271,25 @@ fn an_export_states_what_its_tensors_do_not_tell() -> Outcome {
     // A reader has it all.
     let vit = Vit::load(&config.output_dir.join("export/backbone.safetensors"), None, 0, &Device::Cpu)?;
     assert_eq!(vit.stated().std, Some(vec![0.25; 3]));
+    // A run that begins with it, or with the whole checkpoint, and shows images otherwise says so.
+    let mut other = config.clone();
+    other.output_dir = folder.path().join("other");
+    for from in ["export/backbone.safetensors", ""] {
+        let from = config.output_dir.join(from);
+        for (mean, warns) in [(vec![0.5, 0.25, 0.125], 0), (vec![0.5; 3], 1)] {
+            (other.data.mean, other.init_from) = (mean, from.to_string_lossy().into_owned());
+            let mut warnings = Vec::new();
+            run(&other, &session(true), &Device::Cpu, &mut common::unasked, |event| {
+                if let Event::Warning(text) = event
+                    && text.contains("trained on images")
+                {
+                    warnings.push(text.to_string());
+                }
+            })?;
+            assert_eq!(warnings.len(), warns, "{warnings:?}");
+            assert!(warnings.iter().all(|w| w.contains("mean 0.5, 0.25, 0.125") && w.contains("mean 0.5, 0.5, 0.5")));
+        }
+    }
     Ok(())
 }
 

@@ -54,9 +54,8 @@ impl Vit {
         let patch_weight = proj.get_with_hints((dim, config.in_channels, p, p), "weight", torch_default(fan_in))?;
         let patch_bias = proj.get_with_hints(dim, "bias", torch_default(fan_in))?;
         let block = |i: usize| {
-            let hidden = config.mlp_ratio * dim;
             let vb = vb.pp(format!("blocks.{i}"));
-            Block::new(dim, config.num_heads, hidden, config.qkv_bias, config.norm_eps, vb)
+            Block::new(dim, config.num_heads, config.hidden(), config.qkv_bias, config.norm_eps, vb)
         };
         let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
         let norm = |wanted: bool, name| wanted.then(|| LayerNorm::new(dim, config.norm_eps, vb.pp(name))).transpose();

@@ -18,8 +18,10 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads; must divide `embed_dim`.
     pub num_heads: usize,
-    /// Hidden width of the feed-forward part over `embed_dim`.
+    /// Hidden width of the feed-forward part over `embed_dim`, rounded up where it is no multiple.
     pub mlp_ratio: usize,
+    /// Hidden width of the feed-forward part where it is no multiple of `embed_dim`; `None`: `mlp_ratio * embed_dim`.
+    pub mlp_hidden: Option<usize>,
     /// Whether the query, key and value projections have biases.
     pub qkv_bias: bool,
     /// Epsilon of every layer norm.
@@ -48,6 +50,7 @@ impl VitConfig {
             depth,
             num_heads,
             mlp_ratio: 4,
+            mlp_hidden: None,
             qkv_bias: true,
             norm_eps: 1e-6, // reference: VisionTransformer, partial(nn.LayerNorm, eps=1e-6)
             class_token: false,
@@ -73,6 +76,11 @@ impl VitConfig {
     pub fn with_cls_and_norm(mut self) -> Self {
         (self.class_token, self.final_norm) = (true, true);
         self
+    }
+
+    /// Hidden width of the feed-forward part.
+    pub fn hidden(&self) -> usize {
+        self.mlp_hidden.unwrap_or(self.mlp_ratio.saturating_mul(self.embed_dim))
     }
 
     /// Tokens that stand before the patches.
@@ -111,7 +119,7 @@ impl VitConfig {
         let patch = self.patch_size.max(1);
         let tokens = number(height / patch) * number(width / patch) + number(self.leading());
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.num_heads * images.max(1));
-        let rows = (8. + number(self.mlp_ratio)) * number(self.embed_dim);
+        let rows = 8. * number(self.embed_dim) + number(self.hidden());
         let pixels = 2. * number(self.in_channels) * number(height) * number(width);
         (4. * (number(images) * (tokens * rows + pixels) + number(threads) * tokens * tokens)) as u64
     }
@@ -125,6 +133,7 @@ impl VitConfig {
             ("depth", self.depth),
             ("num_heads", self.num_heads),
             ("mlp_ratio", self.mlp_ratio),
+            ("mlp_hidden", self.mlp_hidden.unwrap_or(1)),
         ] {
             if value == 0 {
                 bail!("{field}: must be at least 1")

@@ -1,5 +1,6 @@
 //! What a weight file says of the images that its backbone was trained on.
 
+use selfpatch_nn::weights::open_file;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -87,10 +88,10 @@ impl Stated {
     /// a backbone of this width and depth. Files of another model, or none, state nothing.
     ///
     /// # Errors
-    /// An activation other than GELU, in words.
+    /// An activation other than GELU, or blocks that compute something else under the same names, in words.
     pub fn beside(path: &Path, width: usize, depth: usize) -> Result<Self, String> {
         let read = |name: &str| -> Option<Value> {
-            let text = std::fs::read_to_string(path.with_file_name(name)).ok()?;
+            let text = open_file(&path.with_file_name(name)).and_then(std::io::read_to_string).ok()?;
             serde_json::from_str(&text).ok()
         };
         let Some(config) = read("config.json") else { return Ok(Self::default()) };
@@ -107,6 +108,9 @@ impl Stated {
                 return Err(format!("config.json beside it says {name}, {OTHER_ACTIVATION}"));
             }
             let arguments = config.get("model_args").cloned().unwrap_or_default();
+            if name.contains("_rpn_") || arguments.get("block_fn").is_some_and(|block| !block.is_null()) {
+                return Err(format!("config.json beside it says {name}, {OTHER_BLOCKS}"));
+            }
             if let Some(act) = arguments.get("act_layer").and_then(Value::as_str)
                 && act != "gelu"
             {
@@ -114,7 +118,8 @@ impl Stated {
             }
             return Self {
                 by: "config.json".into(),
-                num_heads: number(&arguments, "num_heads"),
+                num_heads: number(&arguments, "num_heads").or_else(|| heads_in_timm(name, width)),
+                norm_eps: arguments.get("norm_eps").and_then(Value::as_f64),
                 channels: timm.get("input_size").and_then(|v| v.get(0)?.as_u64()).map(|n| n as usize),
                 mean: list(timm, "mean"),
                 std: list(timm, "std"),
@@ -133,22 +138,70 @@ impl Stated {
             return Err(format!("config.json beside it says {act}, {OTHER_ACTIVATION}"));
         }
         let images = read("preprocessor_config.json").unwrap_or_default();
-        let normalised = images.get("do_normalize").and_then(Value::as_bool).unwrap_or(true);
-        let (mean, std) = (list(&images, "image_mean"), list(&images, "image_std"));
+        let channels = number(&config, "num_channels");
+        let (mean, std) = match images.get("do_normalize").and_then(Value::as_bool) {
+            Some(false) => (Some(vec![0.; channels.unwrap_or(3)]), Some(vec![1.; channels.unwrap_or(3)])),
+            _ => (list(&images, "image_mean"), list(&images, "image_std")),
+        };
+        let scale = rescaled(&images)?;
+        let by_scale = |values: Vec<f32>, shift: f32| values.iter().map(|v| (v + shift) / scale.of_one).collect();
+        let mean = mean.map(|values| by_scale(values, scale.shift));
+        let std = std.map(|values| by_scale(values, 0.));
         let by = if mean.is_some() { "config.json and preprocessor_config.json" } else { "config.json" };
         Self {
             by: by.into(),
             num_heads: number(&config, "num_attention_heads"),
             norm_eps: config.get("layer_norm_eps").and_then(Value::as_f64),
-            channels: number(&config, "num_channels"),
-            mean: mean.filter(|_| normalised),
-            std: std.filter(|_| normalised),
+            channels,
+            mean,
+            std,
             image_size: number(&config, "image_size"),
             patch_size: number(&config, "patch_size"),
             ..Self::default()
         }
         .checked()
     }
+}
+
+/// What a program makes of the values of an image, bytes over 255, before their mean is subtracted.
+struct Scale {
+    /// What becomes of 1.
+    of_one: f32,
+    /// What is subtracted then.
+    shift: f32,
+}
+
+/// The scale of `preprocessor_config.json`, whose factor is that of bytes.
+fn rescaled(images: &Value) -> Result<Scale, String> {
+    let is = |key: &str| images.get(key).and_then(Value::as_bool);
+    let factor = match is("do_rescale") {
+        Some(false) => 1.,
+        _ => images.get("rescale_factor").and_then(Value::as_f64).unwrap_or(1. / 255.),
+    };
+    let of_one = factor * 255.;
+    if !(of_one > 0. && of_one.is_finite()) {
+        return Err(format!("preprocessor_config.json beside it has rescale_factor {factor}, which is none"));
+    }
+    let shift = if is("offset").or(is("rescale_offset")) == Some(true) { 1. } else { 0. };
+    // 1/255 in decimals is not exact.
+    Ok(Scale { of_one: if (of_one - 1.).abs() < 1e-6 { 1. } else { of_one as f32 }, shift })
+}
+
+/// Heads of the models of timm that do not have one per 64 channels: how their names begin, width, heads.
+const HEADS_IN_TIMM: [(&str, usize, usize); 8] = [
+    ("vit_huge_", 1280, 16),
+    ("deit3_huge_", 1280, 16),
+    ("vit_giant_", 1408, 16),
+    ("vit_gigantic_", 1664, 16),
+    ("vit_so400m_", 1152, 16),
+    ("vit_base_patch16_gap_", 768, 16),
+    ("test_vit", 64, 2),
+    ("test_vit", 96, 3),
+];
+
+fn heads_in_timm(architecture: &str, width: usize) -> Option<usize> {
+    let of_this = |entry: &&(&str, usize, usize)| architecture.starts_with(entry.0) && entry.1 == width;
+    HEADS_IN_TIMM.iter().find(of_this).map(|entry| entry.2)
 }
 
 /// `[low, high]`, or a list of such pairs.
@@ -160,12 +213,76 @@ fn range(metadata: &BTreeMap<String, String>) -> Result<Option<Vec<[f32; 2]>>, S
     metadata.get("range").map(parse).transpose()
 }
 
+const OTHER_BLOCKS: &str = "whose blocks compute something else under the names of a plain ViT (its norms stand after the \
+                            branches, or block_fn), which is not done here; take a plain ViT, such as DINO, DINOv2, MAE or DeiT";
 const OTHER_ACTIVATION: &str = "which has another activation than the exact GELU that is computed here; DINO, DINOv2, MAE, \
                                 DeiT and timm's augreg models have that one";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_beside_state_heads_epsilon_and_scale() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let beside = |config: &str, images: &str, width: usize| {
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            std::fs::write(folder.path().join("preprocessor_config.json"), images).unwrap();
+            Stated::beside(&path, width, 2)
+        };
+        let timm = |name: &str, width: usize, arguments: &str| {
+            let head = format!("\"architecture\": \"{name}\", \"num_features\": {width}");
+            beside(&format!("{{{head}, \"model_args\": {arguments}, \"pretrained_cfg\": {{}}}}"), "{}", width)
+        };
+        for (name, width, heads) in [
+            ("vit_huge_patch14_224", 1280, Some(16)),
+            ("vit_base_patch16_gap_224", 768, Some(16)),
+            ("test_vit2", 64, Some(2)),
+            ("vit_base_patch16_224", 768, None),
+        ] {
+            assert_eq!(timm(name, width, "{}").unwrap().num_heads, heads, "{name}");
+        }
+        let stated = timm("vit_huge_patch14_224", 1280, r#"{"num_heads": 20, "norm_eps": 0.1}"#).unwrap();
+        assert_eq!((stated.num_heads, stated.norm_eps), (Some(20), Some(0.1)));
+        for (name, arguments) in [("vit_base_patch16_rpn_224", "{}"), ("vit_x", r#"{"block_fn": "ResPostBlock"}"#)] {
+            let error = timm(name, 768, arguments).unwrap_err();
+            assert!(error.contains(name) && error.contains("norms"), "{error}");
+        }
+        // What is stated of x, a byte over 255, is that (x - mean) / std is what the program computes.
+        for (images, mean, std) in [
+            (r#"{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}"#, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+            (
+                r#"{"rescale_factor": 0.00392156862745098, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}"#,
+                [0.1, 0.2, 0.3],
+                [1.; 3],
+            ),
+            (
+                r#"{"do_normalize": false, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#,
+                [0.; 3],
+                [1.; 3],
+            ),
+            (
+                r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#,
+                [0.5; 3],
+                [0.5; 3],
+            ),
+            (r#"{"rescale_factor": 0.00784313725490196, "offset": true, "do_normalize": false}"#, [0.5; 3], [0.5; 3]),
+            (
+                r#"{"do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": [255, 255, 255]}"#,
+                [0.5; 3],
+                [1.; 3],
+            ),
+        ] {
+            let stated = beside(r#"{"hidden_size": 16}"#, images, 16).unwrap();
+            let off = |values: Option<Vec<f32>>, wanted: [f32; 3]| {
+                values.unwrap().iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0., f32::max)
+            };
+            assert!(off(stated.mean, mean) < 1e-6 && off(stated.std, std) < 1e-6, "{images}");
+        }
+        let error = beside(r#"{"hidden_size": 16}"#, r#"{"rescale_factor": 0}"#, 16).unwrap_err();
+        assert!(error.contains("rescale_factor"), "{error}");
+    }
 
     #[test]
     fn metadata_that_contradict_themselves_are_refused() {

@@ -29,7 +29,7 @@ impl VitConfig {
         }
         let depth = (0..).take_while(|i| weights.contains_key(&format!("blocks.{i}.norm1.weight"))).count();
         let hidden = match need("blocks.0.mlp.fc1.weight")?[..] {
-            [hidden, width] if width == dim && hidden.is_multiple_of(dim) => hidden,
+            [hidden, width] if width == dim && hidden > 0 => hidden,
             ref other => bail!("blocks.0.mlp.fc1.weight {other:?} does not fit a width of {dim}"),
         };
         if num_heads == 0 && !dim.is_multiple_of(64) {
@@ -42,7 +42,8 @@ impl VitConfig {
             embed_dim: dim,
             depth,
             num_heads: if num_heads > 0 { num_heads } else { dim / 64 },
-            mlp_ratio: hidden / dim,
+            mlp_ratio: hidden.div_ceil(dim),
+            mlp_hidden: (!hidden.is_multiple_of(dim)).then_some(hidden),
             qkv_bias: weights.contains_key("blocks.0.attn.qkv.bias"),
             norm_eps: 1e-6,
             class_token: cls,

@@ -1,5 +1,6 @@
 //! Where in a weight file a backbone is: under which keys, behind which prefix.
 
+use crate::rename::ROTARY;
 use selfpatch_nn::weights::{Place, Weights, WeightsError};
 use std::collections::BTreeSet;
 
@@ -135,7 +136,7 @@ fn keys(paths: &[String]) -> String {
 }
 
 /// Reasons for a file without any anchor: part of a name, and what has such names.
-const STRANGERS: [(&str, &str); 13] = [
+const STRANGERS: [(&str, &str); 24] = [
     ("patch_embed.backbone.", HYBRID),
     ("patch_embeddings.backbone.", HYBRID),
     ("patch_embed.proj.0.", HYBRID),
@@ -145,10 +146,21 @@ const STRANGERS: [(&str, &str); 13] = [
     ("visual.transformer.resblocks", CLIP),
     ("transformer.resblocks", CLIP),
     ("vision_model.", CLIP),
+    ("embeddings.patch_embedding.", CLIP),
+    ("embeddings.class_embedding", CLIP),
+    ("embeddings.patch_embeddings.weight", ROTARY), // DINOv3 of transformers
+    ("rel_pos_h", WINDOWS),
+    ("embeddings.projection.weight", WINDOWS), // ViTDet of transformers
+    ("patch_embed.projection.", WINDOWS),      // SAM of transformers
+    ("patch_embeddings.0.proj", PYRAMID),
+    ("patch_embed1.proj", PYRAMID),
+    ("mlp_tokens.", "it is an MLP-Mixer, which has no attention; take a plain ViT, such as DINO, DINOv2, MAE or DeiT"),
+    ("embeds.proj.", "it is a NaFlexViT of timm, which has other names and sizes; take the plain ViT of that size"),
     ("encoder_layer_0.", "it has torchvision's names; load it in timm (vit_*_patch*) and save that model's state_dict"),
     ("layer1.0.conv1", CONVOLUTION),
     ("stages.0.", CONVOLUTION),
     (".bn1.", CONVOLUTION),
+    ("features.0.weight", CONVOLUTION),
 ];
 
 pub(crate) const HYBRID: &str = "patches are made by a stem of convolutions (hybrid ViT); take the plain model of that size, \
@@ -159,8 +171,18 @@ pub(crate) const CLIP: &str = "it is a CLIP or SigLIP tower, which has a norm be
                                by attention; take a plain ViT, such as DINO, DINOv2, MAE or DeiT";
 const CONVOLUTION: &str = "it is a convolutional network; take a ViT, such as DINO's vit_small";
 
+const WINDOWS: &str = "attention has windows or relative positions (SAM, ViTDet), which are not computed here; take a plain \
+                       ViT, such as DINO, DINOv2, MAE or DeiT";
+pub(crate) const PYRAMID: &str = "it has stages of several widths (SegFormer, PVT, Swin); take a plain ViT, such as DINO, \
+                                  DINOv2, MAE or DeiT";
+
 fn what(places: &[Place]) -> String {
     let names = || places.iter().flat_map(|place| &place.names);
+    if names().next().is_none() {
+        return "no dict in it, up to eight deep, holds tensors (lists and tuples are not looked into); save the weights \
+                themselves, torch.save(model.state_dict(), path)"
+            .into();
+    }
     for (part, reason) in STRANGERS {
         if names().any(|name| name.contains(part)) {
             return reason.into();
@@ -172,4 +194,15 @@ fn what(places: &[Place]) -> String {
     }
     let (first, second) = (ANCHORS[0].0, ANCHORS[1].0);
     format!("neither {first} nor {second} is there, behind any prefix; its names are {}", listed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::what;
+
+    #[test]
+    fn a_file_without_tensors_is_told_without_an_empty_list() {
+        let text = what(&[]);
+        assert!(text.contains("eight deep") && text.contains("state_dict"), "{text}");
+    }
 }

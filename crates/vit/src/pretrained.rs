@@ -3,7 +3,7 @@
 use crate::input::Stated;
 use crate::place::{self, Naming};
 use crate::position::Rule;
-use crate::rename::{Role, SWIGLU, role};
+use crate::rename::{Role, SWIGLU, may_be_beside, role};
 use crate::{Vit, VitConfig};
 use candle_core::{DType, Device, Result as Computed, Tensor};
 use selfpatch_nn::Params;
@@ -80,6 +80,9 @@ impl Pretrained {
             match role(own, found.naming) {
                 Role::Beside => drop(beside.insert(own.to_string(), tensor.clone())),
                 Role::Refused(reason) => return Err(refused(format!("`{name}`: {reason}"))),
+                Role::Part(_) if may_be_beside(own) && (tensor.rank() == 0 || float(tensor).is_err()) => {
+                    beside.insert(own.to_string(), tensor.clone());
+                }
                 Role::Part(part) => {
                     let tensor = float(tensor).map_err(|kind| refused(unreadable(&[name], &kind)))?;
                     if parts.insert(part.clone(), tensor).is_some() {
@@ -97,7 +100,16 @@ impl Pretrained {
         let needed = |name: &&String| {
             name.strip_prefix(&found.prefix).is_some_and(|own| role(own, found.naming) != Role::Beside)
         };
-        let unread: Vec<&String> = place.unread.keys().filter(needed).collect();
+        let (passed, unread): (Vec<&String>, Vec<&String>) = place
+            .unread
+            .keys()
+            .partition(|name| !needed(name) || name.strip_prefix(&found.prefix).is_some_and(may_be_beside));
+        if !passed.is_empty() {
+            let first = passed.iter().take(5).map(|name| format!("`{name}` ({})", place.unread[*name]));
+            let more = passed.len().saturating_sub(5);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            notes.push(format!("not read, and not needed: {}{more}", first.collect::<Vec<_>>().join(", ")));
+        }
         if let Some(kind) = unread.first().and_then(|name| place.unread.get(*name)) {
             return Err(refused(unreadable(&unread, kind)));
         }
@@ -110,6 +122,9 @@ impl Pretrained {
             parts.insert(name, Tensor::cat(&[q, k, v], 0).map_err(fail)?);
         }
 
+        if parts.get("patch_embed.proj.weight").is_some_and(|t| t.rank() == 5) {
+            return Err(refused(VIDEO.into()));
+        }
         let rule = match (found.naming, parts.contains_key("reg_token") || parts.contains_key("register_tokens")) {
             (_, true) => Rule::Timm,
             (Naming::Transformers, false) => Rule::Transformers,
@@ -120,6 +135,12 @@ impl Pretrained {
             Fold::Refused(reason) => refused(reason),
             Fold::Failed(e) => fail(e),
         })?;
+        for (weight, reason) in [("norm1", BARE_NORM), ("attn.proj", BARE_LAYER)] {
+            let name = |kind| format!("blocks.0.{weight}.{kind}");
+            if parts.contains_key(&name("weight")) && !parts.contains_key(&name("bias")) {
+                return Err(refused(format!("there is no `{}`: {reason}", name("bias"))));
+            }
+        }
         is_gated(&parts).map_or(Ok(()), |name| Err(refused(format!("`{name}`: {SWIGLU}"))))?;
 
         let mut config = VitConfig::of_weights(&parts, num_heads.max(1)).map_err(fail)?;
@@ -208,6 +229,13 @@ impl Pretrained {
     }
 }
 
+const VIDEO: &str = "its patches have a length in time (VideoMAE, ViViT): it takes videos; take a ViT of images, such as DINO, \
+                     DINOv2, MAE or DeiT";
+const BARE_NORM: &str = "its norms only scale (RMSNorm, or LayerNorm without biases), which is not computed here; take a plain \
+                         ViT, such as DINO, DINOv2, MAE or DeiT";
+const BARE_LAYER: &str = "its layers have no biases (proj_bias=False of timm), and this backbone has them; add biases of zeros, \
+                          which change nothing, and save it again";
+
 /// Names by their first part, `head.* (9 tensors)`; single ones as they are.
 pub fn summary<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
@@ -233,6 +261,12 @@ fn float(tensor: &Tensor) -> Result<Tensor, String> {
 fn unreadable(names: &[&String], kind: &str) -> String {
     let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
     let first = names.first().map_or("", |name| name.as_str());
+    if kind.ends_with(" tensor") {
+        return format!(
+            "`{first}`{more}: is a {kind}, which is not read; save the weights as dense tensors, which hold their numbers (in \
+             PyTorch `.to_dense()`)"
+        );
+    }
     format!(
         "`{first}`{more}: stored as {}, which is not read; save the weights as f32, f16 or bf16 (in PyTorch `.float()`, after \
          dequantising them if they are quantised integers)",
@@ -304,8 +338,8 @@ impl From<candle_core::Error> for Fold {
 fn fold_positions(parts: &mut BTreeMap<String, Tensor>, notes: &mut Vec<String>) -> Result<(), Fold> {
     let Some(table) = parts.get("pos_embed").cloned() else {
         return Err(Fold::Refused(
-            "there is no table of positions (pos_embed): positions are rotary or computed (DINOv3, EVA-02, RoPE-ViT), which is not \
-             done here; the nearest models are those of DINOv2, also with registers"
+            "there is no table of positions (pos_embed): positions are rotary or computed (DINOv3, EVA-02, RoPE-ViT) or there are \
+             none, which is not done here; the nearest models are those of DINOv2, also with registers"
                 .into(),
         ));
     };

@@ -1,6 +1,6 @@
 //! The names of others, as those of DINO and timm.
 
-use crate::place::{CLIP, HYBRID, Naming};
+use crate::place::{CLIP, HYBRID, Naming, PYRAMID};
 
 /// What a tensor of a file is to a backbone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const BESIDE: [&str; 18] = [
     "predictor",
 ];
 
-const ROTARY: &str = "positions are rotary (DINOv3, EVA-02, RoPE-ViT), which is not computed here; the nearest models are those of \
+pub(crate) const ROTARY: &str = "positions are rotary (DINOv3, EVA-02, RoPE-ViT), which is not computed here; the nearest models are those of \
                       DINOv2, also with registers";
 pub(crate) const SWIGLU: &str = "the feed-forward part is gated (SwiGLU), which is not computed here; the S, B and L models of \
                                  DINOv2 have a plain one";
@@ -49,11 +49,13 @@ const SPLIT_BIAS: &str = "queries and values have biases and keys have none (BEi
                           positions; take a plain ViT, such as DINO, DINOv2, MAE or DeiT";
 const ADAPTED: &str =
     "it holds low-rank updates (LoRA) beside the weights; merge them in Python (merge_and_unload) and save again";
+const PARALLEL: &str = "attention and feed-forward part are parallel, which is not computed here; take a plain ViT, such as \
+                        DINO, DINOv2, MAE or DeiT";
 const QUANTISED: &str = "its weights are quantised integers with scales beside them; save the model before quantisation, in f32, \
                          f16 or bf16";
 
 /// Parts of names that mean another computation.
-const FOREIGN: [(&str, &str); 24] = [
+const FOREIGN: [(&str, &str); 27] = [
     ("rope", ROTARY),
     ("freqs", ROTARY),
     ("rotary", ROTARY),
@@ -75,10 +77,22 @@ const FOREIGN: [(&str, &str); 24] = [
     ("attn_pool.", CLIP),
     ("patch_embed.backbone.", HYBRID),
     ("patch_embeddings.backbone.", HYBRID),
+    (".in_proj.", PARALLEL),
+    (".attns.", PARALLEL),
+    ("stages.", PYRAMID),
     ("lora_", ADAPTED),
     (".SCB", QUANTISED),
     (".absmax", QUANTISED),
 ];
+
+/// Parameters of a backbone that belong to no layer.
+const TOKENS: [&str; 5] = ["cls_token", "pos_embed", "reg_token", "register_tokens", "dist_token"];
+
+/// Whether a tensor called `name`, without prefix, that is no weight by its shape or numbers may be a counter or a flag
+/// of the training program (`global_step`), which stands beside a backbone without a prefix.
+pub(crate) fn may_be_beside(name: &str) -> bool {
+    !name.contains('.') && !TOKENS.contains(&name)
+}
 
 /// What the tensor called `name`, without prefix, is.
 pub(crate) fn role(name: &str, naming: Naming) -> Role {

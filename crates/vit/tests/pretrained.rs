@@ -195,6 +195,9 @@ fn what_would_be_computed_otherwise_is_refused_by_name() -> Outcome {
         ("blocks.0.attn.q_bias", "EVA"),
         ("blocks.0.attn.qkv.lora_A", "LoRA"),
         ("blocks.0.mlp.fc1.SCB", "quantised"),
+        ("blocks.0.in_proj.weight", "parallel"),
+        ("blocks.0.attns.0.ls.gamma", "parallel"),
+        ("stages.0.norm.weight", "stages"),
         ("surplus", "extra (1): surplus"),
     ] {
         let error = of(&same, &[(name, DType::F32)])?;
@@ -202,7 +205,12 @@ fn what_would_be_computed_otherwise_is_refused_by_name() -> Outcome {
     }
     // No table of positions.
     let error = of(&|n| if n == "pos_embed" { "head.x".into() } else { n.into() }, &[])?;
-    assert!(error.contains("rotary") && error.contains("DINOv2"), "{error}");
+    assert!(error.contains("rotary") && error.contains("there are none") && error.contains("DINOv2"), "{error}");
+    // Norms and layers without biases.
+    for (without, says) in [(".norm1.bias", "RMSNorm"), (".attn.proj.bias", "proj_bias")] {
+        let error = of(&|n| if n.ends_with(without) { format!("head.{n}") } else { n.into() }, &[])?;
+        assert!(error.contains(says), "{error}");
+    }
     // A gate in the place of a wider layer, as timm packs it.
     let path = renamed(folder.path(), same, &[])?;
     let mut all: Vec<_> = tensors(&path)?.into_iter().collect();
@@ -221,6 +229,14 @@ fn what_would_be_computed_otherwise_is_refused_by_name() -> Outcome {
         ("visual.transformer.resblocks.0.ln_1.weight", "CLIP"),
         ("layers.0.blocks.0.attn.relative_position_bias_table", "Swin"),
         ("encoder.layers.encoder_layer_0.ln_1.weight", "torchvision"),
+        ("embeddings.patch_embeddings.weight", "DINOv3"),
+        ("embeddings.patch_embedding.weight", "CLIP"),
+        ("vision_encoder.layers.0.attn.rel_pos_h", "SAM"),
+        ("embeddings.projection.weight", "ViTDet"),
+        ("encoder.patch_embeddings.0.proj.weight", "SegFormer"),
+        ("blocks.0.mlp_tokens.fc1.weight", "Mixer"),
+        ("embeds.proj.weight", "NaFlexViT"),
+        ("features.0.weight", "convolutional"),
         ("anything", "its names are anything"),
     ] {
         let path = folder.path().join("w.safetensors");
@@ -228,6 +244,61 @@ fn what_would_be_computed_otherwise_is_refused_by_name() -> Outcome {
         let error = Pretrained::read(&path, None, 2, &Device::Cpu).map(drop).expect_err("refused").to_string();
         assert!(error.contains(says), "{name}: {error}");
     }
+    Ok(())
+}
+
+#[test]
+fn counters_beside_a_backbone_without_prefix_are_left_out() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = renamed(folder.path(), str::to_string, &[("queue_of_labels", DType::I64)])?;
+    let mut all: Vec<_> = tensors(&path)?.into_iter().collect();
+    all.push(("global_step".into(), Tensor::new(3i64, &Device::Cpu)?));
+    all.push(("temperature".into(), Tensor::new(1f32, &Device::Cpu)?));
+    write_safetensors(&path, &all, &[])?;
+    let found = Pretrained::read(&path, None, 2, &Device::Cpu)?;
+    let left = found.left_out();
+    for name in ["global_step (1 tensor)", "temperature (1 tensor)", "queue_of_labels (1 tensor)"] {
+        assert!(left.contains(name), "{left}");
+    }
+    // A part of the backbone in such numbers is still an error.
+    for (name, t) in &mut all {
+        if name == "cls_token" {
+            *t = t.to_dtype(DType::I64)?;
+        }
+    }
+    write_safetensors(&path, &all, &[])?;
+    let error = Pretrained::read(&path, None, 2, &Device::Cpu).map(drop).expect_err("refused").to_string();
+    assert!(error.contains("cls_token"), "{error}");
+    Ok(())
+}
+
+/// A hidden width of 24 gives what one of 32 gives whose last 8 columns are zeros.
+#[test]
+fn the_hidden_width_may_be_any() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (mut narrow, mut zeroed) = (Vec::new(), Vec::new());
+    for (name, t) in tensors(&data("timm-plain").join("model.safetensors"))? {
+        let (short, long) = match name.as_str() {
+            n if n.contains("mlp.fc1.") => (t.narrow(0, 0, 24)?.contiguous()?, t),
+            n if n.ends_with("mlp.fc2.weight") => {
+                let short = t.narrow(1, 0, 24)?.contiguous()?;
+                let zeros = t.narrow(1, 24, 8)?.zeros_like()?;
+                (short.clone(), Tensor::cat(&[&short, &zeros], 1)?)
+            }
+            _ => (t.clone(), t),
+        };
+        narrow.push((name.clone(), short));
+        zeroed.push((name, long));
+    }
+    let mut all = Vec::new();
+    for (file, tensors) in [("narrow.safetensors", narrow), ("zeroed.safetensors", zeroed)] {
+        write_safetensors(&folder.path().join(file), &tensors, &[])?;
+        let found = Pretrained::read(&folder.path().join(file), None, 2, &Device::Cpu)?;
+        let image = &self::tensors(&data("expected.safetensors"))?["image.native"];
+        all.push((found.config.hidden(), found.vit(&Device::Cpu)?.forward(image)?));
+    }
+    assert_eq!((all[0].0, all[1].0), (24, 32));
+    assert!(apart(&all[0].1, &all[1].1)? < CLOSE);
     Ok(())
 }
 

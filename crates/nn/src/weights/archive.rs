@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::WeightsError;
+use super::{WeightsError, open_file};
 
 /// Fewer seeks and reads on files of hundreds of megabytes.
 const BUFFER: usize = 1 << 17;
@@ -24,7 +24,7 @@ impl Archive {
     /// Opens `path` and reads it through once to verify the CRC-32 of every entry.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
-        let file = File::open(path).map_err(io("open"))?;
+        let file = open_file(path).map_err(io("open"))?;
         let length = file.metadata().map_err(io("examine"))?.len();
         // Left to itself the zip reader guesses whether something stands before the archive, and guesses wrong where
         // the first entry of the directory is as long as the two records that end a large archive.

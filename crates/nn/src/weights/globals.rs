@@ -22,6 +22,10 @@ pub(super) enum Global {
     Dict,
     /// Rebuilds a tensor of quantised integers from a storage.
     Quantised,
+    /// Rebuilds a tensor that is not one block of numbers: what it is.
+    Unread(&'static str),
+    /// Rebuilds a tensor that has attributes of its own: another function and its arguments are among the arguments.
+    WithAttributes,
     /// A class of storages.
     Storage(Element),
     /// A dtype of `torch` that has no class of storages.
@@ -75,11 +79,13 @@ const DTYPES: [&str; 17] = [
 ];
 
 /// Plain containers and numbers, under both of their Python names.
-const BUILTINS: &[&str] = &["set", "frozenset", "list", "dict", "int", "float", "complex", "slice"];
+const BUILTINS: &[&str] =
+    &["set", "frozenset", "list", "dict", "int", "float", "complex", "slice", "bytes", "bytearray"];
 
 /// Names met in training checkpoints beside the weights: run arguments, scalars, dtypes.
-const OPAQUE: [(&str, &[&str]); 11] = [
+const OPAQUE: [(&str, &[&str]); 14] = [
     ("argparse", &["Namespace"]),
+    ("collections", &["Counter"]),
     ("_codecs", &["encode"]),
     ("builtins", BUILTINS),
     ("__builtin__", BUILTINS),
@@ -92,6 +98,7 @@ const OPAQUE: [(&str, &[&str]); 11] = [
         "torch",
         &[
             "Size",
+            "Tensor",
             "device",
             "float32",
             "float64",
@@ -103,12 +110,18 @@ const OPAQUE: [(&str, &[&str]); 11] = [
             "int8",
             "uint8",
             "bool",
+            "complex64",
+            "complex128",
             "per_tensor_affine",
+            "per_tensor_symmetric",
             "per_channel_affine",
             "per_channel_affine_float_qparams",
+            "per_channel_symmetric",
             "strided",
         ],
     ),
+    ("torch.nn.parameter", &["Parameter", "Buffer"]),
+    ("torch.serialization", &["_get_layout"]),
     ("datetime", &["date", "datetime", "timedelta"]),
 ];
 
@@ -119,6 +132,10 @@ pub(super) fn lookup(module: &str, name: &str) -> Option<Global> {
             return Some(Global::Tensor);
         }
         ("torch._utils", "_rebuild_qtensor") => return Some(Global::Quantised),
+        ("torch._utils", "_rebuild_sparse_tensor") => return Some(Global::Unread("sparse tensor")),
+        ("torch._utils", "_rebuild_nested_tensor") => return Some(Global::Unread("nested tensor")),
+        ("torch._utils", "_rebuild_meta_tensor_no_storage") => return Some(Global::Unread("meta tensor")),
+        ("torch._tensor", "_rebuild_from_type_v2") => return Some(Global::WithAttributes),
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
             return Some(Global::Parameter);
         }

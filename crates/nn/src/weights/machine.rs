@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::globals::{self, Global};
+use super::globals::{self, Element, Global};
 use super::pickle::{Id, Storage, TensorSpec, Value};
 use super::reader::{Reader, Step, Stop};
 
@@ -14,6 +14,7 @@ const MAX_RANK: usize = 8;
 
 /// `None`, numbers, sets, namespaces, …: everything that weights do not need shares this value.
 const OPAQUE: Id = 0;
+const TRUE: Id = 1;
 
 /// The state of the stack machine that a pickle is a program for.
 pub(super) struct Machine<'a> {
@@ -29,7 +30,7 @@ impl<'a> Machine<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             input: Reader::new(bytes),
-            values: vec![Value::Opaque],
+            values: vec![Value::Opaque, Value::True],
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -67,7 +68,8 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.push_id(top)?;
             }
-            b'N' | 0x88 | 0x89 | 0x8f => self.push_id(OPAQUE)?, // None, True, False, empty set
+            b'N' | 0x89 | 0x8f => self.push_id(OPAQUE)?, // None, False, empty set
+            0x88 => self.push_id(TRUE)?,
             b'J' => {
                 let value = i32::from_le_bytes(self.input.array()?);
                 self.push(Value::Int(value.into()))?;
@@ -346,11 +348,13 @@ impl<'a> Machine<'a> {
     /// A call `function(*arguments)` or the making of an object.
     fn construct(&mut self) -> Step<()> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
-        let global = match self.value(callee)? {
-            Value::Global(global) => *global,
-            _ => return Err("a call of something that is no function".into()),
-        };
-        let arguments = self.tuple_items(arguments)?;
+        let (mut global, mut arguments) = (self.function(callee)?, self.tuple_items(arguments)?);
+        if matches!(global, Global::WithAttributes) {
+            let &[function, _class, inner, ..] = arguments.as_slice() else {
+                return Err("a tensor with attributes of fewer than 3 arguments".into());
+            };
+            (global, arguments) = (self.function(function)?, self.tuple_items(inner)?);
+        }
         match global {
             Global::Opaque => self.push_id(OPAQUE),
             Global::Dict if arguments.len() <= 1 => self.push(Value::Dict(Vec::new())),
@@ -368,6 +372,8 @@ impl<'a> Machine<'a> {
                 spec.storage.element.dtype = None;
                 self.push(Value::Tensor(Box::new(spec)))
             }
+            Global::Unread(what) => self.push(Value::Unread(what)),
+            Global::WithAttributes => Err("a tensor with attributes inside another".into()),
             Global::Dtype(_) => Err("a call of a dtype".into()),
             Global::Storage(_) => Err("a storage made in the pickle itself".into()),
         }
@@ -388,13 +394,33 @@ impl<'a> Machine<'a> {
             return Err(Stop::Reason(reason));
         }
         let mut storage = storage.clone();
-        // `_rebuild_tensor_v3` says what the bytes of an untyped storage are.
-        if let Some(&id) = arguments.get(6)
-            && let Value::Global(Global::Dtype(element)) = self.value(id)?
-        {
-            storage.element = *element;
+        let mut negative = false;
+        for &id in arguments.iter().skip(6) {
+            match self.value(id)? {
+                // `_rebuild_tensor_v3` says what the bytes of an untyped storage are.
+                Value::Global(Global::Dtype(element)) => storage.element = *element,
+                Value::Dict(metadata) => {
+                    for &(key, value) in metadata {
+                        let key = self.string(key)?;
+                        match (&*key, self.value(value)?) {
+                            ("neg", Value::True) => negative = true,
+                            // Conjugation changes nothing but complex numbers, which are not read.
+                            ("neg" | "conj", _) => {}
+                            _ => storage.element = Element { class: "numbers with unknown metadata", dtype: None },
+                        }
+                    }
+                }
+                _ => {}
+            }
         }
-        Ok(TensorSpec { storage, offset: self.size(offset)?, shape, stride })
+        Ok(TensorSpec { storage, offset: self.size(offset)?, shape, stride, negative })
+    }
+
+    fn function(&self, id: Id) -> Step<Global> {
+        match self.value(id)? {
+            Value::Global(global) => Ok(*global),
+            _ => Err("a call of something that is no function".into()),
+        }
     }
 
     // --- operands ---
@@ -409,7 +435,7 @@ impl<'a> Machine<'a> {
     /// The first few items, all that any call here needs.
     fn tuple_items(&self, id: Id) -> Step<Vec<Id>> {
         match self.value(id)? {
-            Value::Tuple(items) => Ok(items.iter().take(7).copied().collect()),
+            Value::Tuple(items) => Ok(items.iter().take(8).copied().collect()),
             _ => Err("something else where a tuple belongs".into()),
         }
     }

@@ -29,11 +29,11 @@ mod names;
 mod pickle;
 mod pth;
 mod reader;
+mod regular;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,7 @@ use candle_core::{DType, Device, Tensor};
 
 pub use error::WeightsError;
 pub use names::{Mismatch, check_strict};
+pub use regular::open_file;
 pub use safetensors::write_safetensors;
 
 /// Keys under which training checkpoints keep a model, in order of preference.
@@ -243,7 +244,7 @@ enum Format {
 fn format_of(path: &Path) -> Result<Format, WeightsError> {
     let io = |action| move |source| WeightsError::Io { path: path.to_path_buf(), action, source };
     let mut head = Vec::new();
-    let file = File::open(path).map_err(io("open"))?;
+    let file = open_file(path).map_err(io("open"))?;
     file.take(8).read_to_end(&mut head).map_err(io("read"))?;
     Ok(match head.as_slice() {
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,

@@ -21,6 +21,8 @@ pub(super) type Id = usize;
 pub(super) enum Value {
     /// Anything harmless that is of no use here.
     Opaque,
+    /// `True`.
+    True,
     /// An integer that fits 64 bits.
     Int(i64),
     /// A text string.
@@ -37,6 +39,8 @@ pub(super) enum Value {
     Storage(Storage),
     /// A view of a storage.
     Tensor(Box<TensorSpec>),
+    /// A tensor that is not one block of numbers: what it is.
+    Unread(&'static str),
 }
 
 /// A persistent id of `torch.save`.
@@ -59,6 +63,8 @@ pub(super) struct TensorSpec {
     pub shape: Vec<usize>,
     /// Elements between neighbours per dimension.
     pub stride: Vec<usize>,
+    /// Whether the numbers stored are those of the tensor with the opposite sign.
+    pub negative: bool,
 }
 
 /// Why a pickle was refused.

@@ -10,14 +10,17 @@ use super::archive::Archive;
 use super::pickle::{Document, Fault, TensorSpec, Value};
 use super::{Group, Place, WeightsError};
 
-/// Dicts in dicts that are looked into; real checkpoints have three at most.
-const DEEPEST: usize = 5;
+/// Dicts in dicts that are looked into; checkpoints of training programs have three at most.
+const DEEPEST: usize = 8;
 /// Entries that are looked at in all, lest dicts in dicts multiply.
 const MOST_ENTRIES: usize = 1 << 21;
 
 /// Overlapping views may copy the bytes of their storage this many times. Tied weights share one
 /// copy; anything above a few is an attempt to exhaust the memory.
 const MAX_COPIES: usize = 16;
+
+/// Bytes that all expanded tensors of a dict, which repeat the few numbers stored for them, may take.
+const MAX_EXPANDED: usize = 1 << 28;
 
 /// An opened `.pth` file whose entries are intact and whose pickle has been understood.
 pub(super) struct Pth {
@@ -78,7 +81,7 @@ impl Pth {
             let mut names = Vec::new();
             for (name, value) in entries {
                 match value {
-                    Value::Tensor(_) => names.push(name.to_string()),
+                    Value::Tensor(_) | Value::Unread(_) => names.push(name.to_string()),
                     Value::Dict(_) if keys.len() < DEEPEST => {
                         open.push(keys.iter().cloned().chain([name.to_string()]).collect());
                     }
@@ -107,9 +110,14 @@ impl Pth {
             match value {
                 Value::Tensor(spec) => by_storage.entry(spec.storage.key.clone()).or_default().push((name, spec)),
                 Value::Dict(_) if keys.is_empty() => {} // a group of its own
+                Value::Unread(what) => {
+                    group.notes.push(format!("`{name}` is a {what}: skipped"));
+                    group.unread.insert(name.to_string(), (*what).to_string());
+                }
                 _ => group.notes.push(format!("`{name}` is no tensor: skipped")),
             }
         }
+        let mut expanded = MAX_EXPANDED;
         for (storage, views) in by_storage {
             let entry = format!("{}/data/{storage}", self.folder);
             let bytes = self.archive.read(&entry)?;
@@ -117,12 +125,16 @@ impl Pth {
                 path: &self.path,
                 bytes: bytes.as_deref(),
                 budget: bytes.as_ref().map_or(0, Vec::len).saturating_mul(MAX_COPIES),
+                expanded: &mut expanded,
                 device,
                 seen: HashMap::new(),
             };
             for (name, spec) in views {
-                let Some(dtype) = spec.storage.element.dtype else {
-                    let class = spec.storage.element.class;
+                let element = spec.storage.element;
+                let floats = [DType::F64, DType::F32, DType::F16, DType::BF16];
+                let known = element.dtype.filter(|dtype| !spec.negative || floats.contains(dtype));
+                let Some(dtype) = known else {
+                    let class = element.class;
                     let note = format!("`{name}` is in a {class}, which has no dtype here: skipped");
                     group.notes.push(note);
                     group.unread.insert(name.to_string(), class.to_string());
@@ -148,8 +160,8 @@ fn find<'a, S: AsRef<str>>(document: &'a Document, keys: &[S]) -> Option<BTreeMa
     Some(dict)
 }
 
-/// Offset, shape and stride of a view.
-type Placement = (DType, usize, Vec<usize>, Vec<usize>);
+/// Offset, shape and stride of a view, and whether its sign is turned.
+type Placement = (DType, usize, Vec<usize>, Vec<usize>, bool);
 
 /// Builds the tensors that lie in one storage.
 struct Built<'a> {
@@ -158,6 +170,8 @@ struct Built<'a> {
     bytes: Option<&'a [u8]>,
     /// Bytes that may still be copied out of it.
     budget: usize,
+    /// Bytes that expanded tensors may still take.
+    expanded: &'a mut usize,
     device: &'a Device,
     /// Views already made: names that share one also share the tensor.
     seen: HashMap<Placement, Tensor>,
@@ -166,15 +180,20 @@ struct Built<'a> {
 impl Built<'_> {
     /// One view as a contiguous tensor.
     fn view(&mut self, name: &str, dtype: DType, spec: &TensorSpec) -> Result<Tensor, WeightsError> {
-        let placement = (dtype, spec.offset, spec.shape.clone(), spec.stride.clone());
+        let placement = (dtype, spec.offset, spec.shape.clone(), spec.stride.clone(), spec.negative);
         if let Some(tensor) = self.seen.get(&placement) {
             return Ok(tensor.clone());
         }
-        let bytes = self.gather(dtype, spec).map_err(|reason| WeightsError::Tensor {
+        let mut bytes = self.gather(dtype, spec).map_err(|reason| WeightsError::Tensor {
             path: self.path.to_path_buf(),
             name: name.to_string(),
             reason,
         })?;
+        if spec.negative {
+            // The sign is the highest bit of the last byte.
+            let signs = bytes.iter_mut().skip(dtype.size_in_bytes() - 1).step_by(dtype.size_in_bytes());
+            signs.for_each(|byte| *byte ^= 0x80);
+        }
         let tensor = super::tensor(self.path, name, &bytes, dtype, &spec.shape, self.device)?;
         self.seen.insert(placement, tensor.clone());
         Ok(tensor)
@@ -184,21 +203,17 @@ impl Built<'_> {
     fn gather(&mut self, dtype: DType, spec: &TensorSpec) -> Result<Vec<u8>, String> {
         let stored = self.bytes.ok_or_else(|| format!("its entry data/{} is absent", spec.storage.key))?;
         let width = dtype.size_in_bytes();
-        let length = super::element_count(&spec.shape)
-            .and_then(|count| count.checked_mul(width))
-            .filter(|&needed| needed <= stored.len())
-            .ok_or_else(|| {
-                let (shape, stored) = (&spec.shape, stored.len());
-                format!("shape {shape:?} needs more than the {stored} bytes stored for it")
-            })?;
-        self.budget = self.budget.checked_sub(length).ok_or("too many overlapping views of one storage")?;
+        let outside = || {
+            let (shape, offset, stride, stored) = (&spec.shape, spec.offset, &spec.stride, stored.len());
+            format!(
+                "shape {shape:?} from offset {offset} with strides {stride:?} leads outside the {stored} bytes stored for it"
+            )
+        };
+        let length =
+            super::element_count(&spec.shape).and_then(|count| count.checked_mul(width)).ok_or_else(outside)?;
         if length == 0 {
             return Ok(Vec::new());
         }
-        let outside = || {
-            let (offset, stride) = (spec.offset, &spec.stride);
-            format!("offset {offset} with strides {stride:?} leads outside its storage")
-        };
         let last = spec
             .shape
             .iter()
@@ -206,6 +221,16 @@ impl Built<'_> {
             .try_fold(spec.offset, |last, (&size, &stride)| last.checked_add((size - 1).checked_mul(stride)?))
             .filter(|&last| last < stored.len() / width)
             .ok_or_else(outside)?;
+        if length > stored.len() {
+            *self.expanded = self.expanded.checked_sub(length).ok_or_else(|| {
+                format!(
+                    "expanded from {} bytes to {length}, more than is read here; save it as .contiguous()",
+                    stored.len()
+                )
+            })?;
+        } else {
+            self.budget = self.budget.checked_sub(length).ok_or("too many overlapping views of one storage")?;
+        }
         if is_row_major(spec) {
             let range = spec.offset * width..(last + 1) * width;
             return stored.get(range).map(<[u8]>::to_vec).ok_or_else(outside);

@@ -1,7 +1,6 @@
 //! Safetensors files: reading with named errors, and writing the same bytes for the same tensors.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 use super::atomic::atomically;
-use super::{Group, WeightsError};
+use super::{Group, WeightsError, open_file};
 
 /// Reads all tensors and the metadata of a safetensors file.
 pub(super) fn read(path: &Path, device: &Device) -> Result<(Group, BTreeMap<String, String>), WeightsError> {
@@ -40,7 +39,7 @@ pub(super) fn read(path: &Path, device: &Device) -> Result<(Group, BTreeMap<Stri
 }
 
 fn read_all(path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(length)?;

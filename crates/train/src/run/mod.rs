@@ -161,8 +161,11 @@ pub fn run(
         && (session.overwrite || checkpoint::list(&run)?.is_empty());
     if begins && !config.init_from.is_empty() {
         // Before an earlier run gives way: it may be the one that the weights are of.
-        let told = init_from(Path::new(&config.init_from), &trainer)?;
-        tell(Event::Notice(&told));
+        let begun = init_from(Path::new(&config.init_from), &trainer, &config.data)?;
+        tell(Event::Notice(&begun.told));
+        if let Some(images) = begun.images {
+            tell(Event::Warning(images));
+        }
     }
     let mut folder = folder::open(config, &*images, session, &mut |w| tell(Event::Warning(w)))?;
     let watched = folder.inventory.take().map(|known| Arc::new(Watched::new(Arc::clone(&images), known)));
