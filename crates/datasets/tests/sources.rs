@@ -114,7 +114,10 @@ fn lists_are_read_as_windows_and_spreadsheets_write_them() {
     fs::write(at("c.png"), png(2)).unwrap();
     let wide = |text: &str, of: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(of).collect::<Vec<u8>>();
     let both = "sub/a b.png\r\nc.png\r\n";
-    let lists: [(&str, Vec<u8>); 10] = [
+    let lists: [(&str, Vec<u8>); 13] = [
+        ("excel.csv", "sep=;\r\npath;label\r\nsub/a b.png;x\r\nc.png;y\r\n".into()),
+        ("image_path.csv", "image_path,label\nsub/a b.png,x\nc.png,y\n".into()),
+        ("species.csv", "id,filepath,species\n1,sub/a b.png,x\n2,c.png,y\n".into()),
         ("mark.txt", format!("\u{feff}{both}").into()),
         ("spaces.txt", "sub/a b.png  \t\r\n  c.png \r\n\r\n".into()),
         ("mac.txt", both.replace('\n', "").into()),
@@ -279,8 +282,28 @@ fn tar_files_are_read_in_place() {
     let error = cut.read(1).unwrap_err().to_string();
     assert!(error.contains("a/1.png") && error.contains("the tar file ends"), "{error}");
 
-    fs::write(at("packed.tar.gz"), b"\x1f\x8b\x08\0rest").unwrap();
-    assert!(refused(at("packed.tar.gz")).contains("gunzip"));
+    for (name, start, program) in [
+        ("packed.tar.gz", &b"\x1f\x8b\x08\0rest"[..], "gunzip < "),
+        ("packed.tar.bz2", b"BZh91AY&SYrest", "bunzip2 < "),
+        ("packed.tbz2", b"BZh91AY&SYrest", "bunzip2 < "),
+        ("named.tar", b"BZh91AY&SYrest", "bunzip2 < "),
+        ("packed.tar.xz", b"\xfd7zXZ\0rest", "unxz < "),
+        ("packed.tar.zst", b"\x28\xb5\x2f\xfdrest", "unzstd < "),
+    ] {
+        fs::write(at(name), start).unwrap();
+        let error = refused(at(name));
+        assert!(error.contains(program), "{error}");
+    }
+    // Of several tar files one behind the other the first is read, and the others are told.
+    let two = [fs::read(at("s-01.tar")).unwrap(), whole.clone()].concat();
+    fs::write(at("two.tar"), two).unwrap();
+    let (source, said) = heard(at("two.tar"));
+    assert_eq!(source.len(), 1);
+    assert!(said[0].contains("1 tar files with more behind their end"), "{said:?}");
+    // Names of classes are those of images in any case.
+    write_tar(&at("upper.tar"), &[("1.PNG", &png(1)), ("1.CLS", b"cat"), ("2.PNG", &png(2)), ("2.Cls", b"dog")]);
+    let upper = [("1.PNG".to_string(), Some("cat"), 1), ("2.PNG".into(), Some("dog"), 2)];
+    assert_eq!(all(&*opened(at("upper.tar"))), upper);
     write_tar(&at("none.tar"), &[("x.txt", b"text")]);
     assert!(refused(at("none.tar")).contains("no images"));
 }
@@ -534,6 +557,11 @@ fn what_is_no_source_is_told_so() {
     assert!(refused(root.path()).contains("no images"));
     fs::write(at("x.pdf"), "x").unwrap();
     assert!(refused(at("x.pdf")).contains("is not a source of images"));
+    fs::write(at("x.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
+    let error = refused(at("x.heic"));
+    assert!(error.contains("HEIC by its content") && error.contains("magick mogrify"), "{error}");
+    fs::write(at("x.gif"), "").unwrap();
+    assert!(refused(at("x.gif")).contains("is by its name of a format that is not supported; convert"));
     #[cfg(not(feature = "parquet"))]
     {
         fs::write(at("x.parquet"), "x").unwrap();

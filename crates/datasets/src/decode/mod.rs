@@ -1,6 +1,8 @@
 //! Image files to pixels, strictly: a file is decoded whole or not at all.
 
 mod bmp;
+pub(crate) mod foreign;
+mod frames;
 mod header;
 mod jpeg;
 mod libjpeg;
@@ -168,6 +170,7 @@ impl Decoding {
         } else {
             notes.unturned = orientation != Orientation::NoTransforms;
         }
+        notes.frames = frames::further(bytes, format);
         Ok((image, notes))
     }
 
@@ -179,7 +182,11 @@ impl Decoding {
         if bytes.len() as u64 > self.max_bytes {
             return Err(format!("the file has {} bytes, more than {} (data.max_bytes)", bytes.len(), self.max_bytes));
         }
-        Format::of(bytes).ok_or("not a JPEG, PNG, WebP, BMP or TIFF file".into())
+        let unknown = || {
+            let told = foreign::told(bytes).map_or(String::new(), |told| format!(", {told}"));
+            format!("not a JPEG, PNG, WebP, BMP or TIFF file{told}")
+        };
+        Format::of(bytes).ok_or_else(unknown)
     }
 
     /// An image as a source holds it: decodes a file, and makes of pixels what is wanted. Tells, too, what of it the
@@ -213,7 +220,7 @@ impl Decoding {
     fn usual(&self, bytes: &[u8], format: Format) -> Result<(Image, Orientation, Notes), String> {
         let (picture, orientation) = self.picture(bytes, format)?;
         let (image, notes) = match self.is_rgb() {
-            true => rgb::from(picture),
+            true => rgb::from(picture, format == Format::Png && matches!(bytes.get(24..26), Some([16, 0]))),
             false => {
                 let (shape, stored, _) = values::from(picture);
                 values::used(shape, stored, self)?
@@ -226,7 +233,10 @@ impl Decoding {
     fn picture(&self, bytes: &[u8], format: Format) -> Result<(image::DynamicImage, Orientation), String> {
         let mut decoder = self.decoder(bytes, format)?;
         if format == Format::Bmp
-            && let Some(picture) = bmp::of_16_bits(bytes, |w, h| self.admit(w, h))?
+            && let Some(picture) = match bmp::of_16_bits(bytes, |w, h| self.admit(w, h))? {
+                Some(picture) => Some(picture),
+                None => bmp::of_runs(bytes)?,
+            }
         {
             return Ok((picture, Orientation::NoTransforms));
         }
@@ -345,6 +355,16 @@ mod tests {
             Decoding { channels: 1, range, ..Decoding::default() }.content(Content::Image(pixels)).unwrap();
         assert_eq!(image.samples, Samples::Floats(vec![0., 0., 0.5, 1.]));
         assert_eq!((notes.outside, notes.values), ([1, 1], 4));
+    }
+
+    #[test]
+    fn a_transparent_grey_does_not_change_what_16_bits_become() {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 2, 1);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        encoder.set_trns(vec![0, 1]);
+        encoder.write_header().unwrap().write_image_data(&[0xab, 0xcd, 0, 77]).unwrap();
+        assert_eq!(from_bytes(&file).unwrap().pixels, [255, 255, 255, 77, 77, 77]);
     }
 
     #[test]

@@ -13,14 +13,31 @@ pub struct Notes {
     pub values: u64,
     /// Samples per pixel that are not used: alpha, or bands beside red, green and blue.
     pub unused: usize,
+    /// Values with a fraction, which bytes do not keep.
+    pub fractions: u64,
+    /// Whether it has such values and none above 1, so that the bytes are black.
+    pub black: bool,
+    /// Further frames of an animation, or pictures behind the first.
+    pub frames: usize,
     /// The file says that it is to be turned or mirrored, which was not done.
     pub unturned: bool,
 }
 
 impl Notes {
+    /// Adds up what both tell; of `bits` and `unused` the most counts.
+    fn add(&mut self, other: &Self) {
+        self.bits = self.bits.max(other.bits);
+        self.unused = self.unused.max(other.unused);
+        self.cut += other.cut;
+        self.values += other.values;
+        self.fractions += other.fractions;
+        self.frames += other.frames;
+        self.outside = [self.outside[0] + other.outside[0], self.outside[1] + other.outside[1]];
+    }
+
     /// Whether nothing was left out.
     pub fn is_empty(&self) -> bool {
-        self.bits == 0 && self.cut == 0 && self.outside == [0; 2] && self.unused == 0 && !self.unturned
+        LeftOut::ALL.iter().all(|what| !what.is_in(self))
     }
 }
 
@@ -31,22 +48,29 @@ pub enum LeftOut {
     Depth,
     /// Values outside of the range.
     Values,
+    /// What is behind the point of numbers that become bytes.
+    Fractions,
     /// Samples beside red, green and blue.
     Samples,
+    /// Frames or pictures behind the first.
+    Frames,
     /// Its orientation.
     Orientation,
 }
 
 impl LeftOut {
     /// All of them, in the order of [`Tally::images`].
-    pub const ALL: [Self; 4] = [Self::Depth, Self::Values, Self::Samples, Self::Orientation];
+    pub const ALL: [Self; 6] =
+        [Self::Depth, Self::Values, Self::Fractions, Self::Samples, Self::Frames, Self::Orientation];
 
     /// Whether it was left out of an image.
     fn is_in(self, notes: &Notes) -> bool {
         match self {
             Self::Depth => notes.bits > 0,
             Self::Values => notes.outside != [0; 2],
+            Self::Fractions => notes.fractions > 0,
             Self::Samples => notes.unused > 0,
+            Self::Frames => notes.frames > 0,
             Self::Orientation => notes.unturned,
         }
     }
@@ -69,6 +93,14 @@ impl LeftOut {
                  byte (`inspect-data --write-config FILE` writes settings that use them)"
             }
             Self::Values => "holds values outside of data.range, which are cut off",
+            Self::Fractions => {
+                "holds values with fractions, which bytes do not keep: values from 0 to 1 are black \
+                 (`inspect-data --write-config FILE` writes the data.range and data.channels that keep them)"
+            }
+            Self::Frames => {
+                "holds further frames or pictures (an animation, or MPO), of which only the first is read (for \
+                 others, write each to a file of its own)"
+            }
             Self::Samples => {
                 "has samples that RGB leaves out (alpha, or further bands; data.channels takes them as they are)"
             }
@@ -83,9 +115,11 @@ pub struct Tally {
     /// Images counted.
     pub read: usize,
     /// Images of each kind of [`LeftOut::ALL`].
-    pub images: [usize; 4],
+    pub images: [usize; 6],
     /// The first image of each kind.
-    pub first: [Option<usize>; 4],
+    pub first: [Option<usize>; 6],
+    /// Images that became black, as they have no values above 1.
+    black: usize,
     /// The sum of what all images tell; of `bits` and `unused` the most.
     sum: Notes,
 }
@@ -100,12 +134,17 @@ impl Tally {
                 self.first[kind].get_or_insert(id);
             }
         }
-        let sum = &mut self.sum;
-        sum.bits = sum.bits.max(notes.bits);
-        sum.unused = sum.unused.max(notes.unused);
-        sum.cut += notes.cut;
-        sum.values += notes.values;
-        sum.outside = [sum.outside[0] + notes.outside[0], sum.outside[1] + notes.outside[1]];
+        self.sum.add(notes);
+        self.black += usize::from(notes.black);
+    }
+
+    /// Both together; the first images of `other`, whose numbers may be those of another source, are forgotten.
+    pub fn with(mut self, other: &Self) -> Self {
+        self.read += other.read;
+        self.images.iter_mut().zip(other.images).for_each(|(images, more)| *images += more);
+        self.black += other.black;
+        self.sum.add(&other.sum);
+        self
     }
 
     /// What there is to say about the images of a training, a line for each kind that was met: the counts, and which
@@ -142,6 +181,17 @@ impl Tally {
                     "{of} hold values outside of data.range, which are cut off: {} of all values lie below it, {} above",
                     part(self.sum.outside[0]),
                     part(self.sum.outside[1])
+                ),
+                LeftOut::Fractions => format!(
+                    "{of} hold values with fractions, which bytes do not keep ({} values); {} of them have none above \
+                     1 and are black. `inspect-data --write-config FILE` writes the data.range and data.channels that \
+                     keep them",
+                    self.sum.fractions, self.black
+                ),
+                LeftOut::Frames => format!(
+                    "{of} hold further frames or pictures (animations, MPO), of which only the first is read: {} are \
+                     left out; write each to a file of its own to use them",
+                    self.sum.frames
                 ),
                 LeftOut::Samples => format!(
                     "{of} have samples that RGB leaves out (alpha, or further bands; up to {} per pixel)",
@@ -213,6 +263,13 @@ mod tests {
         let lines: Vec<String> = tally.lines().into_iter().map(|(_, line)| line).collect();
         assert!(lines[0].starts_with("2 of 4 images hold values of more than 8 bits (up to 16)"), "{lines:?}");
         assert!(lines[0].contains("20 values were cut off") && lines[1].contains("0.00 % of all values"), "{lines:?}");
+        tally.add(8, &Notes { frames: 2, fractions: 9, black: true, ..Notes::default() });
+        let more: Vec<String> = tally.lines().into_iter().map(|(_, line)| line).collect();
+        assert!(more[2].contains("(9 values); 1 of them have none above 1 and are black"), "{more:?}");
+        assert!(
+            more[3].starts_with("1 of 5 images hold further frames") && more[3].contains(": 2 are left"),
+            "{more:?}"
+        );
         assert!(lines[1].contains("0.10 % above") && lines[2].contains("data.exif=true"), "{lines:?}");
         // A trained model is not told of settings, but which image to look at.
         let told = tally.told(&|id| format!("{id}.png"));

@@ -17,7 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Extensions of video files.
-const EXTENSIONS: [&str; 9] = ["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "ts"];
+const EXTENSIONS: [&str; 16] =
+    ["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "ts", "flv", "wmv", "mts", "m2ts", "3gp", "3g2", "ogv"];
 
 /// Seconds up to which a video gives every frame by default.
 const SHORT: f64 = 60.;
@@ -340,7 +341,20 @@ fn stopped(access: &Access, clip: &Path) -> Result<(), Error> {
 fn unpack(wanted: &Wanted, is_metered: bool, access: &Access, progress: &mut Progress) -> Result<(), Error> {
     let partial = Partial::of(&wanted.folder)?;
     fs::create_dir(partial.path()).map_err(|e| Error::io(partial.path(), e))?;
-    extract(wanted, is_metered, partial.path(), access, progress)?;
+    let usual = match wanted.fps {
+        Some(fps) => vec!["-vf".to_string(), format!("fps={fps}")],
+        // Frames at even times, so that each is written once, whatever times the clip has for them.
+        None => ["-vf", "setpts=N/25/TB", "-r", "25"].map(String::from).to_vec(),
+    };
+    extract(wanted, &usual, is_metered, partial.path(), access, progress)?;
+    if wanted.fps.is_some() && images(partial.path())?.is_empty() {
+        // A clip that is shorter than the time between two frames still gives one.
+        let one = ["-frames:v", "1"].map(String::from);
+        extract(wanted, &one, is_metered, partial.path(), access, progress)?;
+    }
+    if images(partial.path())?.is_empty() {
+        return Err(Error::decode(wanted.clip, "ffmpeg finds no frames in it"));
+    }
     let mut about = About { seconds: wanted.probe.seconds, fps: wanted.fps, alike: 0 };
     if access.video_dedup > 0. {
         match remove_alike(&images(partial.path())?, access.video_dedup, access.stop) {
@@ -386,9 +400,10 @@ impl Complaint {
     }
 }
 
-/// Runs ffmpeg in the folder that takes the images.
+/// Runs ffmpeg in the folder that takes the images; `frames` says which.
 fn extract(
     wanted: &Wanted,
+    frames: &[String],
     is_metered: bool,
     folder: &Path,
     access: &Access,
@@ -399,11 +414,7 @@ fn extract(
     let mut command = Command::new("ffmpeg");
     // A playlist could lead into the network.
     command.args(["-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i"]).arg(&input);
-    match wanted.fps {
-        Some(fps) => command.args(["-vf", &format!("fps={fps}")]),
-        // Frames at even times, so that each is written once, whatever times the clip has for them.
-        None => command.args(["-vf", "setpts=N/25/TB", "-r", "25"]),
-    };
+    command.args(frames);
     // Below the folder, because a percent sign in the path would be part of the pattern.
     command.args(["-q:v", "2", "-f", "image2", "%06d.jpg"]).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -454,9 +465,6 @@ fn extract(
     let last = complaint.last.as_deref().map(|l| l.strip_prefix(&*prefix).unwrap_or(l));
     if !status.success() {
         return Err(Error::decode(clip, format!("ffmpeg: {}", last.unwrap_or("no reason given"))));
-    }
-    if images(folder)?.is_empty() {
-        return Err(Error::decode(clip, "ffmpeg finds no frames in it"));
     }
     if let Some(last) = last {
         (access.say)(&format!("warning: {}: not all of it can be read; ffmpeg: {last}", clip.display()));

@@ -5,10 +5,11 @@ use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::left::{self, LeftOut, START, promises_nothing};
+use super::left::{LeftOut, promises_nothing};
 use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
+use crate::decode::foreign::{self, START};
 use crate::file::{contents, kind_of};
 
 /// Every image below a folder, at any depth, with or without class folders, sorted by path.
@@ -155,7 +156,7 @@ fn walk<const N: usize>(
                 (Ok(about), _) if about.is_dir() => inside.push(path),
                 (Ok(about), Some(kind)) if about.is_file() => files[kind].push(path),
                 (Ok(about), None) if about.is_file() => match begins(&path) {
-                    Ok(Some(left::Content::Image)) => files[0].push(path),
+                    Ok(Some(foreign::Content::Image)) => files[0].push(path),
                     Ok(content) => left.file(&name(&path), content),
                     Err(_) => left.passed("files that cannot be read", &name(&path)),
                 },
@@ -172,14 +173,25 @@ fn walk<const N: usize>(
     Ok(files)
 }
 
+/// What to say of a file that is an image of a format that is not read, by its content or its name.
+pub(super) fn unsupported(path: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(START as u64).read_to_end(&mut start));
+    if let (Ok(_), Some(told)) = (read, foreign::told(&start)) {
+        return Some(format!("is no source of images, {told}"));
+    }
+    let advice = foreign::advice_of_name(&path.to_string_lossy())?;
+    Some(format!("is by its name of a format that is {advice}"))
+}
+
 /// What a file is whose name promises nothing; `None` for other names.
-fn begins(path: &Path) -> io::Result<Option<left::Content>> {
+fn begins(path: &Path) -> io::Result<Option<foreign::Content>> {
     if !promises_nothing(&path.to_string_lossy()) {
         return Ok(None);
     }
     let mut start = Vec::new();
     File::open(path)?.take(START as u64).read_to_end(&mut start)?;
-    Ok(Some(left::content(&start)))
+    Ok(Some(foreign::content(&start)))
 }
 
 fn special(name: &str, about: fs::FileType) -> String {
@@ -193,7 +205,7 @@ pub(super) fn is_image(path: &Path) -> bool {
 
 /// Whether a file that need not say so by its name is an image.
 pub(super) fn holds_image(path: &Path) -> bool {
-    is_image(path) || matches!(begins(path), Ok(Some(left::Content::Image)))
+    is_image(path) || matches!(begins(path), Ok(Some(foreign::Content::Image)))
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// Images named by a text file (one path per line) or by a CSV or TSV file: the column `path`, `file`,
-/// `filename`, `file_name` or `image`, and the class in `label`, `class` or `target`. Without such a
-/// header the first column is the path and the second, if any, the class.
+/// `filename`, `file_name`, `image`, `image_path`, `img_path`, `filepath`, `file_path`, `image_name` or
+/// `img`, and the class in `label`, `class`, `target`, `class_name`, `species` or `category`. Without
+/// such a header the first column is the path and the second, if any, the class. Excel's first line `sep=;` is
+/// understood.
 ///
 /// The list is UTF-8, or UTF-16 with a byte-order mark; its lines end as on any system. Paths may be in quotes, and
 /// have backslashes where no file has such a name. They are relative to the folder of the list and may not leave it,
@@ -119,14 +121,44 @@ fn as_path(root: &Path, name: &str) -> String {
     }
 }
 
+/// Names of the column of paths.
+const PATHS: [&str; 12] = [
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "image",
+    "image_path",
+    "imagepath",
+    "img_path",
+    "filepath",
+    "file_path",
+    "image_name",
+    "img",
+];
+
+/// Names of the column of classes.
+const CLASSES: [&str; 6] = ["label", "class", "target", "class_name", "species", "category"];
+
 fn table(path: &Path, delimiter: u8) -> Result<Vec<Row>, Error> {
     let fail = |e: csv::Error| Error::layout(path, e.to_string());
     let text = text(path)?;
+    // Excel writes into a line of its own what is between columns.
+    let stated = text.strip_prefix("sep=").and_then(|rest| rest.split_once('\n'));
+    let stated = stated.and_then(|(mark, rest)| match mark.trim_end_matches('\r').as_bytes() {
+        [mark] => Some((*mark, rest)),
+        _ => None,
+    });
+    let (text, before) = stated.map_or((text.as_str(), 0), |(_, rest)| (rest, 1));
     let first = text.lines().next().unwrap_or_default();
     // Spreadsheets write semicolons where a comma is for decimals.
     let semicolons = delimiter == b',' && !first.contains(',') && first.contains(';');
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(if semicolons { b';' } else { delimiter })
+        .delimiter(match stated {
+            Some((mark, _)) => mark,
+            None if semicolons => b';',
+            None => delimiter,
+        })
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
@@ -134,13 +166,13 @@ fn table(path: &Path, delimiter: u8) -> Result<Vec<Row>, Error> {
     let (mut name_column, mut class_column) = (0, 1);
     for (number, record) in reader.records().enumerate() {
         let record = record.map_err(fail)?;
-        let line = record.position().map_or(number as u64 + 1, csv::Position::line);
+        let line = record.position().map_or(number as u64 + 1, csv::Position::line) + before;
         if number == 0 {
             let find =
                 |names: &[&str]| record.iter().position(|c| names.contains(&trimmed(c).to_ascii_lowercase().as_str()));
-            if let Some(column) = find(&["path", "file", "filename", "file_name", "image"]) {
+            if let Some(column) = find(&PATHS) {
                 name_column = column;
-                class_column = find(&["label", "class", "target"]).unwrap_or(usize::MAX);
+                class_column = find(&CLASSES).unwrap_or(usize::MAX);
                 continue;
             }
         }

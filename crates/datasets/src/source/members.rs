@@ -1,8 +1,9 @@
 //! What is in a tar file: the images with their places, the texts of classes, and all that is left out.
 
-use super::left::{self, LeftOut, START, promises_nothing};
+use super::left::{LeftOut, promises_nothing};
 use crate::Error;
 use crate::decode::Format;
+use crate::decode::foreign::{self, START};
 use crate::file::{opened, utf8};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -110,8 +111,9 @@ struct Seen {
 /// are zeros. What is left out is told to `left`, by names that begin with `prefix`.
 pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<Members, Error> {
     let fail = |e: io::Error| {
-        let hint =
-            if compressed(path) { "; it is compressed, unpack it with gunzip, unzstd or unxz first" } else { "" };
+        let hint = unpacking(path).map_or(String::new(), |with| {
+            format!("; it is compressed, give what this makes: {with} < {} > UNPACKED.tar", path.display())
+        });
         Error::layout(path, format!("cannot be read as a tar file: {e}{hint}"))
     };
     let full = |name: &str| format!("{prefix}{name}");
@@ -130,7 +132,7 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
         let extensions = Extensions::of(&mut entry).map_err(fail)?;
         let raw = match &extensions.name {
             Some(name) => name.clone(),
-            None => String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+            None => text(&entry.path_bytes()),
         };
         let Some(name) = plain(&raw) else {
             left.passed("members whose name leads out of the archive", &full(&raw));
@@ -144,7 +146,7 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
                 (data(&mut entry, path, &extensions).map_err(fail)?, None)
             }
             EntryType::Link => {
-                let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned());
+                let target = entry.link_name_bytes().map(|t| text(&t));
                 let target = target.and_then(|t| plain(&t)).unwrap_or_default();
                 match files.get(&target) {
                     Some(seen) => (seen.data.clone(), Some(target)),
@@ -169,7 +171,7 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
             }
         };
         let mut image = Format::of_name(&name).is_some();
-        if name.ends_with(".cls") {
+        if name.to_ascii_lowercase().ends_with(".cls") {
             let text = match &target {
                 Some(target) => texts.get(target).cloned().unwrap_or_else(|| Err("is a link to no class".into())),
                 None => class(&mut entry).map_err(fail)?,
@@ -179,16 +181,16 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
             let content = match (&target, promises_nothing(&name)) {
                 (_, false) => None,
                 (Some(target), true) => files.get(target).map(|seen| match seen.image {
-                    true => left::Content::Image,
-                    false => left::Content::Other,
+                    true => foreign::Content::Image,
+                    false => foreign::Content::Other,
                 }),
                 (None, true) => {
                     let mut start = Vec::new();
                     (&mut entry).take(START as u64).read_to_end(&mut start).map_err(fail)?;
-                    Some(left::content(&start))
+                    Some(foreign::content(&start))
                 }
             };
-            image = content == Some(left::Content::Image);
+            image = content == Some(foreign::Content::Image);
             if !image {
                 others.push((name.clone(), content));
             }
@@ -204,6 +206,11 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
             None if image => images.push(name),
             None => {}
         }
+    }
+    if goes_on(archive.into_inner()).map_err(fail)? {
+        let what =
+            "tar files with more behind their end, which is not read (as cat makes of several; give them one by one)";
+        left.passed(what, &path.display().to_string());
     }
     if ended.get() {
         left.passed("tar files that are cut off: they end without the mark of the end", &path.display().to_string());
@@ -228,6 +235,26 @@ pub(super) fn members(path: &Path, prefix: &str, left: &mut LeftOut) -> Result<M
         classes.insert(key(&name).to_string(), text);
     }
     Ok(Members { images: named, classes })
+}
+
+/// Bytes of an archive that are looked at behind its end.
+const BEHIND: u64 = 1 << 24;
+
+/// Whether something follows the end of an archive.
+fn goes_on(rest: Metered) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    rest.file.take(BEHIND).read_to_end(&mut bytes)?;
+    Ok(bytes.iter().any(|byte| *byte != 0))
+}
+
+/// A name as text. What is not UTF-8 is written as `\\xE9`, so that names that differ stay different.
+fn text(name: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        text += chunk.valid();
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02X}"));
+    }
+    text
 }
 
 /// A name without dots and slashes that mean nothing, as `tar` unpacks it; none if it leads out.
@@ -395,15 +422,29 @@ impl Seek for Metered<'_> {
     }
 }
 
-fn compressed(path: &Path) -> bool {
+/// The program that unpacks a file, if it is compressed.
+fn unpacking(path: &Path) -> Option<&'static str> {
     let mut start = [0; 4];
-    let read = File::open(path).and_then(|mut f| f.read_exact(&mut start));
-    read.is_ok() && matches!(start, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xfd, b'7', b'z', b'X'])
+    File::open(path).and_then(|mut f| f.read_exact(&mut start)).ok()?;
+    match start {
+        [0x1f, 0x8b, ..] => Some("gunzip"),
+        [b'B', b'Z', b'h', _] => Some("bunzip2"),
+        [0xfd, b'7', b'z', b'X'] => Some("unxz"),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some("unzstd"),
+        [0x04, 0x22, 0x4d, 0x18] => Some("unlz4"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{key, plain};
+    use super::{key, plain, text};
+
+    #[test]
+    fn names_that_are_not_utf_8_stay_different() {
+        let names: [&[u8]; 3] = [b"\xe9.png", b"\xe8.png", "\u{e9}.png".as_bytes()];
+        assert_eq!(names.map(text), [r"\xE9.png", r"\xE8.png", "\u{e9}.png"]);
+    }
 
     #[test]
     fn a_key_ends_at_the_first_dot_of_the_file_name() {

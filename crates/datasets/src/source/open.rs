@@ -1,7 +1,7 @@
 //! From what a user calls their data to a source.
 
 use super::clips::{Clips, is_clip};
-use super::folder::{Kind, below, common_folder, holds_image, is_image};
+use super::folder::{Kind, below, common_folder, holds_image, is_image, unsupported};
 use super::left::LeftOut;
 use super::records::Layout;
 use super::{ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
@@ -136,6 +136,9 @@ fn several(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
     } else if all(holds_image) {
         Ok(Arc::new(ImageFolder::of(common_folder(&files).to_path_buf(), files)))
     } else {
+        if let Some(told) = unsupported(first) {
+            return Err(Error::layout(first, told));
+        }
         let known = "a folder, a list (txt, csv, tsv), tar files, parquet files, videos, or hf://owner/name";
         Err(Error::layout(first, format!("is not a source of images: give {known}")))
     }
@@ -148,7 +151,9 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 fn is_tar(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
     // Compressed ones are recognised to be refused with advice.
-    [".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.xz"].iter().any(|e| name.ends_with(e))
+    const ENDS: [&str; 10] =
+        [".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".tzst", ".tar.zst", ".tar.lz4"];
+    ENDS.iter().any(|e| name.ends_with(e))
 }
 
 fn is_parquet(path: &Path) -> bool {

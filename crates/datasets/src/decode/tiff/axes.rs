@@ -3,7 +3,7 @@
 /// How many of each: pages are channels x slices (Z) x frames (T).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Axes {
-    /// Channels; of OME those within a pixel as well.
+    /// Channels; of OME and tifffile those within a pixel as well.
     pub channels: usize,
     /// Places along Z, or along an axis without a name.
     pub slices: usize,
@@ -24,6 +24,16 @@ pub(super) fn of(description: &str) -> Option<Axes> {
         return ome(&tag[..tag.find('>')?]);
     }
     if text.starts_with('{') { shaped(text) } else { None }
+}
+
+/// The other files, of which one, that hold planes of the same image as the one with this description.
+pub(super) fn several_files(description: &str) -> Option<&str> {
+    let names = description.split("FileName=").skip(1).filter_map(|rest| {
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        rest[1..].split(quote).next()
+    });
+    let mut first = None;
+    names.into_iter().find(|name| *first.get_or_insert(*name) != *name)
 }
 
 fn image_j(text: &str) -> Option<Axes> {
@@ -57,8 +67,8 @@ fn shaped(text: &str) -> Option<Axes> {
     let mut axes = Axes { channels: 1, slices: 1, frames: 1, by: "tifffile" };
     for (letter, size) in letters.chars().zip(sizes) {
         match letter {
-            'Y' | 'X' | 'S' => {}
-            'C' => axes.channels *= size,
+            'Y' | 'X' => {}
+            'C' | 'S' => axes.channels *= size,
             'T' => axes.frames *= size,
             _ => axes.slices *= size,
         }
@@ -80,6 +90,7 @@ mod tests {
         let xml = r#"<?xml version="1.0"?><OME><Image><Pixels BigEndian="false" DimensionOrder="XYCZT" SizeC="3" SizeT='4' SizeX="9" SizeY="9" SizeZ="2"/></Image></OME>"#;
         assert_eq!(of(xml), axes(3, 2, 4, "OME"));
         assert_eq!(of(r#"{"shape": [3, 64, 64], "axes": "CYX"}"#), axes(3, 1, 1, "tifffile"));
+        assert_eq!(of(r#"{"shape": [64, 64, 3], "axes": "YXS"}"#), axes(3, 1, 1, "tifffile"));
         assert_eq!(of(r#"{"shape": [2, 3, 64, 64], "axes": "QCYX"}"#), axes(3, 2, 1, "tifffile"));
         for nothing in ["", "a photo", r#"{"shape": [3, 64, 64]}"#, "{", "<Pixels SizeC=\"x\" >", "<Pixels "] {
             assert_eq!(of(nothing), None, "{nothing}");

@@ -32,6 +32,10 @@ pub(super) fn to_rgb(l: &Layout, stored: &Stored, notes: &mut Notes) -> Result<V
         return Err(format!("has {} samples per pixel, too few for its colours", l.samples));
     }
     notes.unused = l.samples - colours;
+    if let (Stored::Wide(v), Kind::Float) = (stored, l.kind) {
+        notes.fractions = v.iter().filter(|v| v.fract() != 0.).count() as u64;
+        notes.black = notes.fractions > 0 && v.iter().all(|v| *v <= 1.);
+    }
     if matches!(l.photometric, 0 | 1) {
         return Ok(grey(l, stored, notes).into_iter().flat_map(|v| [v; 3]).collect());
     }

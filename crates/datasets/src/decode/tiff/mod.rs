@@ -94,8 +94,14 @@ impl<'a> File<'a> {
         let (first, count) = (self.first(), self.pages.len());
         let axes = axes::of(&first.description);
         if let Some(axes) = axes {
-            // OME counts the samples of a pixel among the channels.
-            let own = if axes.by == "OME" { first.samples.max(1) } else { 1 };
+            if let ("OME", Some(other)) = (axes.by, axes::several_files(&first.description)) {
+                return Err(format!(
+                    "is a part of an OME-TIFF of several files ({other} is another), and one file is one image here; \
+                     write all planes to one file, or each to a file of its own that says nothing of others"
+                ));
+            }
+            // OME and tifffile count the samples of a pixel among the channels.
+            let own = if axes.by == "ImageJ" { 1 } else { first.samples.max(1) };
             let pages = (axes.channels / own).max(1);
             let planes = pages.saturating_mul(axes.slices).saturating_mul(axes.frames);
             if axes.slices.saturating_mul(axes.frames) > 1 && (count > 1 || planes > 1) {
@@ -106,7 +112,7 @@ impl<'a> File<'a> {
                 ));
             }
             if planes != count {
-                if count == 1 && planes > 1 {
+                if count == 1 && planes > 1 && axes.by != "OME" {
                     return self.behind_each_other(planes);
                 }
                 return Err(format!("has {count} pages, but {} speaks of {planes}", axes.by));
@@ -114,10 +120,17 @@ impl<'a> File<'a> {
             return Ok(self.pages.clone());
         }
         if count > 1 && channels != Some(count) && channels.is_some() {
+            let grey = self.pages.iter().all(|page| page.samples == 1 && page.photometric != photometric::PALETTE);
+            let or = match grey {
+                true => format!(
+                    ", or, if they are the channels of one image, --set data.channels={count} --set \
+                     data.range=[low,high]"
+                ),
+                false => String::new(),
+            };
             return Err(format!(
                 "has {count} pages, and nothing says what they are; one file is one image here: write each page to a \
-                 file of its own (tiffsplit), or, if they are the channels of one image, --set data.channels={count} \
-                 --set data.range=[low,high]"
+                 file of its own (tiffsplit){or}"
             ));
         }
         Ok(self.pages.clone())

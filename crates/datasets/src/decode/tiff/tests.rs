@@ -188,6 +188,57 @@ fn pages_are_read_by_their_axes_or_refused() {
 }
 
 #[test]
+fn channels_within_a_pixel_are_no_pages() {
+    let data: Vec<u8> = (0..2 * 2 * 3).collect();
+    let mut file = Written::of(2, 2, (8, 3, 2), data);
+    for description in [
+        r#"{"shape": [2, 2, 3], "axes": "YXC"}"#,
+        r#"{"shape": [2, 2, 3], "axes": "YXS"}"#,
+        r#"{"shape": [3, 2, 2], "axes": "CYX"}"#,
+    ] {
+        file.description = description;
+        assert_eq!(rgb(&file).unwrap().0, (0..12).collect::<Vec<u8>>());
+        assert_eq!(bands(&file, 3, [0., 255.]).unwrap().channels, 3);
+    }
+    let mut five = Written::of(2, 1, (8, 5, 1), (0..10).collect());
+    five.description = r#"{"shape": [1, 2, 5], "axes": "YXC"}"#;
+    assert_eq!(bands(&five, 5, [0., 255.]).unwrap().channels, 5);
+    // Pages of colours are no channels, and nobody is told to take them for such.
+    let mut pages = Written::of(1, 1, (8, 3, 2), vec![1, 2, 3]);
+    pages.pages.push(vec![4, 5, 6]);
+    let error = rgb(&pages).unwrap_err();
+    assert!(error.contains("has 2 pages") && !error.contains("data.channels"), "{error}");
+    pages.description = r#"{"shape": [2, 1, 1, 3], "axes": "CYXS"}"#;
+    assert!(bands(&pages, 6, [0., 255.]).unwrap_err().contains("several samples per pixel"));
+}
+
+#[test]
+fn a_part_of_an_image_of_several_files_is_no_image() {
+    let mut file = Written::of(2, 2, (8, 1, 1), [[1; 4], [2; 4]].concat());
+    file = file.with(279, &[4]);
+    file.description = "<OME><Pixels SizeC=\"2\" SizeT=\"1\" SizeZ=\"1\"><TiffData><UUID FileName=\"a.ome.tif\">u</UUID>\
+        </TiffData><TiffData><UUID FileName=\"b.ome.tif\">v</UUID></TiffData></Pixels></OME>";
+    for error in [rgb(&file).unwrap_err(), bands(&file, 2, [0., 255.]).unwrap_err()] {
+        assert!(error.contains("a part of an OME-TIFF of several files (b.ome.tif is another)"), "{error}");
+    }
+    // What OME calls planes has directories; nothing is read behind the only one.
+    file.description = "<OME><Pixels SizeC=\"2\" SizeT=\"1\" SizeZ=\"1\"><TiffData/></Pixels></OME>";
+    assert!(bands(&file, 2, [0., 255.]).unwrap_err().contains("has 1 pages, but OME speaks of 2"));
+}
+
+#[test]
+fn fractions_that_bytes_do_not_keep_are_counted() {
+    let floats = |v: [f32; 4]| Written::of(2, 2, (32, 1, 1), v.map(f32::to_le_bytes).concat()).with(339, &[3]);
+    let (pixels, notes) = rgb(&floats([0., 0.25, 0.5, 1.])).unwrap();
+    assert_eq!(pixels, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+    assert_eq!((notes.fractions, notes.black), (2, true));
+    let (_, notes) = rgb(&floats([0., 2.5, 100., 255.])).unwrap();
+    assert_eq!((notes.fractions, notes.black), (1, false));
+    let (_, notes) = rgb(&floats([0., 1., 1., 0.])).unwrap();
+    assert_eq!((notes.fractions, notes.black), (0, false));
+}
+
+#[test]
 fn what_is_missing_or_beyond_belief_is_refused() {
     let file = Written::of(4, 4, (8, 1, 1), vec![7; 15]);
     assert!(rgb(&file).unwrap_err().contains("strip 1 of 1 is truncated"));
