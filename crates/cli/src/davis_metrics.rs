@@ -70,7 +70,9 @@ pub fn run(args: &Args) -> Result<bool> {
     let report = DavisReport::of(scored);
     let label = args.results.display().to_string();
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&report)?);
+        let mut json = serde_json::to_value(&report)?;
+        json["notes"] = json!(notes);
+        say!("{}", serde_json::to_string_pretty(&json)?);
     } else {
         say!("{}", table(&[Row { label: &label, report: &report, videos: true }]).trim_end());
     }

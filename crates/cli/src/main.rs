@@ -68,7 +68,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().map(hyphenated).collect();
+    let arguments = joined(std::env::args_os().map(hyphenated));
     for (variable, threads) in device::thread_limits(&arguments) {
         // SAFETY: there is one thread so far.
         unsafe { std::env::set_var(variable, threads) };
@@ -125,4 +125,20 @@ fn hyphenated(argument: OsString) -> OsString {
         }
         _ => argument,
     }
+}
+
+/// A negative number after a flag becomes its value, which else would be taken for a flag: `--lr -1e-3` is `--lr=-1e-3`.
+fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut whole: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        let is_negative = argument.to_str().is_some_and(|text| text.starts_with('-') && text.parse::<f64>().is_ok());
+        match whole.last_mut() {
+            Some(flag) if is_negative && flag.to_str().is_some_and(|f| f.starts_with("--") && !f.contains('=')) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => whole.push(argument),
+        }
+    }
+    whole
 }

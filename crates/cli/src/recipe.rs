@@ -1,6 +1,6 @@
 //! Where a configuration comes from: a preset, a file over it, flags over both.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use selfpatch_train::{Config, Preset, Setting, resolve_over};
 use std::path::PathBuf;
 use toml::Value;
@@ -113,5 +113,8 @@ impl Layers {
 fn setting(text: &str) -> Result<Setting> {
     let (place, value) = text.split_once('=').with_context(|| format!("--set {text}: FIELD=VALUE expected"))?;
     let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let digits = value.trim().trim_start_matches(['-', '+']);
+    let is_whole = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+    ensure!(parsed.is_some() || !is_whole || digits.len() < 19, "--set {place}: {value} is beyond all whole numbers");
     Ok((place.trim().into(), parsed.unwrap_or_else(|| Value::String(value.into()))))
 }

@@ -129,6 +129,8 @@ fn ids_with_gaps_count_once_each() {
         .filter_map(|object| object["id"].as_u64())
         .collect();
     assert_eq!(ids, [1, 9]);
+    let told = json(&output)["notes"].to_string();
+    assert!(told.contains("the ids 5 appear after the first frame and are not scored"), "{told}");
     let notes = text(&output.stderr);
     assert!(notes.contains("its objects are the ids 1, 9 of the first mask"), "{notes}");
     assert!(notes.contains("the ids 5 appear after the first frame and are not scored"), "{notes}");

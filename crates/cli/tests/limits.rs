@@ -28,7 +28,17 @@ fn refused(folder: &std::path::Path, args: &[&str], names: &str) {
 #[test]
 fn numbers_beyond_all_bounds_are_refused_in_one_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cases: [(&[&str], &str); 30] = [
+    let cases: [(&[&str], &str); 37] = [
+        (&["train", "--lr", "1e18"], "--lr (optim.lr): 1000000000000000000 is beyond the limit of 1000"),
+        (&["train", "--lr", "-1e-3"], "--lr (optim.lr): must be at least 0, is -0.001"),
+        (&["train", "--momentum-teacher", "-.5"], "--momentum-teacher"),
+        (&["eval-davis", "--temperature", "-1"], "--temperature"),
+        (&["eval-knn", "--train", "x", "--temperature", "-1e-3"], "--temperature"),
+        (&["train", "--local-crops-scale", "-1", "1"], "--local-crops-scale"),
+        (
+            &["train", "--set", "optim.epochs=99999999999999999999"],
+            "--set optim.epochs: 99999999999999999999 is beyond",
+        ),
         (&["eval-davis", "--scale-size", "20000"], "--scale-size"),
         (&["eval-davis", "--n_last_frames", "4294967296"], "--n-last-frames"),
         (&["eval-davis", "--size-mask-neighborhood=9223372036854775807"], "--size-mask-neighborhood"),

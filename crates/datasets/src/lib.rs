@@ -53,5 +53,5 @@ pub use loader::{Batch, Fault, Loader, LoaderConfig, batch_memory};
 pub use mask::{decode_binary_mask, decode_mask, mask_palette, write_mask, write_mask_with};
 pub use procedural::{ProceduralImages, ProceduralVideos};
 pub use random::{Purpose, stream};
-pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, Stamp, open};
+pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, Stamp, open, same_files};
 pub use video::VideoSource;

@@ -3,8 +3,8 @@
 mod files;
 
 use candle_core::{DType, Device, Tensor};
-use files::{Outcome, contents, craft, data, f32s, one_tensor, read, refusal, sample, scratch, shapes};
-use selfpatch_nn::weights::{self, WeightsError};
+use files::{Outcome, contents, craft, craft_entries, data, f32s, one_tensor, read, refusal, sample, scratch, shapes};
+use selfpatch_nn::weights::{self, Weights, WeightsError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

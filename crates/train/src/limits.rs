@@ -57,17 +57,16 @@ const LIMITS: [(&str, f64, f64); 64] = [
     ("optim.clip_grad", 0., 1e30),
     ("optim.epochs", 1., 1_048_576.),
     ("optim.freeze_last_layer", 0., 1_048_576.),
-    // Beyond 1e30 one step of the optimiser could leave the numbers of single precision.
-    ("optim.lr", 0., 1e30),
+    ("optim.lr", 0., 1000.),
     ("optim.max_steps", 1., 1e12),
-    ("optim.min_lr", 0., 1e30),
+    ("optim.min_lr", 0., 1000.),
     ("optim.momentum_teacher", 0., 1.),
     ("optim.warmup_epochs", 0., 1_048_576.),
-    ("optim.weight_decay", 0., 1e6),
-    ("optim.weight_decay_end", 0., 1e6),
+    ("optim.weight_decay", 0., 1000.),
+    ("optim.weight_decay_end", 0., 1000.),
     ("patch_loss.aggregation_depth", 1., 64.),
     ("patch_loss.k_num", 1., 65536.),
-    ("patch_loss.lambda", 0., 1e6),
+    ("patch_loss.lambda", 0., 1000.),
     ("patch_loss.teacher_temp", 1e-4, 1e4),
     ("patch_loss.window", 3., 8191.),
     ("seed", 0., i64::MAX as f64),
@@ -122,7 +121,11 @@ mod tests {
     #[test]
     fn what_is_beyond_is_refused_by_name() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 14] = [
+            ("optim.lr", |c| c.optim.lr = 1e18),
+            ("optim.min_lr", |c| c.optim.min_lr = 1e4),
+            ("optim.weight_decay_end", |c| c.optim.weight_decay_end = 1e4),
+            ("patch_loss.lambda", |c| c.patch_loss.lambda = 1e4),
             ("optim.max_steps", |c| c.optim.max_steps = Some(1 << 50)),
             ("optim.weight_decay", |c| c.optim.weight_decay = f64::INFINITY),
             ("patch_loss.lambda", |c| c.patch_loss.lambda = f64::NAN),

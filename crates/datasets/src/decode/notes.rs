@@ -80,6 +80,10 @@ impl LeftOut {
         match self {
             Self::Depth => ". `inspect-data --write-config FILE` writes settings that use them",
             Self::Values => "",
+            Self::Fractions => {
+                ". `inspect-data --write-config FILE` writes the data.range and data.channels that keep them"
+            }
+            Self::Frames => "; write each to a file of its own to use them",
             Self::Samples => "; data.channels and data.range take all of them",
             Self::Orientation => "; --set data.exif=true turns them",
         }
@@ -184,13 +188,12 @@ impl Tally {
                 ),
                 LeftOut::Fractions => format!(
                     "{of} hold values with fractions, which bytes do not keep ({} values); {} of them have none above \
-                     1 and are black. `inspect-data --write-config FILE` writes the data.range and data.channels that \
-                     keep them",
+                     1 and are black",
                     self.sum.fractions, self.black
                 ),
                 LeftOut::Frames => format!(
                     "{of} hold further frames or pictures (animations, MPO), of which only the first is read: {} are \
-                     left out; write each to a file of its own to use them",
+                     left out",
                     self.sum.frames
                 ),
                 LeftOut::Samples => format!(

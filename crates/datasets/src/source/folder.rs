@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::left::{LeftOut, promises_nothing};
+use super::own::is_own;
 use super::{Content, ImageSource, Stamp, classes_of, no_image};
 use crate::Error;
 use crate::decode::Format;
@@ -14,7 +15,7 @@ use crate::file::{contents, kind_of};
 
 /// Every image below a folder, at any depth, with or without class folders, sorted by path.
 ///
-/// Hidden files and folders are skipped. Symbolic links are followed; a folder that is reached
+/// Hidden files and folders and the outputs of this program are skipped. Symbolic links are followed; a folder that is reached
 /// twice is read once, so links cannot form a loop. Where all images lie in folders of the root, those
 /// folders are the classes.
 #[derive(Clone, Debug)]
@@ -107,7 +108,8 @@ pub(super) type Kind = fn(&Path) -> bool;
 /// gets the files whose name promises nothing and that are images by their content, and the links with a name of
 /// its own that lead nowhere: bad images, not the end of all of them.
 ///
-/// What is of no kind goes to `left`, and so do folders that cannot be read, other than `root` itself.
+/// What is of no kind goes to `left`, and so do folders that cannot be read, and those of runs and other outputs of
+/// this program, other than `root` itself.
 pub(super) fn below<const N: usize>(
     root: &Path,
     kinds: [Kind; N],
@@ -128,6 +130,10 @@ fn walk<const N: usize>(
     let mut folders = vec![root.to_path_buf()];
     let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
     while let Some(folder) = folders.pop() {
+        if folder != root && is_own(&folder) {
+            left.passed("folders that this program wrote", &name(&folder));
+            continue;
+        }
         let (real, entries) = match fs::canonicalize(&folder).and_then(|real| Ok((real, list(&folder)?))) {
             Ok(found) => found,
             Err(e) if folder == root => return Err(Error::io(root, e)),
@@ -211,6 +217,35 @@ pub(super) fn holds_image(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_program_wrote_is_no_data() {
+        let root = std::env::temp_dir().join(format!("selfpatch-own-{}", std::process::id()));
+        for (name, text) in [
+            ("1.png", ""),
+            ("runs/a/config.toml", "[model]\n[patch_loss]\n"),
+            ("runs/a/lock", ""),
+            ("runs/a/views/crop.png", ""),
+            ("runs/inspect-data/inspection.json", ""),
+            ("runs/inspect-data/index.html", ""),
+            ("runs/inspect-data/contact-sheet.png", ""),
+            ("other/config.toml", "[tool]"),
+            ("other/checkpoints/2.png", ""),
+        ] {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut left = LeftOut::default();
+        let [files] = below(&root, [is_image], &mut left).unwrap();
+        assert_eq!(files, [root.join("1.png"), root.join("other/checkpoints/2.png")]);
+        let text = left.text().unwrap();
+        assert!(text.contains("2 folders that this program wrote (runs/a, runs/inspect-data)"), "{text}");
+        // Whoever names one means it.
+        let [files] = below(&root.join("runs/a"), [is_image], &mut left).unwrap();
+        assert_eq!(files, [root.join("runs/a/views/crop.png")]);
+        fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn a_folder_that_cannot_be_read_is_passed_over_and_named() {

@@ -7,6 +7,7 @@ mod left;
 mod manifest;
 mod members;
 mod open;
+mod own;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod partial;
@@ -22,6 +23,7 @@ pub use manifest::Manifest;
 pub use open::{Access, open};
 #[cfg(feature = "parquet")]
 pub use parquet::pack as pack_parquet;
+pub use pattern::same_files;
 pub use records::Records;
 pub use shards::Shards;
 pub use stamp::Stamp;

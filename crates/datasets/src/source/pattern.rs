@@ -35,6 +35,20 @@ pub(super) fn files(text: &str) -> Result<Vec<PathBuf>, Error> {
     }
 }
 
+/// Whether two sources, at least one of which is written with wildcards or braces, name the same files.
+pub fn same_files(a: &str, b: &str) -> bool {
+    let real = |text: &str| -> Option<Vec<PathBuf>> {
+        let files = match Path::new(text).exists() {
+            true => vec![text.into()],
+            false => files(text).ok()?,
+        };
+        let mut real = files.iter().map(std::fs::canonicalize).collect::<Result<Vec<_>, _>>().ok()?;
+        real.sort();
+        Some(real)
+    };
+    (is_pattern(a) || is_pattern(b)) && real(a).is_some_and(|a| real(b) == Some(a))
+}
+
 /// `text` with its braces written out, left to right.
 fn braces(text: &str) -> Result<Vec<String>, String> {
     let Some(open) = text.find('{') else { return Ok(vec![text.into()]) };
@@ -64,7 +78,20 @@ fn braces(text: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::braces;
+    use super::{braces, same_files};
+
+    #[test]
+    fn braces_and_wildcards_may_name_the_same_files() {
+        let root = std::env::temp_dir().join(format!("selfpatch-pattern-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        (0..3).for_each(|i| std::fs::write(root.join(format!("s-{i}.tar")), "").unwrap());
+        let at = |name: &str| root.join(name).display().to_string();
+        assert!(same_files(&at("s-{0..2}.tar"), &at("*.tar")) && same_files(&at("s-?.tar"), &at("s-{2,1,0}.tar")));
+        assert!(same_files(&at("s-1.tar"), &at("s-[1].tar")));
+        assert!(!same_files(&at("s-{0..1}.tar"), &at("*.tar")) && !same_files(&at("*.tar"), &at("{0..9}.tar")));
+        assert!(!same_files(&at("s-1.tar"), &at("s-1.tar")), "no pattern, nothing to ask");
+        std::fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn braces_are_written_out() {
