@@ -2,7 +2,8 @@
 
 use crate::recipe::Layers;
 use anyhow::{Result, bail};
-use selfpatch_train::{Asked, Config, Preset, Resume, Saved, Setting, place, run_name};
+use selfpatch_datasets::same_files;
+use selfpatch_train::{Asked, Config, Preset, Resume, Saved, Setting, did_you_mean, place, run_name};
 use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -18,6 +19,8 @@ pub struct Chosen {
     pub resume: Resume,
     /// The recipe that fills what nobody said; `None` where saved settings do.
     pub preset: Option<Preset>,
+    /// The run whose saved settings say where the data is, unless something else does.
+    pub data_of: Option<PathBuf>,
     /// What the user should know about it.
     pub notes: Vec<String>,
 }
@@ -59,6 +62,7 @@ pub fn chosen(layers: &Layers, resume: &Path, overwrite: bool) -> Result<Chosen>
                 );
             }
         }
+        None if other.is_none() && source.is_none() => notes.push(unknown(&folder)),
         _ => {}
     }
     if let (true, Some(saved), None) = (overwrite, &saved, source)
@@ -101,8 +105,23 @@ pub fn chosen(layers: &Layers, resume: &Path, overwrite: bool) -> Result<Chosen>
             notes.push(format!("goes on with the settings of {from}, changed by what this command says alone"));
         }
     }
+    let data_of = goes_on.filter(|_| is_base && source.is_none()).map(|saved| saved.folder);
     config.output_dir = folder;
-    Ok(Chosen { config, resume, preset, notes })
+    Ok(Chosen { config, resume, preset, data_of, notes })
+}
+
+/// What to say of a name that no run has, where no data was given: it may be misspelt.
+fn unknown(folder: &Path) -> String {
+    let names = |runs: &Path| -> Vec<String> {
+        let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+        let runs = entries.filter(|entry| entry.path().join("config.toml").exists());
+        runs.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let known = folder.parent().map(names).unwrap_or_default();
+    let hint = did_you_mean(&name, known.iter().map(String::as_str));
+    let hint = if hint.contains("did you mean") { hint } else { String::new() };
+    format!("there is no run {} yet; it begins on synthetic images (--data names others){hint}", folder.display())
 }
 
 /// Fields to which a preset or file still gives the value before it was overridden on the way, with the value since.
@@ -119,7 +138,7 @@ fn remembered(config: &Config, layers: &Layers, saved: &Saved) -> Result<Vec<Set
 }
 
 fn is_same(a: &str, b: &str) -> bool {
-    place(a, Path::new("")) == place(b, Path::new(""))
+    place(a, Path::new("")) == place(b, Path::new("")) || same_files(a, b)
 }
 
 fn is_same_folder(a: &Path, b: &Path) -> bool {

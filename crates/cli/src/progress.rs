@@ -177,10 +177,15 @@ impl Show {
         }
     }
 
-    /// Removes the line that changes.
+    /// Whether there was anything to train.
+    pub fn has_begun(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// Leaves the line that changes as it is now: what is said afterwards begins another one.
     pub fn finish(&self) {
-        if !self.shown.borrow().is_empty() {
-            self.show(String::new());
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| !self.shown.take().is_empty()) {
+            let _ = terminal.write_str("\n");
         }
     }
 
@@ -346,6 +351,22 @@ mod tests {
         // Numbers that are not finite, as of a step that was left out.
         let r = Record { train_loss: f64::NAN, ..r };
         assert!(joined(&show.parts(&r, f64::NAN), 40).starts_with("18 %  left 0:00  loss -  741 images/s"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_last_line_stays_on_a_terminal() -> std::io::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let terminal = Term::read_write_pair(file.reopen()?, file.reopen()?);
+        let mut show = Show { terminal: Some(terminal), ..show(2) };
+        (1..=2).for_each(|step| show.step(&record(step, 1.)));
+        show.finish();
+        show.finish();
+        drop(show);
+        let text = std::fs::read_to_string(file.path())?;
+        let last = text.strip_suffix('\n').and_then(|text| text.rsplit(CLEAR).next()).unwrap_or_default();
+        assert!(last.starts_with("100 %  left 0:00  loss 12.35"), "{text:?}");
+        Ok(())
     }
 
     #[test]

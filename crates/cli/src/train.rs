@@ -15,11 +15,12 @@ use selfpatch_datasets::{Access, DavisFolder, VideoSource};
 use selfpatch_eval::images::Centre;
 use selfpatch_eval::{FrameSize, Propagation, Protocol, VitFeatures, evaluate};
 use selfpatch_output::ended;
+use selfpatch_train::telemetry::progress;
 use selfpatch_train::{Asked, Config, End, Error, Measure, Network, Session, run as train};
 use selfpatch_vit::Vit;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use toml::Value;
@@ -44,8 +45,8 @@ pub struct Args {
     /// which alone continues it
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: PathBuf,
-    /// A field that may differ from the checkpoint's, such as optim.lr; once is enough
-    #[arg(long = "override", value_name = "FIELD")]
+    /// Fields that may differ from the checkpoint's, such as optim.lr,optim.batch_size; once is enough
+    #[arg(long = "override", value_name = "FIELD", value_delimiter = ',')]
     overrides: Vec<String>,
     /// Begin a new run with the weights of a backbone, a training checkpoint (.pth) or a run
     #[arg(long, value_name = "PATH")]
@@ -186,7 +187,7 @@ pub struct Args {
 /// Trains, or continues, and says where the results are.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let asked = args.asked();
-    let Chosen { config, resume, preset, notes } = args.chosen(&asked)?;
+    let Chosen { config, resume, preset, data_of, notes } = args.chosen(&asked)?;
     notes.iter().for_each(|note| note!("note: {note}"));
     let usual = preset.map(|preset| preset.config().optim.warmup_epochs);
     if usual.is_some_and(|usual| usual != config.optim.warmup_epochs) && args.warmup_epochs.is_none() {
@@ -208,18 +209,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let session = Session { overwrite: args.overwrite, resume, overrides: &args.overrides, asked: &asked, stop: &stop };
     let summary = train(&config, &session, &device, &mut judge, |event| show.borrow_mut().event(event));
-    let summary = summary.map_err(advised)?;
     let show = show.borrow();
     show.finish();
+    let data_of = data_of.filter(|_| !show.has_begun());
+    let summary = summary.map_err(|e| advised(e, data_of.as_deref()))?;
     if let End::Stopped(step) = summary.end {
         let without = if args.overwrite { " without --overwrite" } else { "" };
         show.line(&format!("stopped and saved after step {step}"));
         show.line(&format!("the same command{without} continues"));
         return Ok(ExitCode::from(signals::STOPPED));
     }
-    if summary.end == End::WasComplete {
-        show.line(&format!("{} is complete", summary.folder.display()));
-        show.line("use --name or --output-dir for another run, --overwrite to repeat it");
+    let folder = summary.folder.display();
+    match (summary.cut, summary.end) {
+        (Some(cut), _) => {
+            let without = if args.overwrite { "it and without --overwrite" } else { "it" };
+            show.line(&format!("{folder} {}", progress::cut(cut.step as u64, cut.of as u64)));
+            show.line(&format!("the same command without {without} goes on"));
+        }
+        (None, End::WasComplete) => {
+            show.line(&format!("{folder} is complete"));
+            show.line("use --name or --output-dir for another run, --overwrite to repeat it");
+        }
+        _ => {}
+    }
+    if summary.end == End::WasComplete && !args.overrides.is_empty() {
+        show.line("nothing was trained, so --override has changed nothing");
     }
     show.line(&format!("backbone: {}", summary.backbone.display()));
     show.line(&format!("report:   {}", summary.folder.join("report.html").display()));
@@ -230,15 +244,24 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// What is asked about a teacher.
 type Measured = std::result::Result<f64, String>;
 
-/// An error, or what to do about it where the memory of a GPU is full.
-fn advised(e: selfpatch_train::Error) -> anyhow::Error {
+/// An error with what to do about it where the memory of a GPU is full, or where it is about the data of `data_of`, a
+/// run whose saved settings alone say where that is.
+fn advised(e: Error, data_of: Option<&Path>) -> anyhow::Error {
     let text = e.to_string();
-    match ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|name| text.contains(name)) {
-        true => anyhow!(
+    if ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|name| text.contains(name)) {
+        return anyhow!(
             "--device: the memory of the GPU is full; --precision bf16, --accumulate, --recompute or a smaller \
              --batch-size need less"
+        );
+    }
+    match (&e, data_of) {
+        (Error::Data(selfpatch_datasets::Error::Stopped { .. }), _) | (_, None) => e.into(),
+        (Error::Data(_), Some(run)) => anyhow!(
+            "data.path of {}: {text}. Where its images are elsewhere now, --data NEW goes on with the same ones there, \
+             --data NEW --override data.path with others",
+            run.display()
         ),
-        false => e.into(),
+        _ => e.into(),
     }
 }
 

@@ -134,6 +134,7 @@ fn all_spellings_of_the_data_are_one_and_only_what_differs_is_refused() -> Outco
     let root = folder.path();
     photos(&root.join("photos"))?;
     photos(&root.join("other"))?;
+    photo(&root.join("other/3.png"), 7)?;
     #[cfg(unix)]
     std::os::unix::fs::symlink("photos", root.join("link"))?;
     begun(root, &["--data", "photos", "--max-steps=1"])?;
@@ -155,6 +156,7 @@ fn all_spellings_of_the_data_are_one_and_only_what_differs_is_refused() -> Outco
     let text = refused(&train(root, &["--name=photos", "--global_crops_size", "56"]));
     assert_eq!(text.matches("--global_crops_size 56 (48 -> 56)").count(), 1, "{text}");
     let text = refused(&train(root, &["--name=photos", "--arch", "vit_tiny"]));
+    assert!(text.contains("No --override changes that") && text.contains("--init-from"), "{text}");
     assert!(text.contains("--arch vit_tiny (custom -> vit_tiny)") && !text.contains("embed_dim"), "{text}");
     for (name, near) in [("lr", "did you mean optim.lr?"), ("optim.batchsize", "did you mean optim.batch_size?")] {
         let text = refused(&train(root, &["--name=photos", "--override", name]));
@@ -272,5 +274,151 @@ fn a_branch_keeps_its_beginning_and_its_settings() -> Outcome {
     goes_on(&train(root, &["--name=mine"]), 2);
     let text = refused(&train(root, &["--resume=runs/none"]));
     assert!(text.contains("runs/none: is neither a run nor a checkpoint"), "{text}");
+    Ok(())
+}
+
+/// Every file of a run with its bytes.
+fn kept(run: &Path) -> Result<std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>, std::io::Error> {
+    let mut files = std::collections::BTreeMap::new();
+    let mut folders = vec![run.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => _ = files.insert(path.clone(), fs::read(&path)?),
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_refused_command_changes_nothing() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    photos(&root.join("photos"))?;
+    begun(root, &["--data=photos", "--name=mine", "--max-steps=2"])?;
+    let run = root.join("runs/mine");
+    let before = kept(&run)?;
+    for (change, field) in [
+        ("--out-dim=64", "head.out_dim"),
+        ("--patch-size=16", "model.patch_size"),
+        ("--set=model.embed_dim=24", "model.embed_dim"),
+        ("--lambda=0", "patch_loss.lambda"),
+    ] {
+        let text = refused(&train(root, &["--name=mine", change, "--override", field]));
+        assert!(text.contains("another shape") && text.contains("--name"), "{text}");
+        assert!(kept(&run)? == before, "{change}");
+    }
+    Ok(())
+}
+
+#[test]
+fn several_fields_pass_at_once_and_a_complete_run_stays_as_it_is() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    photos(&root.join("photos"))?;
+    begun(root, &["--data=photos", "--name=mine", "--max-steps=2"])?;
+    let both = ["--name=mine", "--lr=1e-3", "--seed=5", "--override=optim.lr,seed"];
+    goes_on(&train(root, &both), 2);
+    let run = root.join("runs/mine");
+    let settings = || [fs::read(run.join("config.toml")), fs::read(run.join("resume.json"))].map(Result::ok);
+    let before = settings();
+    let text = said(&train(root, &["--name=mine", "--lr=0.5", "--override=optim.lr"]));
+    assert!(text.contains("is complete") && text.contains("--override has changed nothing"), "{text}");
+    assert!(before == settings());
+    goes_on(&train(root, &["--name=mine", "--epochs=3", "--max-steps=5"]), 4);
+    Ok(())
+}
+
+#[test]
+fn a_run_cut_by_max_steps_is_not_called_complete() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    let cut = train(root, &[&SMALL[..], &["--set=data.procedural_images=8", "--max-steps=2"]].concat());
+    let expected = "stopped at step 2 of 4 by --max-steps";
+    assert!(
+        said(&cut).contains(expected) && said(&cut).contains("the same command without it goes on"),
+        "{}",
+        said(&cut)
+    );
+    let again = train(root, &["--max-steps=2"]);
+    assert!(again.status.success() && said(&again).contains(expected), "{}", said(&again));
+    assert!(!said(&again).contains("complete"), "{}", said(&again));
+    let watched = said(&selfpatch(root, &["watch", "--once"]));
+    assert!(watched.contains(expected) && !watched.contains("complete"), "{watched}");
+    let report = fs::read_to_string(root.join("runs/default/report.html"))?;
+    assert!(report.contains(expected) && !report.contains("finished"), "the report says it too");
+    Ok(())
+}
+
+#[test]
+fn a_name_that_no_run_has_is_told() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    begun(root, &["--name=flowers", "--set=data.procedural_images=8", "--data=procedural", "--max-steps=1"])?;
+    let text = refused(&train(root, &["--name=flowres", "--lr=1e-4", "--override=optim.lr"]));
+    assert!(text.contains("--override") && text.contains("has no checkpoint to go on from"), "{text}");
+    assert!(!root.join("runs/flowres").exists());
+    let output = train(root, &[&SMALL[..], &["--name=flowres", "--set=data.procedural_images=8"]].concat());
+    let text = said(&output);
+    let expected = "there is no run runs/flowres yet; it begins on synthetic images";
+    assert!(text.contains(expected) && text.contains("did you mean \"flowers\"?"), "{text}");
+    let text = said(&train(root, &["--name=flowres"]));
+    assert!(!text.contains("there is no run"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn pictures_of_runs_below_the_data_are_no_data() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    photos(root)?;
+    let name = ["--data=.", "--name=mine", "--max-steps=2"];
+    begun(root, &name)?;
+    let inspected = selfpatch(root, &["inspect-data", "--data=."]);
+    assert!(inspected.status.success() && root.join("runs/inspect-data/contact-sheet.png").exists());
+    let output = train(root, &["--name=mine", "--data=."]);
+    goes_on(&output, 2);
+    let text = said(&output);
+    assert!(text.contains("2 folders that this program wrote (runs/inspect-data, runs/mine)"), "{text}");
+    assert!(text.contains("8 images per epoch"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn data_that_is_elsewhere_now_is_the_same_if_its_images_are() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    photos(&root.join("photos"))?;
+    begun(root, &["--data=photos", "--name=mine", "--max-steps=1"])?;
+    fs::rename(root.join("photos"), root.join("moved"))?;
+    let text = refused(&train(root, &["--name=mine"]));
+    assert!(
+        text.contains("data.path of runs/mine: photos") && text.contains("--data NEW --override data.path"),
+        "{text}"
+    );
+    let output = train(root, &["--name=mine", "--data=moved", "--max-steps=2"]);
+    goes_on(&output, 1);
+    assert!(said(&output).contains("moved has the same 8 images as photos: names and bytes"), "{}", said(&output));
+    goes_on(&train(root, &["--name=mine", "--max-steps=3"]), 2);
+    photos(&root.join("other"))?;
+    photo(&root.join("other/3.png"), 7)?;
+    let text = refused(&train(root, &["--name=mine", "--data=other"]));
+    assert!(text.contains("(moved -> other)"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn braces_and_wildcards_name_the_same_data() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    photos(&root.join("s"))?;
+    begun(root, &["--data=s/{0..7}.png", "--max-steps=1"])?;
+    goes_on(&train(root, &["--data=s/*.png", "--max-steps=2"]), 1);
+    goes_on(&train(root, &["--data=s/[0-7].png", "--max-steps=3"]), 2);
+    let text = refused(&train(root, &["--data=s/{0..3}.png"]));
+    assert!(text.contains("holds a run on other data"), "{text}");
     Ok(())
 }

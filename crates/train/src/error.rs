@@ -34,6 +34,18 @@ pub enum Error {
         /// The flags that let it differ.
         overrides: String,
     },
+    /// A checkpoint of networks of another shape.
+    #[error(
+        "{path} holds a run whose networks have another shape: {differences}. No --override changes that: leave it out to \
+         continue the run, or begin another one with another --name, with --init-from the run's \
+         export/backbone.safetensors where the backbone is the same"
+    )]
+    OtherShape {
+        /// The run's folder.
+        path: PathBuf,
+        /// What differs, and from what.
+        differences: String,
+    },
     /// The loss is no longer a number.
     #[error(
         "the loss is not finite at step {step} (class loss {class}, patch loss {patch}); the weights were left as \

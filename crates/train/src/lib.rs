@@ -63,6 +63,6 @@ pub use pixels::{MEAN, STD, normalized};
 pub use place::{place, run_name};
 pub use replay::{Replay, replay};
 pub use report::StepReport;
-pub use run::{Asked, End, Event, History, Measure, Overridden, Resume, Saved, Session, Summary, run, source};
+pub use run::{Asked, Cut, End, Event, History, Measure, Overridden, Resume, Saved, Session, Summary, run, source};
 pub use scaler::Scaler;
 pub use step::{Hyper, Loss, Means, Settings, Trainer};

@@ -223,6 +223,27 @@ fn changed_settings_are_listed_and_pass_when_they_are_named() -> Outcome {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_restored_leaves_the_settings_as_they_were() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut config = tiny(folder.path());
+    go_until(&config, 3)?;
+    // Whole by its digests, but with a step count of a parameter that there is not.
+    let state = checkpoint(&config, 3).join("state.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&fs::read(&state)?)?;
+    value["optimizer_steps"] = serde_json::json!({});
+    let text = value.to_string();
+    fs::write(&state, &text)?;
+    fs::write(checkpoint(&config, 3).join("state.b3"), blake3::hash(text.as_bytes()).to_hex().as_str())?;
+    let files = ["config.toml", "resume.json"].map(|name| config.output_dir.join(name));
+    let before = files.each_ref().map(fs::read).map(Result::ok);
+    config.optim.lr = 1e-3;
+    let named = ["optim.lr".to_string()];
+    assert!(go_on(&config, &Session { overrides: &named, ..session(false) }).is_err());
+    assert!(before == files.each_ref().map(fs::read).map(Result::ok));
+    Ok(())
+}
+
+#[test]
 fn a_finished_run_can_be_made_longer_but_not_shorter() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut config = tiny(folder.path());

@@ -153,6 +153,9 @@ fn alarms(alarms: &[Alarm]) -> Vec<String> {
 /// Whether the run is complete, goes on, or seems to have stopped.
 fn state(view: &View) -> String {
     let progress = view.progress();
+    if let Some(cut) = progress.cut() {
+        return format!("The run {cut}; its command without that flag goes on.");
+    }
     if progress.is_finished() {
         return format!("The run is complete: all {} steps are done.", progress.step);
     }

@@ -18,14 +18,16 @@ pub(crate) struct Changes {
     altered: Vec<String>,
     /// The same names in another order.
     reordered: bool,
+    /// Images whose bytes were read and compared.
+    pub compared: usize,
     /// Images whose files have another time and that were not read, as there are too many.
     pub unread: usize,
 }
 
 impl Changes {
     /// Compares `now` with `before`, and gives `now` the digests that still hold. Images of `source` are read only
-    /// where their file has another time.
-    pub fn between(before: &Inventory, now: &mut Inventory, source: &dyn ImageSource) -> Self {
+    /// where their file has another time, if the files are those of then (`trusts_times`).
+    pub fn between(before: &Inventory, now: &mut Inventory, source: &dyn ImageSource, trusts_times: bool) -> Self {
         let mut changes = Self { before: before.entries.len(), now: now.entries.len(), ..Self::default() };
         let same_order = before.entries.iter().map(|e| &e.name).eq(now.entries.iter().map(|e| &e.name));
         let pairs: Vec<Option<usize>> = match same_order {
@@ -37,7 +39,7 @@ impl Changes {
             let entry = &mut now.entries[index];
             match (old.stamp, entry.stamp) {
                 (Some(then), Some(today)) if then.bytes != today.bytes => changes.altered.push(entry.name.clone()),
-                (Some(then), Some(today)) if then == today => entry.digest = old.digest,
+                (Some(then), Some(today)) if trusts_times && then == today => entry.digest = old.digest,
                 (Some(_), None) => changes.altered.push(entry.name.clone()),
                 (None, Some(_)) if old.digest.is_none() => changes.altered.push(entry.name.clone()),
                 // Nobody has seen what it was.
@@ -49,7 +51,7 @@ impl Changes {
             }
         }
         let few = now.few(&to_compare);
-        changes.unread = to_compare.len() - few.len();
+        (changes.compared, changes.unread) = (few.len(), to_compare.len() - few.len());
         for (index, digest) in digests(source, &few) {
             let entry = &mut now.entries[index];
             if entry.digest != digest {
@@ -139,7 +141,7 @@ mod tests {
     fn told(before: &Files, now: &Files) -> Option<String> {
         let mut known = Inventory::of(before);
         known.learn(before);
-        Changes::between(&known, &mut Inventory::of(now), now).told()
+        Changes::between(&known, &mut Inventory::of(now), now, true).told()
     }
 
     #[test]
@@ -163,6 +165,17 @@ mod tests {
     }
 
     #[test]
+    fn times_of_other_files_are_no_proof() {
+        let before = Files(vec![("a", 1, b"aa"), ("b", 1, b"bb")]);
+        let mut known = Inventory::of(&before);
+        known.learn(&before);
+        let other = Files(vec![("a", 1, b"aa"), ("b", 1, b"BB")]);
+        let between = |trusts| Changes::between(&known, &mut Inventory::of(&other), &other, trusts);
+        assert_eq!((between(true).told(), between(true).compared), (None, 0));
+        assert_eq!((between(false).told().is_some(), between(false).compared), (true, 2));
+    }
+
+    #[test]
     fn what_nobody_has_read_is_learnt_on_the_way() {
         let files = Files(vec![("a", 1, b"aa"), ("b", 1, b"bb")]);
         let watched = Watched::new(Arc::new(files.clone()), Inventory::of(&files));
@@ -176,7 +189,7 @@ mod tests {
         // Of the first nobody knows whether it changed or was touched; the second is compared.
         let later = Files(vec![("a", 2, b"AA"), ("b", 2, b"BB")]);
         let mut now = Inventory::of(&later);
-        let changes = Changes::between(&before, &mut now, &later);
+        let changes = Changes::between(&before, &mut now, &later, true);
         assert!(changes.told().is_some_and(|t| t.contains("1 with other bytes: b")), "{changes:?}");
         // One that changes while training goes on is noticed when it is read.
         let watched = Watched::new(Arc::new(later), before);

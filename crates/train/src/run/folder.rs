@@ -1,13 +1,13 @@
 //! The folder of a run: whose it is, and where in the run a session begins.
 
 use super::history::{self, History, Overridden, run_of, working_dir};
-use super::{Asked, Session};
+use super::{Asked, Session, shapes};
 use crate::checkpoint::{self, Found};
 use crate::inventory::{self, Changes, Inventory};
 use crate::overlay::{Difference, SHAPE, names, stripped};
 use crate::telemetry::replace_file;
 use crate::{Config, Error, place};
-use selfpatch_datasets::ImageSource;
+use selfpatch_datasets::{ImageSource, same_files};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -43,16 +43,50 @@ const ENTRIES: [&str; 12] = [
 pub(super) struct Folder {
     /// Where the session begins; `None` for the beginning.
     pub found: Option<Found>,
+    /// Whether the session begins at a checkpoint of another run.
+    pub branches: bool,
     /// The images of the run as they are now; `None` for those that are made.
     pub inventory: Option<Inventory>,
+    path: PathBuf,
+    history: History,
+    /// Whether what an earlier run left is to be removed.
+    clears: bool,
+    /// Whether there was no such folder before.
+    made: bool,
     /// Held until the session ends.
     _lock: File,
 }
 
-/// Makes the run's folder ready, or says why this run cannot use it.
+impl Folder {
+    /// Keeps what this session begins with: what an earlier run left there is removed if the session overwrites it or
+    /// if it has no checkpoint; then come images, history and settings. Until then the run is as it was.
+    pub fn begin(&mut self, config: &Config, source: &dyn ImageSource) -> Result<(), Error> {
+        // A run that never came to a checkpoint has nothing to lose or to continue.
+        if self.clears {
+            remove_run(&self.path)?;
+        }
+        if let Some(inventory) = &mut self.inventory {
+            inventory.learn(source);
+            inventory.write(&self.path)?;
+        }
+        self.history.write(&self.path)?;
+        // Last: whoever finds it finds the others, too.
+        let file = self.path.join("config.toml");
+        replace_file(&file, config.to_toml()?.as_bytes()).map_err(Error::io(&file))
+    }
+
+    /// Removes the folder again if it was made for this session, which has not begun.
+    pub fn leave(&self) {
+        if self.made {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Finds where in the run the session begins, or says why this run cannot use its folder.
 ///
-/// What an earlier run left there is removed if `overwrite` says so or if it has no checkpoint; nothing else
-/// is. Settings that differ from those of the checkpoint and matter are refused unless `overrides` names them.
+/// Settings that differ from those of the checkpoint and matter are refused unless `overrides` names them. Nothing of
+/// an earlier run is changed before [`Folder::begin`].
 pub(super) fn open(
     config: &Config,
     source: &dyn ImageSource,
@@ -115,9 +149,9 @@ pub(super) fn open(
     };
     let mut inventory = (config.data.path != place::PROCEDURAL).then(|| Inventory::of(source));
     let mut history = History { working_dir: std::env::current_dir().unwrap_or_default(), ..own_history };
+    let branches = found.as_ref().is_some_and(|found| !is_own(found));
     if let Some(found) = &found {
-        let other = !is_own(found);
-        history.branched_from = if other { fs::canonicalize(&found.path).ok() } else { history.branched_from };
+        history.branched_from = if branches { fs::canonicalize(&found.path).ok() } else { history.branched_from };
         let now = Now { config, source, inventory: &mut inventory };
         if let Err(e) = compare(now, found, &mut history, session, tell) {
             if made {
@@ -126,6 +160,14 @@ pub(super) fn open(
             return Err(e);
         }
     } else {
+        if !session.overrides.is_empty() {
+            if made {
+                let _ = fs::remove_dir_all(folder);
+            }
+            let reason =
+                format!("{} has no checkpoint to go on from, so nothing can differ; leave it out", folder.display());
+            return Err(Error::Config { field: "--override".into(), reason });
+        }
         (history.branched_from, history.overrides) = Default::default();
     }
     let unfinished = found.is_none() && is_run;
@@ -135,18 +177,8 @@ pub(super) fn open(
                       with --overwrite";
         return fail(reason.into());
     }
-    // A run that never came to a checkpoint has nothing to lose or to continue.
-    if overwrite || unfinished {
-        remove_run(folder)?;
-    }
-    if let Some(inventory) = &mut inventory {
-        inventory.learn(source);
-        inventory.write(folder)?;
-    }
-    history.write(folder)?;
-    // Last: whoever finds it finds the others, too.
-    replace_file(&file, config.to_toml()?.as_bytes()).map_err(Error::io(&file))?;
-    Ok(Folder { found, inventory, _lock: lock })
+    let clears = overwrite || unfinished;
+    Ok(Folder { found, branches, inventory, path: folder.into(), history, clears, made, _lock: lock })
 }
 
 /// Whether there is anything in a folder that a start which was cut short does not leave.
@@ -226,8 +258,9 @@ fn compare(
     let base = of.as_deref().map(|run| working_dir(run, &found.config, &its_history)).unwrap_or_default();
     let here = Path::new("");
     let mut saved = found.config.clone();
+    let was = place::from_base(&saved.data.path, &base);
     let is_same_place =
-        place::place(&place::from_base(&saved.data.path, &base), here) == place::place(&config.data.path, here);
+        place::place(&was, here) == place::place(&config.data.path, here) || same_files(&was, &config.data.path);
     if is_same_place {
         saved.data.path = config.data.path.clone();
     }
@@ -249,7 +282,27 @@ fn compare(
         remember(history, "optim.epochs", epochs.0.to_string(), epochs.1.to_string());
     }
     let is_named = |place: &str| session.overrides.iter().any(|name| names(name, place));
+    let before = match Inventory::read(folder)? {
+        None => of.as_deref().map(Inventory::read).transpose()?.flatten(),
+        own => own,
+    };
+    if let (false, false, Some(now), Some(before)) = (is_same_place, is_named("data.path"), &mut *inventory, &before) {
+        let changes = Changes::between(before, now, source, false);
+        if changes.told().is_none() && changes.compared > 0 {
+            let (count, read) = (source.len(), changes.compared);
+            let how = match read < count {
+                true => format!("names and sizes, and bytes of the {read} that were read"),
+                false => "names and bytes".into(),
+            };
+            let path = &config.data.path;
+            tell(format!("data.path: {path} has the same {count} images as {was}: {how}"));
+            let text = |path: &str| toml::Value::String(path.into()).to_string();
+            remember(history, "data.path", text(&saved.data.path), text(path));
+            saved.data.path = path.clone();
+        }
+    }
     let mut refused: Vec<(String, String)> = Vec::new();
+    let mut shaped: Vec<String> = Vec::new();
     let differences = saved.differences(config)?;
     let is_other_arch = differences.iter().any(|d| d.place == "model.arch");
     for Difference { place, from, to } in differences {
@@ -257,7 +310,10 @@ fn compare(
         if is_other_arch && place.strip_prefix("model.").is_some_and(|field| SHAPE.contains(&field)) {
             continue;
         }
-        if is_named(&place) {
+        let fixed = shapes::fixes(&place, &from, &to);
+        if fixed && (is_named(&place) || history.overrides.get(&place).is_none_or(|known| known.to != to)) {
+            shaped.push(spelled(session.asked, &place, &from, &to));
+        } else if is_named(&place) {
             tell(format!("changed as --override says: {place}: {from} -> {to}"));
             remember(history, &place, from, to);
         } else if history.overrides.get(&place).is_none_or(|known| known.to != to) {
@@ -265,11 +321,7 @@ fn compare(
         }
     }
     if is_same_place && let Some(now) = inventory {
-        let before = match Inventory::read(folder)? {
-            None => of.as_deref().map(Inventory::read).transpose()?.flatten(),
-            own => own,
-        };
-        let changes = before.map(|before| Changes::between(&before, now, source));
+        let changes = before.map(|before| Changes::between(&before, now, source, true));
         if changes.is_none() {
             let reason = "no list of its images was kept; their number alone is compared with before";
             tell(format!("{}: {reason}", found.path.display()));
@@ -295,6 +347,11 @@ fn compare(
     {
         refused.push(("data.path".into(), format!("data.path: {told}")));
     }
+    let path = of.unwrap_or_else(|| found.path.clone());
+    if !shaped.is_empty() {
+        shaped.dedup();
+        return Err(Error::OtherShape { path, differences: shaped.join(", ") });
+    }
     if refused.is_empty() {
         return Ok(());
     }
@@ -302,7 +359,7 @@ fn compare(
     let mut flags: Vec<String> = refused.iter().map(|(place, _)| format!("--override {place}")).collect();
     flags.dedup();
     Err(Error::OtherRun {
-        path: of.unwrap_or_else(|| found.path.clone()),
+        path,
         differences: refused.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", "),
         overrides: flags.join(" "),
     })

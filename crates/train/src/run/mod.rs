@@ -3,6 +3,7 @@
 mod folder;
 mod history;
 mod plan;
+mod shapes;
 
 pub use folder::Resume;
 pub use history::{History, Overridden, Saved};
@@ -99,7 +100,7 @@ pub enum Measure {
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// All steps are done.
+    /// All steps are done that this session was asked for.
     Complete,
     /// They were done before.
     WasComplete,
@@ -115,6 +116,17 @@ pub struct Summary {
     pub backbone: PathBuf,
     /// How it ended.
     pub end: End,
+    /// What is left of its epochs, where it was stopped or `optim.max_steps` ended it.
+    pub cut: Option<Cut>,
+}
+
+/// A run that ended before its epochs did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Steps done.
+    pub step: usize,
+    /// Steps of all its epochs.
+    pub of: usize,
 }
 
 /// Time between two writings of the report.
@@ -154,7 +166,10 @@ pub fn run(
         Memory::admit(config, prefetch.saturating_add(24 * images.len() as u64))?;
     }
     // Once without and once with the list of its images: what is wrong shows before the folder is touched.
-    loader(config, Arc::clone(&images))?;
+    let unwatched = loader(config, Arc::clone(&images))?;
+    let per_epoch = unwatched.steps_per_epoch();
+    let plan = Plan::new(config, per_epoch, unwatched.images_per_epoch());
+    drop(unwatched);
     let run = config.output_dir.clone();
     let mut trainer = Trainer::new(Settings::of(config)?, DType::F32, device)?;
     let begins = matches!(session.resume, Resume::Auto | Resume::Never)
@@ -168,24 +183,31 @@ pub fn run(
         }
     }
     let mut folder = folder::open(config, &*images, session, &mut |w| tell(Event::Warning(w)))?;
+    let backbone = run.join("export").join("backbone.safetensors");
+    let ended = |end, step| {
+        let cut = (step < plan.whole).then_some(Cut { step, of: plan.whole });
+        Ok(Summary { folder: run.clone(), backbone: backbone.clone(), end, cut })
+    };
+
+    let first = match &folder.found {
+        Some(found) => checkpoint::restore(found, &mut trainer).inspect_err(|_| folder.leave())?,
+        None => 0,
+    };
+    let is_complete = first >= plan.end;
+    // Nothing is trained: the settings stay those that the run was trained with.
+    if !is_complete || folder.branches {
+        folder.begin(config, &*images)?;
+    }
+    if is_complete {
+        let made_with = folder.found.as_ref().filter(|_| !folder.branches).map_or(config, |found| &found.config);
+        // Whatever ended the session that came this far may have come between the checkpoint and these.
+        export::export(&run, made_with, &trainer.teacher_params.tensors())?;
+        write_report(&run).map_err(Error::io(run.join("report.html")))?;
+        return ended(End::WasComplete, first);
+    }
     let watched = folder.inventory.take().map(|known| Arc::new(Watched::new(Arc::clone(&images), known)));
     let images = watched.clone().map_or(images, |watched| watched as Arc<dyn ImageSource>);
     let loader = loader(config, images)?;
-    let per_epoch = loader.steps_per_epoch();
-    let plan = Plan::new(config, per_epoch, loader.images_per_epoch());
-    let backbone = run.join("export").join("backbone.safetensors");
-    let ended = |end| Ok(Summary { folder: run.clone(), backbone: backbone.clone(), end });
-
-    let first = match &folder.found {
-        Some(found) => checkpoint::restore(found, &mut trainer)?,
-        None => 0,
-    };
-    if first >= plan.end {
-        // Whatever ended the session that came this far may have come between the checkpoint and these.
-        export::export(&run, config, &trainer.teacher_params.tensors())?;
-        write_report(&run).map_err(Error::io(run.join("report.html")))?;
-        return ended(End::WasComplete);
-    }
     log::truncate_after(&run, first as u64)?;
     let earlier = log::read(&run)?.last().map_or(0., |r| r.seconds);
     let mut log = LogWriter::append(&run)?;
@@ -365,11 +387,11 @@ pub fn run(
                 if let Some(path) = saver.finish()? {
                     tell(Event::Saved(&path));
                 }
-                return ended(if step == plan.end { End::Complete } else { End::Stopped(step) });
+                return ended(if step == plan.end { End::Complete } else { End::Stopped(step) }, step);
             }
         }
     }
-    ended(End::Complete)
+    ended(End::Complete, step)
 }
 
 /// The first image of each kind of which something was left out since `told`, which becomes the state of now.

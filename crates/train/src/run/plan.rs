@@ -10,6 +10,8 @@ pub(super) struct Plan {
     pub images: usize,
     /// Steps at which the run ends.
     pub end: usize,
+    /// Steps of all its epochs, `end` if `optim.max_steps` ends it no earlier.
+    pub whole: usize,
     /// Steps of an epoch.
     pub per_epoch: usize,
     /// Steps between lines of the log.
@@ -31,6 +33,7 @@ impl Plan {
         Self {
             images,
             end: steps.min(o.max_steps.unwrap_or(steps)),
+            whole: steps,
             per_epoch,
             log_every: (steps / 20_000).max(1),
             lr: Cosine::new(lr, o.min_lr, steps).with_warmup(warmup),

@@ -10,8 +10,10 @@ const RECENT: usize = 50;
 pub struct Progress {
     /// Steps finished.
     pub step: u64,
-    /// Steps of the whole run, where settings and log tell.
+    /// Steps at which the run ends, where settings and log tell.
     pub steps: Option<u64>,
+    /// Steps of all its epochs, more than `steps` where `optim.max_steps` ends it earlier.
+    pub whole: Option<u64>,
     /// Seconds to the end at the speed of the last records, measurements and checkpoints included.
     pub seconds_left: Option<f64>,
 }
@@ -21,18 +23,29 @@ impl Progress {
     pub fn of(outline: &Outline, records: &[Record]) -> Self {
         let Some(last) = records.last() else { return Self::default() };
         let per_epoch = (last.epoch > 0.0).then(|| (last.step as f64 / last.epoch).round()).filter(|n| *n >= 1.0);
-        let steps = per_epoch.zip(outline.epochs).map(|(n, epochs)| (n as u64).saturating_mul(epochs));
-        let steps = steps.map(|n| n.min(outline.max_steps.unwrap_or(n)));
+        let whole = per_epoch.zip(outline.epochs).map(|(n, epochs)| (n as u64).saturating_mul(epochs));
+        let steps = whole.map(|n| n.min(outline.max_steps.unwrap_or(n)));
         let left = steps.map(|n| n.saturating_sub(last.step) as f64);
         let pace = seconds_per_step(records);
         let seconds_left = left.zip(pace).map(|(left, pace)| left * pace).filter(|s| s.is_finite());
-        Self { step: last.step, steps, seconds_left }
+        Self { step: last.step, steps, whole, seconds_left }
     }
 
     /// Whether all steps are done.
     pub fn is_finished(&self) -> bool {
         self.steps.is_some_and(|steps| self.step >= steps)
     }
+
+    /// In words that `optim.max_steps` ended the run before its epochs were over; `None` where it did not.
+    pub fn cut(&self) -> Option<String> {
+        let whole = self.whole.filter(|whole| self.is_finished() && self.step < *whole)?;
+        Some(cut(self.step, whole))
+    }
+}
+
+/// What is said of a run that `optim.max_steps` ended after `step` of `whole` steps.
+pub fn cut(step: u64, whole: u64) -> String {
+    format!("stopped at step {step} of {whole} by --max-steps")
 }
 
 /// The time that a step takes; none before the second record, or where time does not advance.
@@ -68,6 +81,10 @@ mod tests {
         let p = Progress::of(&outline, &[record(119), record(120)]);
         assert!(p.is_finished());
         assert_eq!((p.steps, p.seconds_left), (Some(120), Some(0.0)));
+        assert_eq!(p.cut().as_deref(), Some("stopped at step 120 of 300 by --max-steps"));
+        assert_eq!(Progress::of(&outline, &[record(119)]).cut(), None);
+        let whole = Progress::of(&Outline { max_steps: None, ..outline }, &[record(300)]);
+        assert_eq!((whole.is_finished(), whole.cut()), (true, None));
     }
 
     #[test]

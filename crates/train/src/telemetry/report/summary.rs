@@ -17,7 +17,7 @@ pub fn tiles(progress: &Progress, outline: &Outline, records: &[Record], last: &
         None => value,
     };
     let left = match progress.seconds_left {
-        _ if progress.is_finished() => Some("finished".to_owned()),
+        _ if progress.is_finished() => Some(progress.cut().unwrap_or_else(|| "finished".to_owned())),
         left => left.map(duration),
     };
     let percent = |part: f64| if part.is_finite() { format!("{:.1} %", part * 100.0) } else { number(part) };
