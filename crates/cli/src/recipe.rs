@@ -1,6 +1,7 @@
 //! Where a configuration comes from: a preset, a file over it, flags over both.
 
 use anyhow::{Context, Result, ensure};
+use selfpatch_nn::weights::open_file;
 use selfpatch_train::{Config, Preset, Setting, resolve_over};
 use std::path::PathBuf;
 use toml::Value;
@@ -48,7 +49,8 @@ impl Recipe {
     pub fn layers(&self, flags: Vec<Setting>) -> Result<Layers> {
         let file = match &self.config {
             Some(path) => {
-                Some((path.clone(), std::fs::read_to_string(path).with_context(|| path.display().to_string())?))
+                let text = open_file(path).and_then(std::io::read_to_string);
+                Some((path.clone(), text.with_context(|| path.display().to_string())?))
             }
             None => None,
         };

@@ -101,3 +101,22 @@ fn videos_are_shown_to_backbones_that_can_see_them() {
     let output = selfpatch(root, &["eval-davis", "--weights", "five.safetensors", "--positions", "cubic"]);
     assert!(!output.status.success() && err(&output).contains("dino, timm or transformers"), "{}", err(&output));
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    sixteen_bits(&root.join("grey"));
+    assert!(std::process::Command::new("mkfifo").arg(root.join("pipe")).status().expect("mkfifo").success());
+    for args in [
+        &["eval-knn", "--train", "grey", "--k", "3", "--weights", "pipe"][..],
+        &["eval-davis", "--weights", "pipe"],
+        &["train", "--config", "pipe"],
+        &["train", "--init-from", "pipe", "--max-steps", "1"],
+    ] {
+        let output = selfpatch(root, args);
+        assert!(!output.status.success(), "{args:?}");
+        assert!(err(&output).contains("named pipe") && err(&output).contains("pipe:"), "{args:?}: {}", err(&output));
+    }
+}

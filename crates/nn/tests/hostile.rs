@@ -79,6 +79,17 @@ fn a_dict_that_contains_itself_is_harmless() -> Outcome {
 }
 
 #[test]
+fn dicts_are_looked_into_up_to_eight_deep() -> Outcome {
+    let tensor = one_tensor(b"K\0K\x02K\x02\x86K\x02K\x01\x86");
+    let dict = tensor.get(2..tensor.len() - 1).ok_or("no dict")?;
+    for (depth, found) in [(8, 1), (9, 0)] {
+        let pickle = [b"}X\x01\0\0\0k".repeat(depth), dict.to_vec(), b"s".repeat(depth), b".".to_vec()].concat();
+        assert_eq!(read(&craft("deep.pth", &pickle)?)?.places().len(), found, "{depth}");
+    }
+    Ok(())
+}
+
+#[test]
 fn overlapping_views_cannot_fill_the_memory() -> Outcome {
     // 200 shifted windows of 2,000 floats each, all in one storage of 4,000.
     let mut pickle = b"\x80\x02}(".to_vec();

@@ -195,14 +195,3 @@ fn what(places: &[Place]) -> String {
     let (first, second) = (ANCHORS[0].0, ANCHORS[1].0);
     format!("neither {first} nor {second} is there, behind any prefix; its names are {}", listed.join(", "))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::what;
-
-    #[test]
-    fn a_file_without_tensors_is_told_without_an_empty_list() {
-        let text = what(&[]);
-        assert!(text.contains("eight deep") && text.contains("state_dict"), "{text}");
-    }
-}

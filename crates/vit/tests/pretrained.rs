@@ -272,6 +272,16 @@ fn counters_beside_a_backbone_without_prefix_are_left_out() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_file_without_tensors_is_told_without_an_empty_list() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("w.safetensors");
+    write_safetensors(&path, &[], &[])?;
+    let error = Pretrained::read(&path, None, 2, &Device::Cpu).map(drop).expect_err("refused").to_string();
+    assert!(error.contains("eight deep") && error.contains("state_dict"), "{error}");
+    Ok(())
+}
+
 /// A hidden width of 24 gives what one of 32 gives whose last 8 columns are zeros.
 #[test]
 fn the_hidden_width_may_be_any() -> Outcome {
