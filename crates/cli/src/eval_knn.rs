@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_aggregation::Aggregator;
-use selfpatch_datasets::{Access, Samples};
+use selfpatch_datasets::{Access, Samples, Tally};
 use selfpatch_eval::images::{BATCH, Centre, Labelled, embed, labelled, renumbered, split};
 use selfpatch_eval::{Error, KnnScores, classify};
 use selfpatch_nn::{Params, autocast, room};
@@ -78,8 +78,15 @@ pub struct Sight {
     pub device: Device,
 }
 
-/// Scores for each number of neighbours, and the images that could not be read with the reasons.
-type Outcome = (Vec<KnnScores>, Vec<(String, String)>);
+/// What classifying comes to.
+pub struct Outcome {
+    /// For each number of neighbours.
+    pub scores: Vec<KnnScores>,
+    /// Name of each image that could not be read, and why.
+    pub skipped: Vec<(String, String)>,
+    /// What was left out of the others.
+    pub left_out: Tally,
+}
 
 /// Evaluates and prints. False if an image could not be read.
 pub fn run(args: &Args) -> Result<bool> {
@@ -114,12 +121,13 @@ pub fn run(args: &Args) -> Result<bool> {
         bar.finish_and_clear();
         Ok(outcome)
     };
-    let (scores, skipped) = measured(what, &model)?;
+    let Outcome { scores, skipped, left_out } = measured(what, &model)?;
     // What cannot be read is the same.
-    let (floor, _) = measured(RANDOM, &random)?;
+    let floor = measured(RANDOM, &random)?.scores;
     for (name, reason) in &skipped {
         note!("error: skipped {name}: {reason}");
     }
+    left_out.lines().iter().for_each(|(_, line)| note!("note: {line}"));
     let classes = sets.0.labels.iter().collect::<BTreeSet<_>>().len();
     let images = [count, sets.1.places.len()];
     let val = if val.is_empty() { "every fifth of them" } else { &val };
@@ -200,7 +208,8 @@ pub fn classified(
     let before = train.embedded.labels.len() + train.skipped.len();
     let val = embed(val, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
     let scores = classify(&train.embedded, &val.embedded, ks, temperature)?;
-    Ok((scores, [train.skipped, val.skipped].concat()))
+    let skipped = [train.skipped, val.skipped].concat();
+    Ok(Outcome { scores, skipped, left_out: train.left_out.with(&val.left_out) })
 }
 
 /// A backbone, and what makes one feature of its tokens.

@@ -3,7 +3,7 @@
 use crate::continuing::{Chosen, Flag, chosen, given, typed};
 use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
-use crate::eval_knn::{self, Sight, classified};
+use crate::eval_knn::{self, Outcome, Sight, classified};
 use crate::interrupt;
 use crate::model;
 use crate::progress::Show;
@@ -302,7 +302,10 @@ fn knn<'a>(
         let Some(sets) = &sets else { return Err("eval.knn.every is 0".into()) };
         let features = |images: &Tensor| teacher.image_features(images);
         let outcome = classified(sets, &sight, &[d.k], d.temperature, &features, &mut |_| ());
-        let (scores, skipped) = outcome.map_err(|e| e.to_string())?;
+        let Outcome { scores, skipped, left_out } = outcome.map_err(|e| e.to_string())?;
+        for (_, line) in left_out.lines().into_iter().filter(|(_, line)| told.insert(line.clone())) {
+            say(&format!("eval.knn: {line}"));
+        }
         for (name, reason) in skipped.iter().filter(|(name, _)| told.insert(name.clone())) {
             say(&format!("skipped {name}: {reason}"));
         }

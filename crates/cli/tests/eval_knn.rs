@@ -64,15 +64,22 @@ fn two_colours_are_told_apart_during_training_and_after() {
     let root = folder.path();
     colours(&root.join("colours/train"), 8, &["blue", "red"]);
     colours(&root.join("colours/val"), 3, &["red", "blue"]);
+    // One has 16 bits per value, of which bytes keep the high ones: the same picture.
+    let deep = root.join("colours/train/red/0.png");
+    image::open(&deep).expect("an image").to_rgb16().save(&deep).expect("written");
     let output = selfpatch(root, &TRAIN);
     assert!(output.status.success(), "{}", err(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN 100.00"), "{}", err(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &err(&output);
+    assert!(said.contains("eval.knn: 1 of 22 images hold values of more than 8 bits"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("k-NN top-1 100.00"), "{}", err(&output));
     let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
     let measured: Vec<f64> =
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
     assert_eq!(measured, [1.]);
 
-    let report = json(&selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]));
+    let output = selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]);
+    assert!(err(&output).contains("note: 1 of 22 images hold values of more than 8 bits"), "{}", err(&output));
+    let report = json(&output);
     assert_eq!(report["feature"], "class token after class attention");
     assert_eq!([&report["classes"], &report["train_images"], &report["val_images"]], [2, 16, 6]);
     assert_eq!([&report["image_size"], &report["scores"][1]["k"]], [48, 16]);

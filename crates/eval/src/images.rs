@@ -3,7 +3,7 @@
 use crate::{Embedded, Error};
 use candle_core::Tensor;
 use rayon::prelude::*;
-use selfpatch_datasets::{Content, Decoding, ImageSource, Picture, Samples};
+use selfpatch_datasets::{Content, Decoding, ImageSource, Notes, Picture, Samples, Tally};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -97,6 +97,8 @@ pub struct Embedding {
     pub embedded: Embedded,
     /// Name of each of the others, and why.
     pub skipped: Vec<(String, String)>,
+    /// What was left out of those that could be read.
+    pub left_out: Tally,
 }
 
 /// Shows the images to a model, a few at a time. `encode` makes features `[B, D]` of B squares, each `[C, size, size]`;
@@ -111,6 +113,7 @@ pub fn embed(
     tell: &mut dyn FnMut(usize),
 ) -> Result<Embedding, Error> {
     let (mut features, mut labels, mut skipped, mut width) = (Vec::new(), Vec::new(), Vec::new(), 1);
+    let mut left_out = Tally::default();
     let model = |e: candle_core::Error| Error::Model(e.to_string());
     let mut done = 0;
     for (places, of) in images.places.chunks(BATCH).zip(images.labels.chunks(BATCH)) {
@@ -119,11 +122,12 @@ pub fn embed(
             // Sources are anybody's code: a panic of theirs is a reason like others.
             catch_unwind(AssertUnwindSafe(square)).unwrap_or_else(|_| Err("reading it panicked".into()))
         };
-        let read: Vec<Result<Samples, String>> = places.par_iter().map(read).collect();
+        let read: Vec<Result<(Samples, Notes), String>> = places.par_iter().map(read).collect();
         let mut squares = Vec::with_capacity(BATCH);
         for ((square, &place), &label) in read.into_iter().zip(places).zip(of) {
             match square {
-                Ok(square) => {
+                Ok((square, notes)) => {
+                    left_out.add(place, &notes);
                     squares.push(square);
                     labels.push(label);
                 }
@@ -138,20 +142,20 @@ pub fn embed(
         done += places.len();
         tell(done);
     }
-    Ok(Embedding { embedded: Embedded::new(features, labels, width)?, skipped })
+    Ok(Embedding { embedded: Embedded::new(features, labels, width)?, skipped, left_out })
 }
 
-/// What the model is shown of one image, `[C, size, size]`.
-fn square(source: &dyn ImageSource, place: usize, centre: &Centre) -> Result<Samples, String> {
-    let image = match source.read(place).map_err(|e| e.to_string())? {
-        Content::File(bytes) => centre.decoding.image(&bytes)?,
-        Content::Image(image) => centre.decoding.accept(image)?,
+/// What the model is shown of one image, `[C, size, size]`, and what of the image was left out.
+fn square(source: &dyn ImageSource, place: usize, centre: &Centre) -> Result<(Samples, Notes), String> {
+    let (image, notes) = match source.read(place).map_err(|e| e.to_string())? {
+        Content::File(bytes) => centre.decoding.noted(&bytes)?,
+        Content::Image(image) => (centre.decoding.accept(image)?, Notes::default()),
     };
     if image.channels != centre.decoding.channels {
         return Err(format!("has {} channels, not {}", image.channels, centre.decoding.channels));
     }
     let picture = Picture::of(&image).ok_or("has fewer values than its sides promise")?;
-    Ok(picture.centre(centre.short, centre.size))
+    Ok((picture.centre(centre.short, centre.size), notes))
 }
 
 #[cfg(test)]
