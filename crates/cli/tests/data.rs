@@ -263,6 +263,54 @@ fn written_settings_train_and_clipped_values_are_told() {
 }
 
 #[test]
+fn settings_that_are_advised_work_when_they_are_followed() {
+    use tiff::encoder::{TiffEncoder, colortype};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    let write = |name: &str, bytes: &[u8]| {
+        fs::create_dir_all(root.join(name)).expect("made");
+        fs::write(root.join(name).join("a.image.tif"), bytes).expect("written");
+    };
+    write("colours", &encoded(&picture(3).into_rgb16().into(), ImageFormat::Png));
+    let mut floats = Cursor::new(Vec::new());
+    let values: Vec<f32> = (0..64 * 64).map(|i| (i % 100) as f32 / 99.).collect();
+    let mut encoder = TiffEncoder::new(&mut floats).expect("an encoder");
+    encoder.write_image::<colortype::Gray32Float>(64, 64, &values).expect("a page");
+    write("floats", floats.get_ref());
+    let mut bands = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bands).expect("an encoder");
+    (0..5).for_each(|i| encoder.write_image::<colortype::Gray8>(64, 64, &[i; 64 * 64]).expect("a page"));
+    write("bands", bands.get_ref());
+    for (name, expected) in [
+        ("colours", "data.channels=3 --set data.range=[0,65535]"),
+        ("floats", "data.channels=1 --set data.range=[0,1]"),
+        ("bands", "data.channels=5"),
+    ] {
+        let inspect = ["inspect-data", "--data", name, "--show", "1"];
+        let said = out(&selfpatch(root, &inspect));
+        let line = said.lines().find(|line| line.contains("takes images like a.image.tif as they are"));
+        let line = line.unwrap_or_else(|| panic!("{said}"));
+        let (_, settings) = line.split_once("; ").expect("settings");
+        let (settings, _) = settings.split_once(" takes images").expect("settings");
+        assert_eq!(settings, format!("--set {expected}"));
+        let flags: Vec<&str> = settings.split(' ').collect();
+        let output = selfpatch(root, &[&inspect[..], &flags].concat());
+        assert!(output.status.success() && out(&output).contains("0 cannot be used"), "{}", out(&output));
+        assert!(!out(&output).contains("outside of data.range"), "{}", out(&output));
+        // What is lost without them is told as `train` tells it.
+        assert_eq!(said.contains("1 of 1 images hold values of more than 8 bits"), name != "bands", "{said}");
+        assert_eq!(said.contains("1 of them have none above 1 and are black"), name == "floats", "{said}");
+    }
+    // Pages of colours are refused, and there are no settings that would change it.
+    let mut pages = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut pages).expect("an encoder");
+    (0..2).for_each(|i| encoder.write_image::<colortype::RGB8>(64, 64, &[i; 3 * 64 * 64]).expect("a page"));
+    write("pages", pages.get_ref());
+    let said = out(&selfpatch(root, &["inspect-data", "--data", "pages", "--show", "1"]));
+    assert!(said.contains("has 2 pages") && !said.contains("--set data."), "{said}");
+}
+
+#[test]
 fn what_bytes_and_rgb_leave_out_is_told_by_train() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();

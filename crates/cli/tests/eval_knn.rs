@@ -78,7 +78,8 @@ fn two_colours_are_told_apart_during_training_and_after() {
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
     assert_eq!(measured, [1., 1.]);
 
-    let report = json(&selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]));
+    let output = selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]);
+    let report = json(&output);
     assert_eq!(report["feature"], "class token after class attention");
     assert_eq!([&report["classes"], &report["train_images"], &report["val_images"]], [2, 16, 6]);
     assert_eq!([&report["image_size"], &report["scores"][1]["k"]], [48, 16]);

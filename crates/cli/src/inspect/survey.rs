@@ -1,9 +1,7 @@
 //! What a set of images is like: every image read and decoded once.
 
 use indicatif::ProgressBar;
-use selfpatch_datasets::{
-    Content, Decoding, Format, Header, Image, ImageSource, LeftOut, Notes, Range, Samples, Tally,
-};
+use selfpatch_datasets::{Content, Decoding, Format, Header, Image, ImageSource, Notes, Range, Raw, Samples, Tally};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -193,10 +191,9 @@ fn summary(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> Surve
         s.values = [0.; 2];
     }
     (s.width, s.height) = (Spread::of(widths), Spread::of(heights));
-    s.advice = advice(&s, decoding, all);
-    // The depth has advice of its own.
-    let said = tally.lines().into_iter().filter(|(what, _)| *what != LeftOut::Depth).map(|(_, line)| line);
-    s.advice.splice(0..0, said);
+    s.advice = tally.lines().into_iter().map(|(_, line)| line).collect();
+    s.advice.extend(of_depth(source, decoding, all));
+    s.advice.extend(advice(&s, decoding));
     s
 }
 
@@ -208,22 +205,62 @@ fn kind(header: Option<Header>, facts: &Facts) -> String {
     }
 }
 
-fn advice(s: &Survey, decoding: &Decoding, all: &[Seen]) -> Vec<String> {
+/// Settings that take images as they are of which RGB bytes leave something out, or which cannot be RGB. They are those
+/// of the first such image; one that cannot be read at all has none.
+fn of_depth(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> Option<String> {
+    if !decoding.is_rgb() {
+        return None;
+    }
+    let is_deep = |seen: &Seen| seen.result.as_ref().is_ok_and(|facts| facts.notes.bits > 0);
+    let deep = all.iter().filter(|seen| is_deep(seen)).count();
+    let is_other = |seen: &&Seen| is_deep(seen) || (seen.result.is_err() && seen.header.is_some());
+    let mut raw = all.iter().filter(is_other).take(MOST_TRIED).filter_map(|seen| {
+        let Ok(Content::File(bytes)) = source.read(seen.index) else { return None };
+        let raw = catch_unwind(|| decoding.raw(&bytes)).ok()?.ok()?;
+        (!raw.bytes || raw.channels != 3).then_some((source.name(seen.index), raw))
+    });
+    let (name, raw) = raw.next()?;
+    let range = match raw.bytes {
+        true => String::new(),
+        false => format!(" --set data.range=[{}]", whole_range(&raw)?.map(number).join(",")),
+    };
+    let what = match deep {
+        0 => format!("there are images of {} channels", raw.channels),
+        deep => format!("{deep} images have more than 8 bits"),
+    };
+    Some(format!(
+        "{what}; --set data.channels={}{range} takes images like {name} as they are; `inspect-data --write-config \
+         FILE` finds a range for each channel",
+        raw.channels
+    ))
+}
+
+/// As many images are tried for settings that suit them.
+const MOST_TRIED: usize = 20;
+
+/// Ends between which all values of an image lie, those of its kind of number where that has usual ones; none for
+/// values that are not finite.
+fn whole_range(raw: &Raw) -> Option<[f32; 2]> {
+    let ends = |[l, m]: [f32; 2], v: &f32| [l.min(*v), m.max(*v)];
+    let [least, most] = raw.values.iter().fold([f32::INFINITY, f32::NEG_INFINITY], ends);
+    let has_fractions = raw.values.iter().any(|v| v.fract() != 0.);
+    if !least.is_finite() || raw.values.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
+    Some(match (least >= 0., has_fractions) {
+        (true, true) if most <= 1. => [0., 1.],
+        (true, false) if raw.bits == 16 => [0., 65535.],
+        _ => [least.floor(), most.ceil().max(least.floor() + 1.)],
+    })
+}
+
+/// A whole number as TOML has it.
+fn number(value: f32) -> String {
+    if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") }
+}
+
+fn advice(s: &Survey, decoding: &Decoding) -> Vec<String> {
     let mut advice = Vec::new();
-    let count = |of: &dyn Fn(&Header) -> bool| all.iter().filter_map(|seen| seen.header).filter(|h| of(h)).count();
-    let deep = count(&|h| h.bits > 8 && (h.channels < 3 || h.format == Format::Tiff));
-    if decoding.range.is_none() && deep > 0 {
-        advice.push(format!(
-            "{deep} images have more than 8 bits; as RGB, grey above 255 is white. To use their values, set the range \
-             that becomes 0 to 1 and the channels: --set data.range=[0,65535] --set data.channels=1; `inspect-data \
-             --write-config FILE` finds them"
-        ));
-    }
-    if let Some(h) = all.iter().filter_map(|seen| seen.header).find(|h| h.channels > 4)
-        && decoding.channels == 3
-    {
-        advice.push(format!("there are images of {} channels: --set data.channels={}", h.channels, h.channels));
-    }
     if let Some(Range::All(range)) = &decoding.range
         && let [low, high] = range.map(f64::from)
         && s.read > s.bad.len()
@@ -252,6 +289,21 @@ mod tests {
         let [mean, square, least, most] = moments(&image, 1);
         assert!((mean - 0.3).abs() < 1e-12 && (square - 0.1).abs() < 1e-12, "{mean} {square}");
         assert_eq!((least, most), (0.2, 0.4));
+    }
+
+    #[test]
+    fn a_suggested_range_holds_all_values() {
+        let range = |bits: usize, values: &[f32]| {
+            let (values, width) = (values.to_vec(), values.len());
+            whole_range(&Raw { width, height: 1, channels: 1, bits, bytes: false, values })
+        };
+        assert_eq!(range(16, &[3., 900.]), Some([0., 65535.]));
+        assert_eq!(range(16, &[-3., 900.]), Some([-3., 900.]));
+        assert_eq!(range(32, &[0., 0.25, 1.]), Some([0., 1.]));
+        assert_eq!(range(32, &[-0.5, 7.25]), Some([-1., 8.]));
+        assert_eq!(range(32, &[5., 5.]), Some([5., 6.]));
+        assert_eq!(range(32, &[f32::NAN, 5.]), None);
+        assert_eq!([number(65535.), number(-1.), number(1e30)], ["65535", "-1", "1e30"]);
     }
 
     #[test]
