@@ -341,8 +341,8 @@ mod tests {
     #[test]
     fn the_last_line_stays_on_a_terminal() -> std::io::Result<()> {
         let file = tempfile::NamedTempFile::new()?;
-        let terminal = Term::read_write_pair(file.reopen()?, file.reopen()?);
-        let mut show = Show { terminal: Some(terminal), ..show(2) };
+        let mut show = show(2);
+        show.terminal = Some(Term::read_write_pair(file.reopen()?, file.reopen()?));
         (1..=2).for_each(|step| show.step(&record(step, 1.)));
         show.finish();
         show.finish();
