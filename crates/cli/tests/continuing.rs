@@ -237,7 +237,7 @@ fn data_that_changed_is_noticed_and_data_that_was_touched_is_not() -> Outcome {
     goes_on(&again(&["--override=data.path", "--max-steps=3"]), 2);
     // Once is enough.
     let text = said(&again(&["--max-steps=3"]));
-    assert!(text.contains("is complete"), "{text}");
+    assert!(text.contains("stopped at step 3 of 4 by --max-steps"), "{text}");
     fs::rename(image("5.png"), image("x.png"))?;
     let text = refused(&again(&[]));
     assert!(text.contains("1 new: x.png") && text.contains("1 gone: 5.png"), "{text}");
@@ -303,7 +303,7 @@ fn a_refused_command_changes_nothing() -> Outcome {
     let before = kept(&run)?;
     for (change, field) in [
         ("--out-dim=64", "head.out_dim"),
-        ("--patch-size=16", "model.patch_size"),
+        ("--set=model.depth=2", "model.depth"),
         ("--set=model.embed_dim=24", "model.embed_dim"),
         ("--lambda=0", "patch_loss.lambda"),
     ] {
@@ -349,7 +349,7 @@ fn a_run_cut_by_max_steps_is_not_called_complete() -> Outcome {
     let watched = said(&selfpatch(root, &["watch", "--once"]));
     assert!(watched.contains(expected) && !watched.contains("complete"), "{watched}");
     let report = fs::read_to_string(root.join("runs/default/report.html"))?;
-    assert!(report.contains(expected) && !report.contains("finished"), "the report says it too");
+    assert!(report.contains(expected) && !report.contains("<dd>finished"), "the report says it too");
     Ok(())
 }
 
@@ -396,7 +396,9 @@ fn data_that_is_elsewhere_now_is_the_same_if_its_images_are() -> Outcome {
     fs::rename(root.join("photos"), root.join("moved"))?;
     let text = refused(&train(root, &["--name=mine"]));
     assert!(
-        text.contains("data.path of runs/mine: photos") && text.contains("--data NEW --override data.path"),
+        text.contains("data.path of runs/mine: ")
+            && text.contains("photos")
+            && text.contains("--data NEW --override data.path"),
         "{text}"
     );
     let output = train(root, &["--name=mine", "--data=moved", "--max-steps=2"]);

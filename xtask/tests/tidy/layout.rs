@@ -5,21 +5,15 @@ use crate::source;
 
 /// Longest line of a page, in characters; of tables and code blocks it is not asked for.
 const WIDEST: usize = 100;
-/// Sections whose lines are longer; each with its page.
-const WIDER: [(&str, &str); 2] =
-    [("README.md", "## What the default run learns"), ("docs/results.md", "## The default run")];
 
-/// Lines of a page beyond [`WIDEST`], by their numbers; not those of the section `but`.
-fn too_wide(page: &str, but: Option<&str>) -> Vec<usize> {
-    let (mut in_code, mut section) = (false, "");
+/// Lines of a page beyond [`WIDEST`], by their numbers.
+fn too_wide(page: &str) -> Vec<usize> {
+    let mut in_code = false;
     let mut wide = Vec::new();
     for (number, line) in (1..).zip(page.lines()) {
         let text = line.trim_start();
         in_code ^= text.starts_with("```");
-        if !in_code && text.starts_with('#') {
-            section = text;
-        }
-        if !in_code && Some(section) != but && !text.starts_with('|') && line.chars().count() > WIDEST {
+        if !in_code && !text.starts_with('|') && line.chars().count() > WIDEST {
             wide.push(number);
         }
     }
@@ -32,15 +26,13 @@ fn lines_of_pages_fit() {
     // The changelog has a line for each thing, however long.
     let pages = all.iter().filter(|f| f.path.ends_with(".md") && f.path != "CHANGELOG.md");
     let wide = |page: &source::Source| {
-        let but = WIDER.iter().find(|(path, _)| *path == page.path).map(|(_, section)| *section);
-        let numbers = too_wide(&page.text, but).into_iter();
+        let numbers = too_wide(&page.text).into_iter();
         numbers.map(|number| format!("{}:{number}: more than {WIDEST} characters", page.path)).collect::<Vec<_>>()
     };
     nothing(pages.flat_map(wide).collect());
     let long = "x".repeat(WIDEST + 1);
     let page = format!("{long}\n```sh\n{long}\n```\n| {long} |\n  {long}\n{}\n# A\n{long}\n", "é".repeat(WIDEST));
-    assert_eq!(too_wide(&page, None), [1, 6, 9]);
-    assert_eq!(too_wide(&page, Some("# A")), [1, 6]);
+    assert_eq!(too_wide(&page), [1, 6, 9]);
 }
 
 #[test]
