@@ -167,7 +167,7 @@ fn training_measures_its_teacher() {
         [&SMALL[..12], &["--name=x", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=no"]].concat();
     let output = selfpatch(root, &absent);
     assert!(
-        err(&output).starts_with("error: eval.davis.data_path: ") && !root.join("runs/x").exists(),
+        err(&output).contains("\nerror: eval.davis.data_path: ") && !root.join("runs/x").exists(),
         "{}",
         err(&output)
     );
