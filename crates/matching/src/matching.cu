@@ -19,6 +19,9 @@ template <int N> struct alignas(4 * N) Run {
 };
 
 template <int N> __device__ __forceinline__ Run<N> at(const float *p, int i) {
+#ifdef SELFPATCH_EMULATED // a GPU stops here by itself
+    assert((uintptr_t)(p + i) % sizeof(Run<N>) == 0);
+#endif
     return *reinterpret_cast<const Run<N> *>(p + i);
 }
 

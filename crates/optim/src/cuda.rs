@@ -55,6 +55,9 @@ pub(crate) fn adamw(
         if gradient.elem_count() != size {
             bail!("{name}: a gradient {:?} for a parameter {:?}", gradient.dims(), param.dims())
         }
+        if !gradient.device().same_device(param.device()) {
+            bail!("{name}: the gradient is not on the device of its parameter")
+        }
         let state = states.of(&name, &param, 2)?;
         trained.push(Entry {
             gradient: address(&gradient)?,

@@ -160,3 +160,18 @@ fn moments_of_another_shape_are_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gradient_on_another_device_is_refused() -> Result<()> {
+    let [_, device] = &devices()[..] else { return Ok(()) };
+    let (student, _) = pair(DType::F32, device)?;
+    let w = student.get("w").expect("the parameter");
+    let mut grads = backward(&w.sqr()?.sum_all()?)?;
+    for other in devices() {
+        grads.set(&w, Tensor::zeros((70, 1001), DType::F32, &other)?);
+        let done = Optimizer::new(Algorithm::AdamW).step(&student, None, &grads, &Step::default());
+        assert!(done.is_err_and(|e| e.to_string().starts_with("w: the gradient")), "{other:?}");
+    }
+    Ok(())
+}

@@ -105,3 +105,21 @@ fn write(a: Factor, b: Factor, out: &Tensor, beta: f32) -> Result<()> {
     }
     .map_err(candle_core::Error::wrap)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::new_device;
+    use crate::testing::cuda;
+
+    #[test]
+    fn matrices_of_other_devices_are_refused() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        let on = |device| Tensor::ones((4, 4), DType::F32, &device);
+        let (x, other, tracked) = (on(device)?, on(new_device(0)?)?, on(candle_core::Device::new_cuda(0)?)?);
+        assert!(matmul(&x, &other, DType::F32).is_err() && matmul(&other, &x, DType::F32).is_err());
+        assert!(matmul_into(&x, &x, &other).is_err() && add_matmul(&tracked, &tracked, &tracked).is_err());
+        assert_eq!(matmul(&x, &x, DType::F32)?.to_vec2::<f32>()?, [[4.; 4]; 4]);
+        Ok(())
+    }
+}

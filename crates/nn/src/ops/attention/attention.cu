@@ -21,7 +21,10 @@ __device__ __forceinline__ void copy_tile(T *to, const T *from, long long stride
         const int row = i / (D / 8), column = i % (D / 8) * 8;
         if (!bias) {
             Run<T, 8> run = {};
-            if (row < count) run = *reinterpret_cast<const Run<T, 8> *>(from + row * stride + column);
+            if (row < count) {
+                CHECK_RUN(from + row * stride + column, sizeof(run));
+                run = *reinterpret_cast<const Run<T, 8> *>(from + row * stride + column);
+            }
             *reinterpret_cast<Run<T, 8> *>(to + row * (D + 8) + column) = run;
             continue;
         }

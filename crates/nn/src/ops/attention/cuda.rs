@@ -173,3 +173,33 @@ impl Kernel {
         unsafe { launch(device, module, &format!("sp_attention_{what}_{}", self.suffix), grid, args) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::normal;
+    use crate::testing::{at_odd_address, cuda};
+
+    #[test]
+    fn a_tensor_inside_of_another_gives_the_same() -> Result<()> {
+        let Some(device) = cuda() else { return Ok(()) };
+        let (sequences, heads, width) = (Sequences::new(&[(2, 37), (1, 5)]), 2, 64);
+        let packed = Packed::new(&sequences, &device)?;
+        let bias = normal(3, 3 * width)?.to_device(&device)?;
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let rows = |seed, n| normal(seed, (sequences.tokens(), n))?.to_dtype(dtype)?.to_device(&device);
+            let (qkv, dout) = (rows(1, 3 * width)?, rows(2, width)?);
+            let of = |qkv: &Tensor, dout: &Tensor, bias| {
+                let (out, lse) = forward(qkv, bias, &packed, heads)?;
+                let dqkv = backward((qkv, bias), &packed, heads, (&out, &lse), dout)?;
+                [out, dqkv].map(|t| t.to_dtype(DType::F32)?.to_vec2::<f32>()).into_iter().collect::<Result<Vec<_>>>()
+            };
+            for bias in [None, Some(&bias)] {
+                let want = of(&qkv, &dout, bias)?;
+                assert_eq!(of(&at_odd_address(&qkv)?, &dout, bias)?, want, "{dtype:?}");
+                assert_eq!(of(&qkv, &at_odd_address(&dout)?, bias)?, want, "{dtype:?}");
+            }
+        }
+        Ok(())
+    }
+}

@@ -137,6 +137,7 @@ impl Projected {
 mod tests {
     use super::*;
     use crate::random::normal;
+    use crate::testing::at_odd_address;
     use crate::{Sequences, backward};
     use candle_core::{D, Var};
     use candle_nn::ops::softmax;
@@ -206,6 +207,29 @@ mod tests {
                 close(&format!("{what} down"), &down, &gradient(&own)?)?;
                 close(&format!("{what} dkv"), &dkv, &gradient(&kv)?)?;
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tensors_inside_of_others_give_the_same() -> Result<()> {
+        let Some(device) = crate::testing::cuda() else { return Ok(()) };
+        let sequences = Sequences::new(&[(2, 7), (1, 3)]);
+        let (count, packed) = (sequences.count(), Packed::new(&sequences, &device)?);
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let [own, kv, ..] = inputs(count, sequences.tokens(), 64, dtype, &device)?;
+            let dout = normal(5, (count, 64))?.to_dtype(dtype)?.to_device(&device)?;
+            let of = |own: &Tensor, kv: &Tensor, dout: &Tensor| {
+                let projected = Projected { own: own.clone(), kv: kv.clone(), biases: [None, None], heads: 1 };
+                let (out, trace) = projected.read(&Context::Sequences(&packed), count, true)?;
+                let Some(trace) = trace else { bail!("no trace") };
+                let (down, dkv) = projected.read_backward(&packed, &trace, dout)?;
+                [out, down, dkv].map(|t| wide(&t)?.to_vec2::<f64>()).into_iter().collect::<Result<Vec<_>>>()
+            };
+            let want = of(&own, &kv, &dout)?;
+            assert_eq!(of(&at_odd_address(&own)?, &kv, &dout)?, want, "{dtype:?}");
+            assert_eq!(of(&own, &at_odd_address(&kv)?, &dout)?, want, "{dtype:?}");
+            assert_eq!(of(&own, &kv, &at_odd_address(&dout)?)?, want, "{dtype:?}");
         }
         Ok(())
     }
