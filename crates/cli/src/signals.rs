@@ -21,10 +21,10 @@ const ENDING: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 static TOO_LARGE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// From now on a write beyond the limit on the size of files (`ulimit -f`) is an error, as on a full disk, and does not
-/// end the program.
+/// end the program. Where the signal was ignored at the start, as by Python, the error says so all the same.
 pub fn outlive_file_limit() -> io::Result<()> {
     #[cfg(unix)]
-    set_by(consts::SIGXFSZ, &TOO_LARGE)?;
+    flag::register(consts::SIGXFSZ, Arc::clone(&TOO_LARGE))?;
     Ok(())
 }
 
