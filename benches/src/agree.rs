@@ -49,7 +49,7 @@ pub fn agreement(
         entries.push(json!({ "file": file, "pixels": pixels, "width": width, "height": height, "views": views }));
     }
     fs::write(work.join("agree.json"), serde_json::to_vec(&entries)?)?;
-    serde_json::from_str(&crate::data::peer(python, "agree.py", &[&work.to_string_lossy()])?).context("agree.py")
+    serde_json::from_str(&crate::peer::peer(python, "agree.py", &[&work.to_string_lossy()])?).context("agree.py")
 }
 
 fn views(source: &dyn ImageSource, i: usize, image: &Image, crops: &MultiCrop, work: &Path) -> Result<Vec<Value>> {

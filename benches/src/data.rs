@@ -4,15 +4,15 @@
 use crate::agree::{Agreement, Count, agreement};
 use crate::bounds::whole;
 use crate::machine::{cores, cpu_seconds, median};
+use crate::peer::peer;
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{
-    Access, Content, Decoding, Drawn, ImageSource, MultiCrop, Picture, ProceduralImages, Samples, Window, open,
+    Access, Content, Decoding, Drawn, Filter, ImageSource, MultiCrop, Picture, ProceduralImages, Samples, Window, open,
 };
 use selfpatch_train::candle_core::Device;
 use selfpatch_train::{MEAN, STD, normalized};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -159,7 +159,7 @@ fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let scenes = ProceduralImages::new(0, 64, 250);
     let whole = Window { left: 0, top: 0, width: 250, height: 250 };
-    let doubled = Drawn { window: whole, size: 500, flip: false, ops: Vec::new() };
+    let doubled = Drawn { window: whole, size: 500, filter: Filter::Bicubic, flip: false, ops: Vec::new() };
     for i in 0..scenes.len() {
         let Content::Image(image) = scenes.read(i)? else { continue };
         let picture = Picture::of(&image).context("an image that is not whole")?;
@@ -252,20 +252,4 @@ fn pipeline(source: &dyn ImageSource, crops: &MultiCrop, threads: usize, images:
         images_per_second: images as f64 / start.elapsed().as_secs_f64(),
         images_per_cpu_second: images as f64 / (cpu_seconds() - cpu).max(1e-9),
     })
-}
-
-/// The last line that a script in `peers` prints.
-pub fn peer(python: &Path, script: &str, args: &[&str]) -> Result<String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
-    let output = Command::new(python)
-        .args(["-W", "ignore"])
-        .arg(script)
-        .args(args)
-        .output()
-        .with_context(|| format!("{} could not be started", python.display()))?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        bail!("{}: {}", python.display(), errors.lines().last().unwrap_or("failed"));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_string())
 }

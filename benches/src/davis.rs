@@ -1,8 +1,8 @@
 //! Label propagation through a video, beside DINO's protocol in PyTorch.
 
 use crate::bounds::whole;
-use crate::data::peer;
 use crate::machine::{cores, median, peak_memory, set_threads};
+use crate::peer::peer;
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{DavisFolder, Mask, Rgb, VideoSource, write_mask};
 use selfpatch_eval::candle_core::Device;

@@ -14,6 +14,7 @@ mod machine;
 mod ops;
 #[cfg(test)]
 mod pages;
+mod peer;
 mod scaling;
 mod step;
 mod upkeep;

@@ -5,6 +5,7 @@ use crate::bounds::whole;
 use crate::machine;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
+use selfpatch_losses::At;
 use selfpatch_train::{Config, Hyper, Memory, Preset, Settings, Trainer, work};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -75,14 +76,8 @@ impl Default for Shape {
 }
 
 /// The published start, without its warm-up, and past the epoch in which prototypes are frozen.
-pub const HYPER: Hyper = Hyper {
-    lr: 1e-4,
-    weight_decay: 0.04,
-    momentum: 0.996,
-    teacher_temp: 0.04,
-    patch_teacher_temp: 0.04,
-    freeze_last_layer: false,
-};
+pub const HYPER: Hyper =
+    Hyper { lr: 1e-4, weight_decay: 0.04, momentum: 0.996, patch_teacher_temp: 0.04, at: At { step: 0, epoch: 9 } };
 
 /// Random crops of one batch.
 pub fn crops(config: &Config) -> candle_core::Result<Vec<Tensor>> {

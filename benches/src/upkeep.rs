@@ -4,12 +4,18 @@ use crate::bounds::whole;
 use crate::machine;
 use crate::step::{HYPER, Shape, crops};
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+use selfpatch_losses::{Dino, Projected, TeacherViews, signs};
+use selfpatch_nn::Backbone;
 use selfpatch_nn::ops::Activations;
-use selfpatch_train::checkpoint::{Snapshot, write};
-use selfpatch_train::{Health, Memory, Settings, Trainer};
+use selfpatch_nn::transfer::to_host;
+use selfpatch_run::checkpoint::{Moment, write};
+use selfpatch_train::{Memory, Settings, Trainer};
 use selfpatch_vit::Pass;
 use std::time::Instant;
+
+/// Global views of an image.
+const GLOBALS: usize = 2;
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -36,14 +42,26 @@ pub fn run(args: &Args) -> Result<()> {
     let step = median(repeats, |i| trainer.step(&crops, shape.batch, i + 1, &HYPER).map(drop).map_err(Into::into))?;
 
     let patches = trainer.student().backbone.patches(&crops)?;
-    let teacher = trainer.teacher_targets(&patches, shape.batch)?;
-    let pass = Pass { survivals: None, activations: Activations::Keep };
-    let student = trainer.student_logits(&patches, shape.batch, &pass, false)?;
-    let health = median(repeats, |_| Health::of(&student, &teacher).map(|_| ()).map_err(Into::into))?;
+    let (teacher, pass) = (trainer.teacher_rows(&patches)?, Pass { survivals: None, activations: Activations::Keep });
+    let student = trainer.student_rows(&patches, &pass, HYPER.at.epoch)?;
+    let logits = |rows: &Projected| -> Result<Tensor> {
+        let logits = rows.logits()?;
+        Ok(logits.reshape((logits.dim(0)? / shape.batch, shape.batch, logits.dim(1)?))?)
+    };
+    let views = TeacherViews::of(&logits(&teacher.class)?, GLOBALS)?;
+    let dino = Dino::new(config.head.out_dim, 0.9, DType::F32, &Device::Cpu)?;
+    let term = dino.loss_of_logits(&logits(&student.class)?, &views, dino.temperature.at(0))?;
+    let health = median(repeats, |_| {
+        for sign in signs(&term, &views, &teacher.class.rows)? {
+            (sign.read)(&to_host(&sign.values)?);
+        }
+        Ok(())
+    })?;
 
-    let copy = median(repeats, |i| Snapshot::of(&trainer, i, 1).map(drop).map_err(Into::into))?;
-    let snapshot = Snapshot::of(&trainer, 1, 1)?;
-    let written = median(repeats, |_| write(&folder, &config, &snapshot, None).map(drop).map_err(Into::into))?;
+    let copy = median(repeats, |_| trainer.state(Vec::new()).map(drop).map_err(Into::into))?;
+    let state = trainer.state(Vec::new())?;
+    let moment = Moment { step: 1, images: 1 };
+    let written = median(repeats, |_| write(&config, moment, &state, None).map(drop).map_err(Into::into))?;
     std::fs::remove_dir_all(&folder)?;
     let interval = 60. * config.checkpoint.every_minutes;
     let percent = |seconds: f64, of: f64| 100. * seconds / of;
@@ -51,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     say!("health metrics: {:.2} ms, {:.2} % of a step", 1e3 * health, percent(health, step));
     say!(
         "checkpoint of {:.2} GB: {:.0} ms to copy (the training waits), {:.0} ms to write, sync and digest (beside it)",
-        snapshot.bytes() as f64 / 1e9,
+        state.bytes() as f64 / 1e9,
         1e3 * copy,
         1e3 * written
     );

@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/cli/src/gpu_check/peer.py");
+    let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/check/src/gpu_check/peer.py");
     let (mut ratios, mut ours, mut theirs, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let steps = args.steps.max(1);
     for pair in 1..=args.pairs.max(1) {

@@ -2,7 +2,7 @@
 
 use crate::scratch;
 use candle_core::{DType, Device, Tensor};
-use selfpatch_nn::weights;
+use selfpatch_weights as weights;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -36,9 +36,9 @@ pub fn safetensors() -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(vec![written(&tensors, &metadata)?, written(&tensors[..1], &[])?])
 }
 
-/// Files of `torch.save` (see `crates/nn/tests/data`), and one made here.
+/// Files of `torch.save` (see `crates/weights/tests/data`), and one made here.
 pub fn pth() -> anyhow::Result<Vec<Vec<u8>>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/nn/tests/data");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/weights/tests/data");
     let saved = ["small.pth", "flat.pth", "dino.pth", "protocol4.pth"].map(|name| fs::read(folder.join(name)));
     let mut seeds = saved.into_iter().collect::<Result<Vec<_>, _>>()?;
     let pickle = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\

@@ -6,14 +6,16 @@ extern crate selfpatch_output;
 
 mod cuda;
 mod cuda_emulator;
+mod ended;
 mod features;
 #[cfg(test)]
 mod pages;
 mod torture;
 
 use cuda::{Purpose, Variables};
+use ended::told;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
@@ -26,6 +28,7 @@ Commands of the selfpatch program (cargo xtask COMMAND --help tells more):
   inspect-data  look at training data: counts, bad files, mean and std, crops
   eval-davis    measure dense features on videos; without arguments the newest run
   eval-knn      classify images by their nearest neighbours among labelled ones
+  eval-linear   classify images by a linear layer on frozen features
   davis-metrics score masks of any program by the J and F of DAVIS
   parity        compare with fixtures computed by the original program
   gpu-check     check a GPU in one call: parity, loss curves, speed beside PyTorch
@@ -41,9 +44,6 @@ Chores:
   cuda-emulate  run cargo with the CUDA build on a machine without a GPU (cuda-emulate --help tells more)
   ci            what CI runs: format, clippy, tests, docs
 ";
-
-/// Builds and runs the program that breaks files.
-const MUTANTS: [&str; 8] = ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
 
 fn main() -> ExitCode {
     selfpatch_output::ended(done())
@@ -71,8 +71,8 @@ fn done() -> ExitCode {
             say!("{}", HELP.trim_end());
             ExitCode::SUCCESS
         }
-        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "davis-metrics" | "parity"
-        | "gpu-check" => {
+        "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "eval-linear" | "davis-metrics"
+        | "parity" | "gpu-check" => {
             let features = features::wanted(command, rest);
             let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
             if !features.is_empty() {
@@ -107,7 +107,7 @@ fn done() -> ExitCode {
             cuda_emulator::cuda_emulate(rest, workspace, &|args, variables| run(args, &manifest, variables))
         }
         "mutants" => {
-            let mut all = [&MUTANTS[..], &["--"]].concat();
+            let mut all = [&torture::MUTANTS[..], &["--"]].concat();
             all.extend(rest.iter().map(String::as_str));
             cargo(&all)
         }
@@ -125,24 +125,6 @@ fn done() -> ExitCode {
         other => {
             note!("error: there is no command {other:?}\n\n{}", HELP.trim_end());
             ExitCode::from(2)
-        }
-    }
-}
-
-/// Cargo's target folder, in which this program lies.
-fn target() -> Result<PathBuf, String> {
-    let own = env::current_exe().map_err(|e| format!("this program cannot find itself: {e}"))?;
-    let target = own.parent().and_then(Path::parent).ok_or("this program is in no target folder")?;
-    Ok(target.to_path_buf())
-}
-
-/// Prints an error, if there is one.
-fn told(result: Result<(), String>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            note!("error: {e}");
-            ExitCode::FAILURE
         }
     }
 }

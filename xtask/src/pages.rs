@@ -9,8 +9,18 @@ use std::path::Path;
 use std::process::Command;
 
 /// Commands of the program.
-const OF_THE_PROGRAM: [&str; 9] =
-    ["train", "watch", "replay", "inspect-data", "eval-davis", "eval-knn", "davis-metrics", "parity", "gpu-check"];
+const OF_THE_PROGRAM: [&str; 10] = [
+    "train",
+    "watch",
+    "replay",
+    "inspect-data",
+    "eval-davis",
+    "eval-knn",
+    "eval-linear",
+    "davis-metrics",
+    "parity",
+    "gpu-check",
+];
 
 fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -14,14 +14,14 @@ pub struct AggregatorConfig {
     pub num_heads: usize,
     /// Number of class-attention blocks; 2 in the reference.
     pub depth: usize,
-    /// Hidden width of the feed-forward part over `dim`.
+    /// Hidden width of the MLP divided by `dim`.
     pub mlp_ratio: usize,
     /// Epsilon of every layer norm.
     pub norm_eps: f64,
 }
 
 impl AggregatorConfig {
-    /// Two blocks, as in the reference.
+    /// A configuration with two blocks, as in the reference.
     pub fn new(dim: usize, num_heads: usize) -> Self {
         Self { dim, num_heads, depth: 2, mlp_ratio: 4, norm_eps: 1e-6 }
     }
@@ -40,7 +40,7 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Names `cls_token`, `cls_blocks.i…`, `norm`.
+    /// Parameter names are `cls_token`, `cls_blocks.i…`, `norm`.
     pub fn new(config: &AggregatorConfig, vb: VarBuilder) -> Result<Self> {
         let AggregatorConfig { dim, num_heads, depth, mlp_ratio, norm_eps } = *config;
         if num_heads == 0 || !dim.is_multiple_of(num_heads) {
@@ -59,7 +59,7 @@ impl Aggregator {
         })
     }
 
-    /// The shape this module was made with.
+    /// The configuration that this module was made with.
     pub fn config(&self) -> &AggregatorConfig {
         &self.config
     }
@@ -76,8 +76,8 @@ impl Aggregator {
         self.norm.forward(&ops::class_attention(x, sequences, &self.cls_token, &self.blocks)?)
     }
 
-    /// One vector per patch from its positives: `x [B, N, D]` -> `[B, N, D]`, normalised. The patch
-    /// itself takes no part other than by having chosen its positives.
+    /// One vector per patch from its positives: `x [B, N, D]` -> `[B, N, D]`, normalised. The patch itself
+    /// contributes only by the choice of its positives.
     pub fn patches(&self, x: &Tensor, positives: &Positives) -> Result<Tensor> {
         let (b, n, d) = x.dims3()?;
         let k = positives.ids.dim(2)?;
@@ -90,7 +90,7 @@ impl Aggregator {
         self.norm.forward(&c)?.reshape(x.shape())
     }
 
-    /// The final norm alone, all that student patches pass through: `[.., D] -> [.., D]`.
+    /// The final norm alone, which is all that student patches pass through: `[.., D] -> [.., D]`.
     pub fn norm(&self, x: &Tensor) -> Result<Tensor> {
         self.norm.forward(x)
     }
@@ -106,8 +106,8 @@ impl Aggregator {
     }
 }
 
-/// The plain alternative to [`Aggregator::patches`]: the mean of the positives, `[B, N, D]`, not
-/// normalised. It takes the place of the aggregation module when that is switched off.
+/// The plain alternative to [`Aggregator::patches`]: the mean of the positives, `[B, N, D]`, not normalised. It
+/// replaces the aggregation module when that is switched off.
 pub fn mean_of_positives(x: &Tensor, positives: &Positives) -> Result<Tensor> {
     let (b, n, d) = x.dims3()?;
     let k = positives.ids.dim(2)?;

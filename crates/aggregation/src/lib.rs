@@ -1,7 +1,7 @@
 //! Class-attention pooling of an image and of each patch's positives (`SelfPatchHead` of the reference).
 //!
-//! One learned query reads a set of tokens through two class-attention blocks. Over all patches of
-//! an image that gives its class token; over the positives of one patch, the target of that patch.
+//! One learned query reads a set of tokens through two class-attention blocks. Over all patches of an image this
+//! gives its class token; over the positives of one patch it gives the target of that patch.
 //!
 //! Refused: heads that do not divide the width, a depth of zero.
 //!

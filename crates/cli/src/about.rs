@@ -1,60 +1,18 @@
-//! What a score belongs to: the data, the protocol, the weights, the date, the program's version.
+//! What a score of this program belongs to: its version, the moment, the weight file.
 
-use selfpatch_train::telemetry::words::utc;
+use selfpatch_eval::{About, Facts, facts};
+use selfpatch_figures::words::utc;
 use selfpatch_vit::VitConfig;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seed of the initial values that a weight file is compared with: what it began with is not known.
 pub const SEED: u64 = 0;
 
-/// Names and values, in the order in which they are shown.
-pub type Facts = Map<String, Value>;
-
-/// Stands beside every score that is printed, written or shown. A file without it is of an older version.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct About {
-    /// What was looked at.
-    pub data: Facts,
-    /// How it was judged.
-    pub protocol: Facts,
-    /// What was judged.
-    pub weights: Facts,
-    /// When, in UTC.
-    pub date: String,
-    /// Of this program.
-    pub version: String,
-}
-
-impl About {
-    /// At this moment, by this program.
-    pub fn now(data: Facts, protocol: Facts, weights: Facts) -> Self {
-        Self { data, protocol, weights, date: date(SystemTime::now()), version: env!("CARGO_PKG_VERSION").into() }
-    }
-
-    /// Each part in words, under its name; those that are not known are left out.
-    pub fn lines(&self) -> Vec<(&'static str, String)> {
-        let version = if self.version.is_empty() { String::new() } else { format!("selfpatch {}", self.version) };
-        let parts = [
-            ("data", words(&self.data)),
-            ("protocol", words(&self.protocol)),
-            ("weights", words(&self.weights)),
-            ("date", self.date.clone()),
-            ("program", version),
-        ];
-        parts.into_iter().filter(|(_, text)| !text.is_empty()).collect()
-    }
-}
-
-/// The facts of a JSON object.
-pub fn facts(value: Value) -> Facts {
-    match value {
-        Value::Object(map) => map,
-        _ => Facts::new(),
-    }
+/// What is known of a score that this program takes at this moment.
+pub fn now(data: Facts, protocol: Facts, weights: Facts) -> About {
+    About { data, protocol, weights, date: date(SystemTime::now()), version: env!("CARGO_PKG_VERSION").into() }
 }
 
 /// A weight file and the network in it.
@@ -74,28 +32,13 @@ fn date(time: SystemTime) -> String {
     utc(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// `name value, name value`; what is not known is left out.
-fn words(facts: &Facts) -> String {
-    let known = facts.iter().filter(|(_, value)| !value.is_null());
-    let word = |(name, value): (&String, &Value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{} {value}", name.replace('_', " "))
-    };
-    known.map(word).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_told_in_order() {
-        let data = facts(json!({"videos": 12, "grid": Value::Null, "source": "synthetic"}));
-        let about = About { data, date: "2026-11-30 17:04 UTC".into(), ..About::default() };
-        let expected = [("data", "videos 12, source synthetic".to_owned()), ("date", about.date.clone())];
-        assert_eq!(about.lines(), expected);
-        assert!(About::default().lines().is_empty());
-        let now = About::now(Facts::new(), Facts::new(), weights(Path::new("absent"), &VitConfig::new(8, 1, 2, 4)));
+    fn moment_version_and_network_are_told() {
+        let now = now(Facts::new(), Facts::new(), weights(Path::new("absent"), &VitConfig::new(8, 1, 2, 4)));
         assert!(now.date.ends_with(" UTC") && !now.version.is_empty());
         assert_eq!(now.lines()[0].1, "file absent, patch size 4, embed dim 8, depth 1, num heads 2");
     }

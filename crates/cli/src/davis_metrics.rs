@@ -1,12 +1,12 @@
 //! `selfpatch davis-metrics`: J and F of masks that lie in files, whichever program made them.
 
-use crate::about::{About, Facts, facts};
-use crate::error::plain;
-use crate::eval_davis::results::Saved;
+use crate::about;
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{Mask, decode_binary_mask, decode_mask, natural};
 use selfpatch_eval::metrics::SequenceTally;
-use selfpatch_eval::{DavisReport, Objects, Row, SequenceReport, table};
+use selfpatch_eval::results::Saved;
+use selfpatch_eval::{DavisReport, Facts, Objects, Row, SequenceReport, facts, table};
+use selfpatch_output::plain;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<bool> {
         match outcome {
             Ok(Some(report)) => scored.push((name, report)),
             Ok(None) => unscored.push(name),
-            Err(e) => _ = failed.insert(name, plain(&e)),
+            Err(e) => _ = failed.insert(name, plain(e.as_ref())),
         }
     }
     for name in &unscored {
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<bool> {
             "year": args.year,
         }));
         let protocol = facts(json!({ "objects": args.objects().name() }));
-        let about = About::now(data, protocol, Facts::new());
+        let about = about::now(data, protocol, Facts::new());
         let (random_initialisation, first_mask_copied) = (None, None);
         let failed = failed.clone();
         let saved = Saved { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about };

@@ -92,7 +92,7 @@ fn cuda(n: usize) -> std::result::Result<Device, String> {
         1 if n > 0 => Err("there is one GPU, cuda:0".into()),
         _ if n >= count => Err(format!("there are {count} GPUs, cuda:0 to cuda:{}", count - 1)),
         _ => selfpatch_nn::cuda::new_device(n)
-            .map_err(|e| format!("GPU {n} cannot be used: {}", crate::error::plain(&e.into()))),
+            .map_err(|e| format!("GPU {n} cannot be used: {}", selfpatch_output::plain(&e))),
     }
 }
 
@@ -152,11 +152,11 @@ mod tests {
             ("cuda:-1", "does not name a GPU by its number"),
             ("gpu", "valid are auto, cpu, cuda, cuda:N, metal"),
         ] {
-            let text = crate::error::plain(&named(name).unwrap_err());
+            let text = selfpatch_output::plain(named(name).unwrap_err().as_ref());
             assert!(text.contains(expected) && text.contains(name) && !text.contains('\n'), "{text}");
         }
         // No machine has so many.
-        let text = crate::error::plain(&named("cuda:4095").unwrap_err());
+        let text = selfpatch_output::plain(named("cuda:4095").unwrap_err().as_ref());
         let expected =
             ["built without CUDA", "no NVIDIA driver", "580 or later", "finds no GPU", "there is one GPU", "there are"];
         assert!(text.contains("--device cuda:4095") && expected.iter().any(|e| text.contains(e)), "{text}");

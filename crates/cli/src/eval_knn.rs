@@ -1,30 +1,27 @@
 //! `selfpatch eval-knn`: images classified by their nearest neighbours among labelled ones.
 
-use crate::about::{self, About, Facts, facts};
+use crate::about;
 use crate::bounds::{integer, real};
 use crate::device::{self, Compute};
 use crate::interrupt::Guard;
-use crate::model::{self, WeightFile};
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use crate::model::WeightFile;
+use crate::subject::{Asked, RANDOM, Sight, Subject};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Tensor;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_aggregation::Aggregator;
 use selfpatch_datasets::{Access, Samples};
-use selfpatch_eval::images::{BATCH, Centre, Labelled, embed, labelled, renumbered, split};
-use selfpatch_eval::{Error, KnnScores, classify};
-use selfpatch_nn::{Params, autocast, room};
+use selfpatch_eval::images::{Labelled, embed, labelled, renumbered, split};
+use selfpatch_eval::{Error, KnnScores, classify, facts};
+use selfpatch_model::Encoder;
+use selfpatch_nn::autocast;
 use selfpatch_train::config::Precision;
-use selfpatch_train::{checkpoint, normalized};
-use selfpatch_vit::Vit;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// DINO's numbers of neighbours.
 const USUAL: [usize; 4] = [10, 20, 100, 200];
-/// What the same architecture without training is called.
-const RANDOM: &str = "random initialisation";
 
 /// What is evaluated, on what, and how.
 #[derive(clap::Args)]
@@ -64,18 +61,6 @@ pub struct Args {
     precision: Precision,
     #[command(flatten)]
     compute: Compute,
-}
-
-/// How a model sees images.
-pub struct Sight {
-    /// The part of an image, in pixels.
-    pub centre: Centre,
-    /// Mean per channel.
-    pub mean: Vec<f32>,
-    /// Standard deviation per channel.
-    pub std: Vec<f32>,
-    /// Where the model is.
-    pub device: Device,
 }
 
 /// How one set of images was classified by another.
@@ -126,17 +111,18 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(!ks.is_empty(), "--train: has {count} images, fewer than any usual number of neighbours; say --nb-knn");
 
-    let Subject { what, model, sight, seed, weights } = subject(args, device)?;
-    let random = model.untrained(seed, &sight.device)?;
-    let measured = |what: &str, model: &Model| -> Result<Outcome> {
+    let asked = Asked { run: args.run.as_deref(), file: &args.file, image_size: args.image_size };
+    let Subject { what, encoder, sight, seed, weights, .. } = Subject::of(&asked, device)?;
+    let random = encoder.untrained(seed, &sight.device)?;
+    let measured = |what: &str, model: &Encoder| -> Result<Outcome> {
         let bar = progress(what, args.json, sets.images() as u64);
-        let features = |images: &Tensor| autocast(args.precision.into(), || model.features(images));
+        let features = |images: &Tensor| autocast(args.precision, || model.features(images));
         let tell = &mut |done: usize| bar.set_position(done as u64);
         let outcome = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
         bar.finish_and_clear();
         Ok(outcome)
     };
-    let Outcome { scores, skipped, left_out } = measured(what, &model)?;
+    let Outcome { scores, skipped, left_out } = measured(what, &encoder)?;
     // What cannot be read, or is left out, is the same.
     let Outcome { scores: floor, .. } = measured(RANDOM, &random)?;
     for (name, reason) in &skipped {
@@ -150,15 +136,15 @@ pub fn run(args: &Args) -> Result<bool> {
     let val = if val.is_empty() { "every fifth of them" } else { &val };
     let data = facts(json!({ "train": train, "val": val, "most": args.most }));
     let protocol = facts(json!({
-        "feature": model.feature(),
+        "feature": encoder.feature(),
         "image_size": sight.centre.size,
         "temperature": args.temperature,
         "precision": args.precision,
     }));
-    let about = About::now(data, protocol, weights);
+    let about = about::now(data, protocol, weights);
     if args.json {
         let mut all = facts(json!({
-            "feature": model.feature(),
+            "feature": encoder.feature(),
             "image_size": sight.centre.size,
             "temperature": args.temperature,
             "classes": classes,
@@ -172,7 +158,7 @@ pub fn run(args: &Args) -> Result<bool> {
         all.extend(facts(serde_json::to_value(&about)?));
         say!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        say!("feature: {}, at {} pixels", model.feature(), sight.centre.size);
+        say!("feature: {}, at {} pixels", encoder.feature(), sight.centre.size);
         say!("{} images to classify by {} of {classes} classes", images[1], images[0]);
         say!("{:>5}  {:>6}  {:>6}", "k", "top-1", "top-5");
         for (what, scores) in [(what, &scores), (RANDOM, &floor)] {
@@ -218,104 +204,14 @@ pub fn classified(
     features: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
     tell: &mut dyn FnMut(usize),
 ) -> std::result::Result<Outcome, Error> {
-    let mut encode = |squares: &[Samples]| {
-        let shape = (sight.mean.len(), sight.centre.size);
-        let one = |square| normalized(square, shape, (&sight.mean, &sight.std), &sight.device);
-        features(&Tensor::cat(&squares.iter().map(one).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-    };
+    let mut encode = |squares: &[Samples]| features(&sight.pixels(squares)?);
     let train = embed(&sets.train.1, &sight.centre, &mut encode, tell)?;
-    let before = train.embedded.labels.len() + train.skipped.len();
+    let before = train.labels.len() + train.skipped.len();
     let val = embed(&sets.val.1, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
-    let scores = classify(&train.embedded, &val.embedded, ks, temperature)?;
+    let scores = classify(&train.embedded()?, &val.embedded()?, ks, temperature)?;
     let named = |name, texts: Vec<String>| texts.into_iter().map(move |text| (name, text));
     let left_out = named(sets.train.0, train.left_out).chain(named(sets.val.0, val.left_out)).collect();
     Ok(Outcome { scores, skipped: [train.skipped, val.skipped].concat(), left_out })
-}
-
-/// A backbone, and what makes one feature of its tokens.
-struct Model {
-    vit: Vit,
-    head: Option<Aggregator>,
-}
-
-impl Model {
-    /// What stands for an image, in words.
-    fn feature(&self) -> &'static str {
-        match &self.head {
-            Some(_) => "class token after class attention",
-            None => self.vit.pooled_words(),
-        }
-    }
-
-    /// The same architecture with the initial values of `seed`: those that a run of this seed began with.
-    fn untrained(&self, seed: u64, device: &Device) -> candle_core::Result<Self> {
-        let params = Params::frozen(seed);
-        let vb = || params.builder(DType::F32, device);
-        let head = self.head.as_ref().map(|head| Aggregator::new(head.config(), vb().pp("ca_head"))).transpose()?;
-        Ok(Self { vit: Vit::new(self.vit.config(), vb().pp("backbone"))?, head })
-    }
-
-    /// One feature per image, `[B, C, S, S] -> [B, D]`.
-    fn features(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        let tokens = self.vit.forward(images)?;
-        match &self.head {
-            Some(head) => head.image(&tokens),
-            None => self.vit.pooled(&tokens),
-        }
-    }
-}
-
-/// What is evaluated.
-struct Subject {
-    /// What it is called.
-    what: &'static str,
-    model: Model,
-    sight: Sight,
-    /// Seed of the initial values that it is compared with.
-    seed: u64,
-    /// Its weights, in words.
-    weights: Facts,
-}
-
-/// The model asked for and how it sees: as in the run's training, or as DINO's evaluation.
-fn subject(args: &Args, device: Device) -> Result<Subject> {
-    let (path, run) = match &args.file.weights {
-        Some(path) => (path.clone(), None),
-        None => {
-            let run = args.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
-            let config = model::config_of(&run)?;
-            let found = checkpoint::newest(&run, |warning| note!("warning: {warning}"))?;
-            let found = found.with_context(|| format!("{}: has no checkpoint yet", run.display()))?;
-            (found.path.join("teacher.safetensors"), Some(config))
-        }
-    };
-    let (what, seed, vit, shown) = match run {
-        None => {
-            let vit = model::load(&args.file, &path, &device)?;
-            let shown = model::shown(&vit)?;
-            ("weights", about::SEED, vit, shown)
-        }
-        Some(config) => {
-            let vit = Vit::load(&path, None, config.vit()?.num_heads, &device)?.with_stated(model::seen(&config));
-            let (decoding, data) = (config.data.decoding(), config.data);
-            let shown = model::Shown { decoding, mean: data.mean, std: data.std, pixels: config.model.image_size };
-            ("trained teacher", config.seed, vit, shown)
-        }
-    };
-    let model::Shown { decoding, mean, std, pixels } = shown;
-    let head = model::class_attention(&args.file, &path, &vit, &device)?;
-    let of = vit.config();
-    let size = args.image_size.unwrap_or(pixels);
-    if size == 0 || !size.is_multiple_of(of.patch_size) {
-        bail!("--image-size: {size} pixels cannot be cut into patches of {}", of.patch_size);
-    }
-    if device.is_cpu() {
-        let needed = vit.config().forward_bytes(BATCH, size, size);
-        room::admit(needed, "a smaller --image-size").map_err(|reason| anyhow!("--image-size {size}: {reason}"))?;
-    }
-    let weights = about::weights(&path, of);
-    let sight = Sight { centre: Centre::new(decoding, size), mean, std, device };
-    Ok(Subject { what, model: Model { vit, head }, sight, seed, weights })
 }
 
 fn progress(what: &str, quiet: bool, images: u64) -> ProgressBar {

@@ -5,12 +5,12 @@ extern crate selfpatch_output;
 
 mod about;
 mod bounds;
-mod continuing;
 mod davis_metrics;
 mod device;
-mod error;
 mod eval_davis;
 mod eval_knn;
+mod eval_linear;
+mod flags;
 mod gpu_check;
 mod hub;
 mod inspect;
@@ -21,14 +21,14 @@ mod progress;
 mod recipe;
 mod replay;
 mod signals;
+mod subject;
 mod train;
 mod watch;
 mod whole;
 
 use clap::{Parser, Subcommand};
-use error::plain;
 use selfpatch_allocator as _;
-use selfpatch_output::lose;
+use selfpatch_output::{lose, plain};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -57,6 +57,8 @@ enum Command {
     EvalDavis(Box<eval_davis::Args>),
     /// Classify images by their nearest neighbours among labelled ones; without --weights the newest run
     EvalKnn(Box<eval_knn::Args>),
+    /// Classify images by a linear layer on frozen features; without --weights those of the newest run
+    EvalLinear(Box<eval_linear::Args>),
     /// Score masks of any program by the J and F of DAVIS
     DavisMetrics(Box<davis_metrics::Args>),
     /// Repeat a step that a run could not take because a number was not finite
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::InspectData(args) => inspect::run(args),
         Command::EvalDavis(args) => eval_davis::run(args),
         Command::EvalKnn(args) => eval_knn::run(args),
+        Command::EvalLinear(args) => return selfpatch_output::ended(ended(eval_linear::run(args))),
         Command::DavisMetrics(args) => davis_metrics::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Parity(args) => parity::run(args),
@@ -107,7 +110,7 @@ fn answered(e: &clap::Error) -> ExitCode {
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| {
         let limit = signals::file_limit().map_or(String::new(), |limit| format!("; {limit}"));
-        note!("error: {}{limit}", plain(&e));
+        note!("error: {}{limit}", plain(e.as_ref()));
         interrupt::code(&e).map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }

@@ -3,14 +3,12 @@
 use crate::bounds::{integer, real};
 use crate::hub;
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device, Tensor};
-use selfpatch_aggregation::{Aggregator, AggregatorConfig};
+use candle_core::Device;
 use selfpatch_datasets::{Decoding, Range};
-use selfpatch_nn::Params;
-use selfpatch_nn::weights::check_strict;
+use selfpatch_model::Encoder;
+use selfpatch_run::checkpoint;
 use selfpatch_train::{Config, MEAN, STD};
 use selfpatch_vit::{Pretrained, Rule, Stated, Vit, VitConfig};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A weight file, and what is said of it.
@@ -203,29 +201,6 @@ pub fn load(args: &WeightFile, path: &Path, device: &Device) -> Result<Vit> {
     Ok(found.vit(device)?)
 }
 
-/// The class attention of a whole network of ours, beside whose backbone it was trained; `None` for a file without.
-pub fn class_attention(file: &WeightFile, path: &Path, vit: &Vit, device: &Device) -> Result<Option<Aggregator>> {
-    let path = &*hub::local(path)?;
-    let found = Pretrained::read(path, file.checkpoint_key.as_deref(), vit.config().num_heads, device)?;
-    let weights: BTreeMap<String, Tensor> = found
-        .beside
-        .iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix("ca_head.")?.to_string(), t.clone())))
-        .collect();
-    if weights.is_empty() {
-        return Ok(None);
-    }
-    let block = |name: &String| name.strip_prefix("cls_blocks.")?.split('.').next()?.parse::<usize>().ok();
-    let depth = weights.keys().filter_map(block).max().map_or(0, |last| last + 1);
-    let of = vit.config();
-    let config = AggregatorConfig { depth, ..AggregatorConfig::new(of.embed_dim, of.num_heads) };
-    let params = Params::frozen(0);
-    let head = Aggregator::new(&config, params.builder(DType::F32, device))?;
-    check_strict(&params.shapes(), &weights, path)?;
-    params.assign(weights.iter().map(|(name, t)| (name.as_str(), t)))?;
-    Ok(Some(head))
-}
-
 /// The newest run in a folder: the one whose backbone was exported last.
 pub fn newest(runs: &Path) -> Result<PathBuf> {
     let none =
@@ -234,17 +209,12 @@ pub fn newest(runs: &Path) -> Result<PathBuf> {
     entries
         .filter_map(|entry| {
             let run = entry.ok()?.path();
-            let time = backbone(&run).metadata().ok()?.modified().ok()?;
+            let time = selfpatch_model::backbone(&run).metadata().ok()?.modified().ok()?;
             Some((time, run))
         })
         .max()
         .map(|(_, run)| run)
         .with_context(none)
-}
-
-/// The exported teacher of a run.
-pub fn backbone(run: &Path) -> PathBuf {
-    run.join("export").join("backbone.safetensors")
 }
 
 /// The configuration that a run was made with.
@@ -257,10 +227,43 @@ pub fn config_of(run: &Path) -> Result<Config> {
 
 /// The teacher of a run.
 pub fn trained(run: &Path, config: &Config, device: &Device) -> Result<Vit> {
-    let path = backbone(run);
+    let path = selfpatch_model::backbone(run);
     if !path.is_file() {
         bail!("{}: has not saved a backbone yet", run.display());
     }
     // An export of an earlier version states less than the configuration does.
     Ok(Vit::load(&path, None, config.vit()?.num_heads, device)?.with_stated(seen(config)))
+}
+
+/// The teacher of a run with its class attention.
+pub fn encoder(run: &Path, config: &Config, device: &Device) -> Result<Encoder> {
+    let backbone = trained(run, config, device)?;
+    let attention = match Encoder::attention_of_run(run, backbone.config(), device)? {
+        Some(attention) => Some(attention),
+        None => {
+            // A run of an older version: its checkpoints have it.
+            let found = checkpoint::newest::<Config>(run, |warning| note!("warning: {warning}"))?;
+            let found = found.with_context(|| {
+                let backbone = selfpatch_model::backbone(run);
+                format!(
+                    "{}: has neither {} nor a checkpoint, so its class attention is lost; for its bare backbone say --weights {}",
+                    run.display(),
+                    selfpatch_model::CLASS_ATTENTION,
+                    backbone.display()
+                )
+            })?;
+            let path = found.path.join("teacher.safetensors");
+            note!("note: {}: of an older version; its class attention is that of {}", run.display(), path.display());
+            Encoder::attention_beside(&path, None, backbone.config(), device)?
+        }
+    };
+    Ok(Encoder { backbone, attention })
+}
+
+/// A backbone from a file with the class attention beside it, if there is one.
+pub fn encoder_of_file(args: &WeightFile, path: &Path, device: &Device) -> Result<Encoder> {
+    let backbone = load(args, path, device)?;
+    let path = &*hub::local(path)?;
+    let attention = Encoder::attention_beside(path, args.checkpoint_key.as_deref(), backbone.config(), device)?;
+    Ok(Encoder { backbone, attention })
 }

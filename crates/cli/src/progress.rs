@@ -1,10 +1,9 @@
-//! What `train` shows while it runs: one line that changes on a terminal, lines one after the other elsewhere.
+//! What `train` and `eval-linear` show while they run: one line that changes on a terminal, lines one after the other elsewhere.
 
 use console::Term;
+use selfpatch_figures::words::duration;
 use selfpatch_output::lost;
-use selfpatch_train::telemetry::Record;
-use selfpatch_train::telemetry::words::duration;
-use selfpatch_train::{Estimate, Event};
+use selfpatch_run::{Estimate, Event, Measured, Record, Sheet, Shorter};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -35,21 +34,23 @@ pub struct Show {
     begun: Option<Instant>,
     estimate: Option<Estimate>,
     last_line: Option<Instant>,
+    /// When measurements were told last.
+    last_measured: Option<Instant>,
     /// Running mean of images per second.
     speed: f64,
     /// Running mean of the part of the time that is spent waiting for data.
     wait: f64,
-    /// The last J&F of the teacher.
-    davis_jf: Option<f64>,
-    /// The last top-1 of the teacher.
-    knn_top1: Option<f64>,
+    /// What the task shows.
+    sheet: Sheet,
+    /// The last value of each measurement of the sheet.
+    measured: Vec<Option<f64>>,
     /// Whether it was told that lines are lost.
     told: Cell<bool>,
 }
 
 impl Show {
-    /// Nothing shown yet.
-    pub fn new() -> Self {
+    /// Nothing shown yet of a task with this sheet.
+    pub fn new(sheet: Sheet) -> Self {
         // Dumb terminals cannot remove a line.
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb");
         Self {
@@ -60,10 +61,11 @@ impl Show {
             begun: None,
             estimate: None,
             last_line: None,
+            last_measured: None,
             speed: 0.,
             wait: 0.,
-            davis_jf: None,
-            knn_top1: None,
+            measured: vec![None; sheet.measured.len()],
+            sheet,
             told: Cell::new(false),
         }
     }
@@ -71,14 +73,10 @@ impl Show {
     /// Shows what has happened.
     pub fn event(&mut self, event: Event) {
         match event {
-            Event::Start { images, parameters, memory, prefetch, first_step, steps, steps_per_epoch } => {
+            Event::Start { images, about, first_step, steps, steps_per_epoch } => {
                 (self.steps, self.first) = (steps as u64, first_step as u64);
                 self.say(&format!("{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps"));
-                self.say(&format!(
-                    "{}, about {} of memory",
-                    scaled(parameters as f64, " parameters"),
-                    scaled(memory.total().saturating_add(prefetch as u64) as f64, "B")
-                ));
+                about.iter().for_each(|line| self.say(line));
                 if first_step > 0 {
                     self.say(&format!("continuing after step {first_step}"));
                 }
@@ -105,13 +103,19 @@ impl Show {
     }
 
     fn step(&mut self, r: &Record) {
-        self.speed =
-            if self.speed == 0. { r.images_per_second } else { 0.95 * self.speed + 0.05 * r.images_per_second };
-        self.wait = 0.95 * self.wait + 0.05 * r.data_wait.unwrap_or(0.);
-        self.davis_jf = r.davis_jf.or(self.davis_jf);
-        self.knn_top1 = r.knn_top1.or(self.knn_top1);
+        let speed = r.number("images_per_second");
+        self.speed = if self.speed == 0. { speed } else { 0.95 * self.speed + 0.05 * speed };
+        self.wait = 0.95 * self.wait + 0.05 * r.get("data_wait").unwrap_or(0.);
+        for (value, m) in self.measured.iter_mut().zip(self.sheet.measured) {
+            *value = r.get(m.field).or(*value);
+        }
         // The line that changes may have no room for them.
-        measured(r).iter().for_each(|line| self.say(line));
+        let lines = measured(&self.sheet, r);
+        let is_time = self.last_measured.is_none_or(|t| t.elapsed() > PAUSE) || r.step == self.steps;
+        if !lines.is_empty() && (is_time || !self.sheet.often) {
+            self.last_measured = Some(Instant::now());
+            lines.iter().for_each(|line| self.say(line));
+        }
         let left = self.left(r.step);
         let parts = self.parts(r, left);
         let pause = if self.terminal.is_some() { BLINK } else { PAUSE };
@@ -123,7 +127,8 @@ impl Show {
             }
         }
         if r.step == self.first + FEW && r.step < self.steps {
-            let all = if self.first == 0 { format!(", {} in all", about(r.seconds + left)) } else { String::new() };
+            let all =
+                if self.first == 0 { format!(", {} in all", about(r.number("seconds") + left)) } else { String::new() };
             self.say(&format!("after {FEW} steps: about {} left{all}", about(left)));
         }
     }
@@ -144,19 +149,19 @@ impl Show {
         let mut parts = vec![
             format!("{} %", (100 * r.step).checked_div(self.steps).unwrap_or(100)),
             format!("left {}", clock(left)),
-            format!("loss {}", digits(r.train_loss)),
+            format!("loss {}", digits(r.number(self.sheet.loss))),
             format!("{} images/s", digits(self.speed)),
-            format!("elapsed {}", clock(r.seconds)),
+            format!("elapsed {}", clock(r.number("seconds"))),
         ];
-        parts.extend(r.skipped.filter(|n| *n > 0).map(|n| format!("{n} bad images")));
+        parts.extend(r.get("skipped").filter(|n| *n > 0.).map(|n| format!("{n} bad images")));
         if self.wait >= 0.02 {
             parts.push(format!("data wait {:.0} %", 100. * self.wait));
         }
         parts.push(format!("step {}/{}", r.step, self.steps));
-        parts.extend(self.davis_jf.map(|jf| format!("J&F {:.2}", 100. * jf)));
-        parts.extend(self.knn_top1.map(|top1| format!("k-NN {:.2}", 100. * top1)));
-        parts.push(format!("epoch {:.2}", r.epoch));
-        parts.push(format!("lr {:.1e}", r.train_lr));
+        let last = self.sheet.measured.iter().zip(&self.measured);
+        parts.extend(last.filter_map(|(m, value)| Some(format!("{} {:.2}", m.label, 100. * (*value)?))));
+        parts.push(format!("epoch {:.2}", r.number("epoch")));
+        parts.push(format!("lr {:.1e}", r.number("train_lr")));
         parts
     }
 
@@ -205,11 +210,12 @@ impl Drop for Show {
     }
 }
 
-/// What was measured of the teacher after this step.
-fn measured(r: &Record) -> Vec<String> {
-    let values = [("J&F", r.davis_jf), ("k-NN top-1", r.knn_top1)];
-    let measured = values.iter().filter_map(|(name, value)| value.map(|v| (name, v)));
-    measured.map(|(name, v)| format!("teacher after step {}: {name} {:.2}", r.step, 100. * v)).collect()
+/// What was measured after this step.
+fn measured(sheet: &Sheet, r: &Record) -> Vec<String> {
+    let line = |m: &Measured| {
+        Some(format!("{} after step {}: {} {:.2}", sheet.subject, r.step, m.label, 100. * r.get(m.field)?))
+    };
+    sheet.measured.iter().filter_map(line).collect()
 }
 
 /// Columns that a line may have on this terminal.
@@ -232,7 +238,7 @@ fn joined(parts: &[String], width: usize) -> String {
 }
 
 /// What would shorten a long run.
-fn advice(shorter: &[selfpatch_train::Shorter]) -> Vec<String> {
+fn advice(shorter: &[Shorter]) -> Vec<String> {
     let mut lines = Vec::new();
     for (i, way) in shorter.iter().enumerate() {
         if i == 0 {
@@ -268,22 +274,6 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-/// A quantity with two digits or more: in thousands, millions and so on of its unit.
-fn scaled(mut value: f64, unit: &str) -> String {
-    let mut prefix = "";
-    for larger in ["k", "M", "G", "T"] {
-        if value < 999.5 {
-            break;
-        }
-        (value, prefix) = (value / 1000., larger);
-    }
-    match prefix {
-        "" => format!("{value:.0} {}", unit.trim_start()),
-        _ if value < 99.95 => format!("{value:.1} {prefix}{unit}"),
-        _ => format!("{value:.0} {prefix}{unit}"),
-    }
-}
-
 /// Four digits of a number, three of one that is large, in few columns.
 fn digits(value: f64) -> String {
     let size = value.abs();
@@ -299,25 +289,19 @@ fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfpatch_train::Shorter;
+    use selfpatch_train::SHEET;
 
     fn show(steps: u64) -> Show {
-        let mut show = Show::new();
+        let mut show = Show::new(SHEET);
         (show.steps, show.speed, show.wait) = (steps, 1234.5, 0.4);
-        (show.davis_jf, show.knn_top1) = (Some(0.41), Some(0.8));
+        show.measured = vec![Some(0.41), Some(0.8)];
         show
     }
 
     fn record(step: u64, seconds: f64) -> Record {
-        Record {
-            step,
-            epoch: 299.99,
-            train_loss: 12.34567,
-            train_lr: 5e-4,
-            seconds,
-            skipped: Some(123_456),
-            ..Record::default()
-        }
+        let numbers = [("epoch", 299.99), ("train_loss", 12.34567), ("train_lr", 5e-4), ("seconds", seconds)];
+        let record = numbers.into_iter().fold(Record::new(step), |r, (name, value)| r.with(name, value));
+        record.with("skipped", 123_456_u64)
     }
 
     #[test]
@@ -343,13 +327,13 @@ mod tests {
 
     #[test]
     fn a_usual_line_has_the_step_too() {
-        let mut show = Show::new();
+        let mut show = Show::new(SHEET);
         (show.steps, show.speed) = (640, 741.26);
-        let r = Record { step: 120, epoch: 0.19, train_loss: 5.12345, seconds: 3723., ..Record::default() };
+        let r = Record::new(120).with("epoch", 0.19).with("train_loss", 5.12345).with("seconds", 3723.);
         let line = joined(&show.parts(&r, 45_000.), WIDTH);
         assert_eq!(line, "18 %  left 12:30:00  loss 5.123  741 images/s  elapsed 1:02:03  step 120/640");
         // Numbers that are not finite, as of a step that was left out.
-        let r = Record { train_loss: f64::NAN, ..r };
+        let r = r.with("train_loss", f64::NAN);
         assert!(joined(&show.parts(&r, f64::NAN), 40).starts_with("18 %  left 0:00  loss -  741 images/s"));
     }
 
@@ -372,10 +356,10 @@ mod tests {
 
     #[test]
     fn what_was_measured_has_a_line_of_its_own() {
-        let r = Record { step: 640, davis_jf: Some(0.387_71), knn_top1: Some(0.5), ..Record::default() };
-        let lines = measured(&r);
+        let r = Record::new(640).with("davis_jf", 0.387_71).with("knn_top1", 0.5);
+        let lines = measured(&SHEET, &r);
         assert_eq!(lines, ["teacher after step 640: J&F 38.77", "teacher after step 640: k-NN top-1 50.00"]);
-        assert!(measured(&Record::default()).is_empty());
+        assert!(measured(&SHEET, &Record::default()).is_empty());
     }
 
     #[test]
@@ -389,15 +373,6 @@ mod tests {
         assert!(text.contains("about 115 d 17 h with --epochs 7\n"), "{text}");
         assert!(text.contains("--set head.hidden_dim=512"), "{text}");
         assert!(advice(&[]).is_empty());
-    }
-
-    #[test]
-    fn quantities_have_two_digits_or_more() {
-        let bytes = [812., 999.6, 31_240., 99_960., 623_000., 34_500_000., 4_200_000_000., 7e15];
-        let want = ["812 B", "1.0 kB", "31.2 kB", "100 kB", "623 kB", "34.5 MB", "4.2 GB", "7000 TB"];
-        assert_eq!(bytes.map(|bytes| scaled(bytes, "B")), want);
-        let numbers = [40., 31_240.].map(|n| scaled(n, " parameters"));
-        assert_eq!(numbers, ["40 parameters", "31.2 k parameters"]);
     }
 
     #[test]

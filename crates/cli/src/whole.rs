@@ -1,21 +1,7 @@
-//! Files that appear whole or not at all, and what is left of them when a signal ends the program.
+//! What is left of unfinished files when a signal ends the program.
 
-use anyhow::{Context, Result};
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Puts `bytes` in place of the file at `path`: whoever reads it meets the old content or the new one.
-pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.with_context(|| path.display().to_string())
-}
+use std::path::Path;
 
 /// Removes what this process has begun to write in `folder`, and `deep` levels of folders below, and not finished: files
 /// whose name ends in `.partial-PID` or `.PID.tmp`.
@@ -56,21 +42,6 @@ mod tests {
         let mut want = others.to_vec();
         want.sort();
         assert_eq!(left, want);
-        Ok(())
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named_and_leaves_nothing() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("a.json");
-        write(&path, "one")?;
-        write(&path, "two")?;
-        assert_eq!(fs::read_to_string(&path)?, "two");
-        fs::create_dir(folder.path().join("b.json"))?;
-        fs::write(folder.path().join("b.json/c"), "")?;
-        let error = write(&folder.path().join("b.json"), "three").map_err(|e| e.to_string());
-        assert!(error.is_err_and(|e| e.contains("b.json")));
-        assert_eq!(fs::read_dir(folder.path())?.count(), 2);
         Ok(())
     }
 }

@@ -149,7 +149,8 @@ fn mistakes_get_one_clear_line() {
     std::fs::write(root.join("my.toml"), "[optim]\nepoch = 3\n").expect("written");
     std::fs::create_dir_all(root.join("thesis")).expect("made");
     std::fs::write(root.join("thesis/config.toml"), "x = 1").expect("written");
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 19] = [
+        (&["train", "--set", "model.arch=vit_smal"], "did you mean \"vit_small\"?"),
         (&["train", "--data-path", "absent"], "absent"),
         (&["train", "--data-path", "empty"], "no images"),
         (&["train", "--data-path", "broken", "--batch-size", "1", "--output-dir", "b"], "a.jpg: the JPEG is truncated"),
@@ -160,8 +161,6 @@ fn mistakes_get_one_clear_line() {
         (&["train", "--config", "my.toml"], "did you mean \"epochs\"?"),
         (&["train", "--config", "none.toml"], "none.toml"),
         (&["train", "--set", "optim.lrr=1"], "did you mean \"lr\"?"),
-        (&["train", "--preset", "papers"], "did you mean \"paper\"?"),
-        (&["train", "--arch", "vit_smal"], "did you mean \"vit_small\"?"),
         (&["train", "--output-dir", "/proc/none"], "/proc/none"),
         (&["train", "--output-dir", "thesis", "--overwrite"], "thesis/config.toml"),
         (&["train", "--threads", "0"], "--threads"),
@@ -189,4 +188,44 @@ fn unknown_flags_get_the_nearest_one() {
     let output = selfpatch(folder.path(), &["train", "--pach_size", "8"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--patch-size"));
+}
+
+#[test]
+fn a_wrong_choice_gets_the_nearest_one_and_all_of_them_in_one_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (args, expected) in [
+        (
+            ["train", "--preset", "papers"],
+            "--preset: there is no \"papers\"; did you mean \"paper\"? Valid are default, paper, folder, multichannel",
+        ),
+        (
+            ["train", "--arch", "vit_smal"],
+            "--arch: there is no \"vit_smal\"; did you mean \"vit_small\"? Valid are vit_tiny, vit_small, vit_base, custom",
+        ),
+        (["train", "--optimizer", "xyz"], "--optimizer: there is no \"xyz\"; valid are adamw, sgd, lars"),
+    ] {
+        let output = selfpatch(folder.path(), &args);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), format!("error: {expected}\n")), "{args:?}");
+    }
+}
+
+#[test]
+fn settings_of_an_older_version_are_read_with_a_note() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    let older = concat!(env!("CARGO_MANIFEST_DIR"), "/../train/tests/older-run/config.toml");
+    std::fs::copy(older, root.join("old.toml")).expect("copied");
+    let note = |file: &str| format!("note: {file}: [image_loss] is now [objective]\n");
+    let printed =
+        selfpatch(root, &["train", "--config", "old.toml", "--set", "image_loss.teacher_temp=0.06", "--print-config"]);
+    let (said, shown) = (text(&printed.stderr), text(&printed.stdout));
+    assert!(said.contains(&note("old.toml")), "{said}");
+    assert!(said.contains("note: image_loss.teacher_temp is now objective.teacher_temp\n"), "{said}");
+    assert!(shown.contains("[objective]\nkind = \"dino\"\n") && shown.contains("\nteacher_temp = 0.06\n"), "{shown}");
+    assert!(!shown.contains("image_loss"), "{shown}");
+    // A run that never came to a checkpoint.
+    std::fs::create_dir_all(root.join("runs/old")).expect("made");
+    std::fs::copy(older, root.join("runs/old/config.toml")).expect("copied");
+    let again = selfpatch(root, &["train", "--name", "old", "--print-config"]);
+    assert!(again.status.success() && text(&again.stderr).contains(&note("runs/old/config.toml")), "{again:?}");
 }

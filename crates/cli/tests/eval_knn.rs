@@ -91,7 +91,7 @@ fn two_colours_are_told_apart_during_training_and_after() {
         [&report["data"]["train"], &report["protocol"]["image_size"]],
         [&Value::from("colours/train"), &48.into()]
     );
-    assert!(report["weights"]["file"].as_str().is_some_and(|f| f.ends_with("teacher.safetensors")), "{report}");
+    assert!(report["weights"]["file"].as_str().is_some_and(|f| f.ends_with("export/backbone.safetensors")), "{report}");
     assert!(report["date"].is_string() && report["version"].is_string(), "{report}");
 
     // A lone backbone has no class token; every fifth image is left to classify.

@@ -6,10 +6,8 @@ use common::{err, out, said, selfpatch};
 use serde_json::Value;
 use std::path::Path;
 
-/// Relative to the folder that the program is started in.
-fn fixtures() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").to_string_lossy().into_owned()
-}
+/// The crates, beside which the fixtures lie.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn report(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("o/gpu-report.json")).expect("a report");
@@ -20,9 +18,8 @@ fn report(folder: &Path) -> Value {
 #[test]
 fn a_quick_check_on_the_cpu_writes_report_and_tables() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let fixtures = fixtures();
     let check = ["gpu-check", "--device", "cpu", "--quick", "--out", "o", "--python", "no-python", "--threads", "2"];
-    let ran = selfpatch(folder.path(), &[&check[..], &["--fixtures", &fixtures]].concat());
+    let ran = selfpatch(folder.path(), &[&check[..], &["--fixtures", FIXTURES]].concat());
     assert!(ran.status.success(), "{}", said(&ran));
     let found = report(folder.path());
     assert_eq!((&found["passed"], &found["complete"], &found["quick"]), (&true.into(), &true.into(), &true.into()));
@@ -55,9 +52,8 @@ fn a_quick_check_on_the_cpu_writes_report_and_tables() {
 #[test]
 fn it_ends_in_time_with_what_it_has() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let fixtures = fixtures();
     let check = ["gpu-check", "--device", "cpu", "--only", "train", "--minutes", "0.2", "--out", "o"];
-    let ran = selfpatch(folder.path(), &[&check[..], &["--fixtures", &fixtures]].concat());
+    let ran = selfpatch(folder.path(), &[&check[..], &["--fixtures", FIXTURES]].concat());
     assert_eq!(ran.status.code(), Some(1), "{}", said(&ran));
     let found = report(folder.path());
     assert_eq!((&found["passed"], &found["complete"]), (&false.into(), &true.into()));

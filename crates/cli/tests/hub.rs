@@ -5,8 +5,9 @@ mod loopback;
 
 use candle_core::{DType, Device};
 use loopback::{COMMIT, Hub, Outcome, Served, alone, error, folder, nobody};
-use selfpatch_nn::{Params, weights};
+use selfpatch_nn::Params;
 use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_weights as weights;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;

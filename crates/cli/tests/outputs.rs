@@ -82,7 +82,7 @@ fn prepared() -> Result<(tempfile::TempDir, Vec<Line>), Box<dyn std::error::Erro
         image::GrayImage::from_fn(16, 16, |x, _| image::Luma([u8::from(x > 7)]))
             .save(masks.join(format!("{i}.png")))?;
     }
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../optim/tests/fixtures");
     let commands = vec![
         vec!["--help"],
         vec!["--version"],

@@ -248,7 +248,7 @@ fn a_planted_collapse_is_told_within_twenty_steps() -> Outcome {
     let folder = tempfile::tempdir()?;
     let planted = ["--warmup-teacher-temp", "1", "--teacher-temp", "1", "--lambda", "0"];
     let mut args = train(&planted);
-    args.extend(["--set", "image_loss.center_momentum=1"]);
+    args.extend(["--set", "objective.center_momentum=1"]);
     let output = command(folder.path(), &args).output()?;
     let alarms = fs::read_to_string(folder.path().join("runs/default/alarms.jsonl"))?;
     let first: serde_json::Value = serde_json::from_str(alarms.lines().next().ok_or("no alarm")?)?;

@@ -4,9 +4,9 @@ mod common;
 
 use common::{err, out, selfpatch};
 use selfpatch_nn::random::normal;
+use selfpatch_run::write_report;
 use selfpatch_train::candle_core::{DType, Device};
-use selfpatch_train::telemetry::write_report;
-use selfpatch_train::{Config, Settings, Trainer, views};
+use selfpatch_train::{Config, SHEET, Settings, Trainer, views};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -123,7 +123,7 @@ fn a_browser_shows_the_report_as_wide_as_a_phone() {
     let long = "x".repeat(300);
     fs::write(run.join("alarms.jsonl"), format!("{{\"step\":3,\"kind\":\"{long}\",\"text\":\"{long}\"}}\n"))
         .expect("written");
-    write_report(&run).expect("a report");
+    write_report(&run, &SHEET).expect("a report");
     let Some([wide, window, pictures, loaded]) = measured(root, &run.join("report.html")) else {
         println!("no chromium on the PATH: not tried");
         return;

@@ -4,8 +4,9 @@ mod common;
 
 use candle_core::{DType, Device};
 use common::{err, selfpatch};
-use selfpatch_nn::{Params, weights};
+use selfpatch_nn::Params;
 use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_weights as weights;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

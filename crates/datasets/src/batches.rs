@@ -8,15 +8,16 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::augment::Picture;
+use crate::batch::{Batch, Fault, Faults, LoaderConfig};
 use crate::decode::Seen;
-use crate::loader::{Batch, Fault, Faults, LoaderConfig};
+use crate::recipe::{Key, Recipe};
 use crate::source::Content;
-use crate::{Decoding, Error, Format, ImageSource, MultiCrop, Notes, Samples};
+use crate::{Decoding, Error, Format, ImageSource, Notes};
 
 /// What an epoch is made of.
-pub(crate) struct Job {
+pub(crate) struct Job<R> {
     pub source: Arc<dyn ImageSource>,
-    pub crops: MultiCrop,
+    pub recipe: R,
     pub decoding: Decoding,
     pub config: LoaderConfig,
     pub epoch: u64,
@@ -24,34 +25,39 @@ pub(crate) struct Job {
     pub order: Vec<usize>,
 }
 
+/// What is known of samples, of this epoch and those before it.
+pub(crate) struct Known {
+    /// What is wrong with them.
+    pub faults: Arc<Mutex<Faults>>,
+    /// What was left out of them.
+    pub seen: Arc<Mutex<Seen>>,
+}
+
 /// The batches of an epoch, in order. Dropping it stops the threads that prepare them.
-pub struct Batches {
-    shared: Arc<Shared>,
+pub struct Batches<R: Recipe> {
+    shared: Arc<Shared<R>>,
     threads: Vec<JoinHandle<()>>,
     waited: Duration,
-    /// What is wrong with samples, of this epoch and those before it.
-    faults: Arc<Mutex<Faults>>,
-    /// What was left out of samples.
-    seen: Arc<Mutex<Seen>>,
+    known: Known,
     stopped: bool,
 }
 
-struct Shared {
-    job: Job,
-    state: Mutex<State>,
+struct Shared<R: Recipe> {
+    job: Job<R>,
+    state: Mutex<State<R::Batch>>,
     /// Signalled when there may be new work or a finished batch, and when all should stop.
     changed: Condvar,
 }
 
-struct State {
+struct State<V> {
     /// Steps that nobody has begun.
     steps: Range<usize>,
     /// Batches begun and not yet taken by the caller, in order.
-    begun: VecDeque<Progress>,
+    begun: VecDeque<Progress<V>>,
     stop: bool,
 }
 
-struct Progress {
+struct Progress<V> {
     step: usize,
     /// Samples of the batch.
     size: usize,
@@ -59,13 +65,13 @@ struct Progress {
     taken: usize,
     /// Samples that are done.
     done: usize,
-    filling: Arc<Mutex<Filling>>,
+    filling: Arc<Mutex<Filling<V>>>,
 }
 
 /// A batch that several threads write to.
 #[derive(Default)]
-struct Filling {
-    batch: Batch,
+struct Filling<V> {
+    batch: Batch<V>,
     /// With the slot for which the sample was meant.
     faults: Vec<(usize, Fault)>,
     /// With the slot, too.
@@ -75,15 +81,15 @@ struct Filling {
 }
 
 /// One sample to load: its place, and where it goes.
-struct Task {
+struct Task<V> {
     step: usize,
     slot: usize,
-    filling: Arc<Mutex<Filling>>,
+    filling: Arc<Mutex<Filling<V>>>,
 }
 
-impl Batches {
+impl<R: Recipe> Batches<R> {
     /// Starts to prepare `steps`.
-    pub(crate) fn start(job: Job, steps: Range<usize>, (faults, seen): (Arc<Mutex<Faults>>, Arc<Mutex<Seen>>)) -> Self {
+    pub(crate) fn start(job: Job<R>, steps: Range<usize>, known: Known) -> Self {
         let threads = job.config.threads;
         let state = State { steps, begun: VecDeque::new(), stop: false };
         let shared = Arc::new(Shared { job, state: Mutex::new(state), changed: Condvar::new() });
@@ -93,7 +99,7 @@ impl Batches {
             Builder::new().name(format!("loader-{number}")).spawn(move || shared.work()).ok()
         };
         let threads = (0..threads).filter_map(spawn).collect();
-        Self { shared, threads, waited: Duration::ZERO, faults, seen, stopped: false }
+        Self { shared, threads, waited: Duration::ZERO, known, stopped: false }
     }
 
     /// Time that the caller has spent waiting for batches.
@@ -102,7 +108,7 @@ impl Batches {
     }
 
     /// A finished batch, or an error once too many samples are bad.
-    fn checked(&mut self, filling: &Mutex<Filling>) -> Result<Batch, Error> {
+    fn checked(&mut self, filling: &Mutex<Filling<R::Batch>>) -> Result<Batch<R::Batch>, Error> {
         let Filling { mut batch, mut faults, mut notes, failed } = std::mem::take(&mut *lock(filling));
         if let Some(error) = failed {
             return Err(error);
@@ -110,12 +116,12 @@ impl Batches {
         faults.sort_by_key(|(slot, _)| *slot);
         batch.faults = faults.into_iter().map(|(_, fault)| fault).collect();
         notes.sort_by_key(|(slot, _)| *slot);
-        let mut seen = lock(&self.seen);
+        let mut seen = lock(&self.known.seen);
         for (slot, notes) in notes {
             seen.add(batch.ids[slot], &notes);
         }
         drop(seen);
-        let mut known = lock(&self.faults);
+        let mut known = lock(&self.known.faults);
         for fault in &mut batch.faults {
             fault.first = known.insert(fault.name.clone(), (fault.reason.clone(), fault.bad)).is_none();
         }
@@ -131,8 +137,8 @@ impl Batches {
     }
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch, Error>;
+impl<R: Recipe> Iterator for Batches<R> {
+    type Item = Result<Batch<R::Batch>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.stopped {
@@ -146,9 +152,9 @@ impl Iterator for Batches {
     }
 }
 
-impl Batches {
+impl<R: Recipe> Batches<R> {
     /// Waits for the next batch in order, or makes it if there are no threads.
-    fn finished(&mut self) -> Option<Arc<Mutex<Filling>>> {
+    fn finished(&mut self) -> Option<Arc<Mutex<Filling<R::Batch>>>> {
         let mut state = lock(&self.shared.state);
         loop {
             if state.begun.front().is_some_and(|p| p.done == p.size) {
@@ -173,7 +179,7 @@ impl Batches {
     }
 }
 
-impl Drop for Batches {
+impl<R: Recipe> Drop for Batches<R> {
     fn drop(&mut self) {
         lock(&self.shared.state).stop = true;
         self.shared.changed.notify_all();
@@ -184,7 +190,7 @@ impl Drop for Batches {
     }
 }
 
-impl Shared {
+impl<R: Recipe> Shared<R> {
     /// What every thread does until there is nothing left.
     fn work(&self) {
         let mut state = lock(&self.state);
@@ -201,19 +207,19 @@ impl Shared {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State<R::Batch>>) -> MutexGuard<'a, State<R::Batch>> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next sample in order, unless enough batches are under way.
-    fn next_task(&self, state: &mut State) -> Option<Task> {
+    fn next_task(&self, state: &mut State<R::Batch>) -> Option<Task<R::Batch>> {
         if state.begun.back().is_none_or(|p| p.taken == p.size) {
             if state.begun.len() >= self.job.config.ahead.max(1) {
                 return None;
             }
             let step = state.steps.next()?;
             let batch = self.job.empty(step);
-            let size = batch.batch;
+            let size = batch.images();
             let filling = Arc::new(Mutex::new(Filling { batch, ..Filling::default() }));
             state.begun.push_back(Progress { step, size, taken: 0, done: 0, filling });
         }
@@ -224,7 +230,7 @@ impl Shared {
     }
 
     /// Loads a sample into its batch, or another one in its place.
-    fn run(&self, task: &Task) {
+    fn run(&self, task: &Task<R::Batch>) {
         let job = &self.job;
         let place = job.first(task.step) + task.slot;
         let mut loaded = None;
@@ -258,7 +264,8 @@ impl Shared {
         match loaded {
             Some((id, views)) => {
                 filling.batch.ids[task.slot] = id;
-                job.put(&mut filling.batch, task.slot, &views);
+                let images = filling.batch.images();
+                job.recipe.put(&mut filling.batch.views, task.slot, images, views);
             }
             // With as many bad samples the run is about to stop; if it may go on, this is why it cannot.
             None if job.config.max_bad >= 1. => {
@@ -277,7 +284,7 @@ impl Shared {
     }
 
     /// The views of image `id`. Sources are anybody's code: a panic of theirs is a reason like others.
-    fn attempt(&self, id: usize) -> Result<(Vec<Samples>, Option<String>, Notes), String> {
+    fn attempt(&self, id: usize) -> Result<(R::Views, Option<String>, Notes), String> {
         catch_unwind(AssertUnwindSafe(|| self.job.views(id))).unwrap_or_else(|cause| {
             let text = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| cause.downcast_ref::<String>().cloned());
@@ -286,7 +293,7 @@ impl Shared {
     }
 }
 
-impl Job {
+impl<R: Recipe> Job<R> {
     /// Place in the order of the first sample of `step` on this rank.
     fn first(&self, step: usize) -> usize {
         let LoaderConfig { batch, rank, world, .. } = self.config;
@@ -294,25 +301,15 @@ impl Job {
     }
 
     /// The batch of `step`, still black.
-    fn empty(&self, step: usize) -> Batch {
+    fn empty(&self, step: usize) -> Batch<R::Batch> {
         let first = self.first(step);
         let ids = self.order[first..(first + self.config.batch).min(self.order.len())].to_vec();
-        let samples = |views: usize, size: usize| {
-            let count = views * ids.len() * self.decoding.channels * size * size;
-            match &self.decoding.range {
-                None => Samples::Bytes(vec![0; count]),
-                Some(_) => Samples::Floats(vec![0.; count]),
-            }
-        };
-        let globals = self.crops.globals.first().map_or(0, |view| view.size);
-        let globals = samples(self.crops.globals.len(), globals);
-        let locals = samples(self.crops.local_count, self.crops.locals.size);
-        Batch { batch: ids.len(), ids, globals, locals, ..Batch::default() }
+        Batch { views: self.recipe.empty(ids.len(), &self.decoding), ids, faults: Vec::new() }
     }
 
     /// All views of image `id`, each from a random stream of its own, what is odd about it, and what of it was
     /// left out; or why there are none.
-    fn views(&self, id: usize) -> Result<(Vec<Samples>, Option<String>, Notes), String> {
+    fn views(&self, id: usize) -> Result<(R::Views, Option<String>, Notes), String> {
         let content = self.source.read(id).map_err(|e| e.to_string())?;
         let note = match &content {
             Content::File(bytes) => Format::mislabelled(&self.source.name(id), bytes),
@@ -323,26 +320,8 @@ impl Job {
             .ok_or_else(|| format!("{} x {} pixels but {} values", image.width, image.height, image.samples.len()))?
             .resized_as(self.config.pillow);
         drop(image);
-        let drawn = self.crops.draw_all(picture.shape(), self.config.seed, self.epoch, self.source.id(id));
-        Ok((drawn.iter().map(|view| picture.view(view)).collect(), note, notes))
-    }
-
-    /// Copies the views of a sample to their places among those of the others.
-    fn put(&self, batch: &mut Batch, slot: usize, views: &[Samples]) {
-        let (globals, size) = (self.crops.globals.len(), batch.batch);
-        for (number, view) in views.iter().enumerate() {
-            let (target, number) = match number.checked_sub(globals) {
-                None => (&mut batch.globals, number),
-                Some(local) => (&mut batch.locals, local),
-            };
-            let at = (number * size + slot) * view.len();
-            match (target, view) {
-                (Samples::Bytes(to), Samples::Bytes(from)) => to[at..at + from.len()].copy_from_slice(from),
-                (Samples::Floats(to), Samples::Floats(from)) => to[at..at + from.len()].copy_from_slice(from),
-                // `Decoding` makes one kind only.
-                _ => {}
-            }
-        }
+        let key = Key { seed: self.config.seed, epoch: self.epoch, id: self.source.id(id) };
+        Ok((self.recipe.views(&picture, &key), note, notes))
     }
 }
 

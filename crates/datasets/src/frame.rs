@@ -9,6 +9,13 @@ pub enum Samples {
     Floats(Vec<f32>),
 }
 
+impl Default for Samples {
+    /// None, as bytes.
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
+
 impl Samples {
     /// Number of values.
     pub fn len(&self) -> usize {

@@ -23,13 +23,14 @@
 //! let loader = Loader::new(images, MultiCrop::procedural(), Decoding::default(), config)?;
 //! for batch in loader.epoch(0, 0) {
 //!     let batch = batch?;
-//!     assert_eq!(batch.globals.len(), 2 * 16 * 3 * 48 * 48);
-//!     assert_eq!(batch.locals.len(), 4 * 16 * 3 * 24 * 24);
+//!     assert_eq!(batch.views.globals.len(), 2 * 16 * 3 * 48 * 48);
+//!     assert_eq!(batch.views.locals.len(), 4 * 16 * 3 * 24 * 24);
 //! }
 //! # Ok::<(), selfpatch_datasets::Error>(())
 //! ```
 
 mod augment;
+mod batch;
 mod batches;
 mod davis;
 mod decode;
@@ -40,18 +41,23 @@ mod loader;
 mod mask;
 mod procedural;
 mod random;
+mod recipe;
 mod source;
+mod survey;
 mod video;
 
-pub use augment::{Drawn, MultiCrop, Op, Picture, Pillow, ViewConfig, Window};
+pub use augment::{Crops, Drawn, Filter, MultiCrop, Op, Picture, Pillow, Square, ViewConfig, Window};
+pub use batch::{Batch, Fault, LoaderConfig};
 pub use batches::Batches;
 pub use davis::{DavisFolder, natural};
 pub use decode::{Decoding, Format, Header, LeftOut, Notes, Range, Raw, Tally, decode};
 pub use error::Error;
 pub use frame::{Image, Mask, Rgb, Samples};
-pub use loader::{Batch, Fault, Loader, LoaderConfig, batch_memory};
+pub use loader::{Loader, batch_memory};
 pub use mask::{decode_binary_mask, decode_mask, mask_palette, write_mask, write_mask_with};
 pub use procedural::{ProceduralImages, ProceduralVideos};
-pub use random::{Purpose, stream};
+pub use random::{Purpose, shuffle, stream};
+pub use recipe::{Key, Recipe};
 pub use source::{Access, Content, ImageFolder, ImageSource, Manifest, Records, Shards, Stamp, open, same_files};
+pub use survey::{Named, Spread, Suggestion, Survey, suggest, survey};
 pub use video::VideoSource;

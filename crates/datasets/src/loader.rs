@@ -7,104 +7,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::batches::{Batches, Job};
+use crate::batch::{Faults, LoaderConfig};
+use crate::batches::{Batches, Job, Known};
 use crate::decode::Seen;
 use crate::random::{Purpose, shuffle, stream};
-use crate::{Decoding, Error, ImageSource, MultiCrop, Pillow, Samples, Tally};
-
-/// Views of a number of images.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    /// Indices of the images in their source.
-    pub ids: Vec<usize>,
-    /// `[G * B, C, S, S]`: the first global view of every image, then the second of every image.
-    pub globals: Samples,
-    /// `[L * B, C, s, s]` likewise, empty without local views.
-    pub locals: Samples,
-    /// Number of images, B.
-    pub batch: usize,
-    /// What is wrong with samples of this batch.
-    pub faults: Vec<Fault>,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        let none = || Samples::Bytes(Vec::new());
-        Self { ids: Vec::new(), globals: none(), locals: none(), batch: 0, faults: Vec::new() }
-    }
-}
-
-/// Something wrong with a sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The sample's name in the source.
-    pub name: String,
-    /// What is wrong with it.
-    pub reason: String,
-    /// Whether it could not be used, so that another sample took its place. If not, its name promises
-    /// another format than it has.
-    pub bad: bool,
-    /// Whether this loader meets it for the first time.
-    pub first: bool,
-}
-
-/// Faults by the names of the samples: the reason, and whether the sample is bad.
-pub(crate) type Faults = BTreeMap<String, (String, bool)>;
-
-/// How batches are made.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LoaderConfig {
-    /// Images per batch.
-    pub batch: usize,
-    /// Seed of order and crops.
-    pub seed: u64,
-    /// Threads that read, decode and augment; 0 for one per core.
-    pub threads: usize,
-    /// Batches in preparation while the caller works on another; at least 1.
-    pub ahead: usize,
-    /// Leave out the images that do not fill a last batch; otherwise that batch is smaller.
-    pub drop_last: bool,
-    /// Greatest part of the images that may be bad before a batch becomes an error.
-    pub max_bad: f64,
-    /// This process among `world`, from 0: each makes its own part of every global batch.
-    pub rank: usize,
-    /// Number of processes that share the data.
-    pub world: usize,
-    /// Whose order of passes resizing follows.
-    pub pillow: Pillow,
-}
-
-impl LoaderConfig {
-    /// One process, one thread per core, two batches ahead, whole batches only, 1 % of bad images.
-    pub fn new(batch: usize, seed: u64) -> Self {
-        Self {
-            batch,
-            seed,
-            threads: 0,
-            ahead: 2,
-            drop_last: true,
-            max_bad: 0.01,
-            rank: 0,
-            world: 1,
-            pillow: Pillow::V12,
-        }
-    }
-}
+use crate::{Decoding, Error, ImageSource, MultiCrop, Recipe, Tally};
 
 /// Bytes of the batches that a loader of these settings holds; the greatest number for what is beyond.
-pub fn batch_memory(crops: &MultiCrop, decoding: &Decoding, config: &LoaderConfig) -> u64 {
+pub fn batch_memory(recipe: &impl Recipe, decoding: &Decoding, config: &LoaderConfig) -> u64 {
     let number = |n: usize| n as f64;
-    let global = crops.globals.first().map_or(0., |v| number(v.size).powi(2)) * number(crops.globals.len());
-    let values = global + number(crops.local_count) * number(crops.locals.size).powi(2);
     let width = if decoding.range.is_some() { 4. } else { 1. };
     let batches = number(config.ahead.max(1)) + 1.;
-    (values * number(decoding.channels) * width * number(config.batch) * batches) as u64
+    (recipe.values() * number(decoding.channels) * width * number(config.batch) * batches) as u64
 }
 
 /// Makes the batches of an epoch from a source of images.
-pub struct Loader {
+pub struct Loader<R = MultiCrop> {
     source: Arc<dyn ImageSource>,
-    crops: MultiCrop,
+    recipe: R,
     decoding: Decoding,
     config: LoaderConfig,
     /// What was found until now.
@@ -113,14 +33,13 @@ pub struct Loader {
     seen: Arc<Mutex<Seen>>,
 }
 
-impl Loader {
+impl<R: Recipe> Loader<R> {
     /// A loader of views of the images of `source`.
     ///
-    /// Refuses an empty batch, fewer images than one batch of all processes, and settings that
-    /// [`MultiCrop::validate`] refuses, or that need RGB where `decoding` gives none.
+    /// Refuses an empty batch, fewer images than one batch of all processes, and a recipe that [`Recipe::check`] refuses.
     pub fn new(
         source: Arc<dyn ImageSource>,
-        crops: MultiCrop,
+        recipe: R,
         decoding: Decoding,
         mut config: LoaderConfig,
     ) -> Result<Self, Error> {
@@ -141,14 +60,11 @@ impl Loader {
         if !(0.0..=1.0).contains(&config.max_bad) {
             return fail("max_bad", format!("must be between 0 and 1, is {}", config.max_bad));
         }
-        crops.validate()?;
-        if !decoding.is_rgb() {
-            crops.validate_without_rgb()?;
-        }
+        recipe.check(&decoding)?;
         if config.threads == 0 {
             config.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
-        Ok(Self { source, crops, decoding, config, faults: Arc::default(), seen: Arc::default() })
+        Ok(Self { source, recipe, decoding, config, faults: Arc::default(), seen: Arc::default() })
     }
 
     /// Batches in an epoch. Images that do not fill a last one wait for the next epoch, or make a smaller
@@ -173,7 +89,7 @@ impl Loader {
     /// Bytes that batches in preparation and the one in use hold. Each thread needs one decoded image and
     /// its views besides.
     pub fn memory(&self) -> usize {
-        usize::try_from(batch_memory(&self.crops, &self.decoding, &self.config)).unwrap_or(usize::MAX)
+        usize::try_from(batch_memory(&self.recipe, &self.decoding, &self.config)).unwrap_or(usize::MAX)
     }
 
     /// The batches of `epoch` from step `first_step` on.
@@ -181,16 +97,16 @@ impl Loader {
     /// Threads start at once and stay at most `ahead` batches ahead; dropping the iterator stops them.
     /// An image that cannot be used is named in its batch and replaced by another; when there are more
     /// of them than `max_bad` allows, the batch is an error and the last one.
-    pub fn epoch(&self, epoch: u64, first_step: usize) -> Batches {
+    pub fn epoch(&self, epoch: u64, first_step: usize) -> Batches<R> {
         let job = Job {
             source: Arc::clone(&self.source),
-            crops: self.crops.clone(),
+            recipe: self.recipe.clone(),
             decoding: self.decoding.clone(),
             config: self.config,
             epoch,
             order: self.epoch_order(epoch),
         };
-        let known = (Arc::clone(&self.faults), Arc::clone(&self.seen));
+        let known = Known { faults: Arc::clone(&self.faults), seen: Arc::clone(&self.seen) };
         Batches::start(job, first_step..self.steps_per_epoch(), known)
     }
 

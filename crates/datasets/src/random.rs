@@ -56,7 +56,7 @@ pub(crate) fn coin(rng: &mut ChaCha8Rng, p: f32) -> bool {
 }
 
 /// Puts `items` in random order.
-pub(crate) fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
+pub fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last + 1));
     }

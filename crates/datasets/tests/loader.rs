@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use selfpatch_datasets::{
-    Batch, Content, Decoding, Error, Image, ImageSource, Loader, LoaderConfig, MultiCrop, Picture, ProceduralImages,
-    Purpose, Samples, stream,
+    Batch, Content, Crops, Decoding, Error, Image, ImageSource, Loader, LoaderConfig, MultiCrop, Picture,
+    ProceduralImages, Purpose, Samples, stream,
 };
 
 fn loader(seed: u64, threads: usize) -> Loader {
@@ -23,7 +23,7 @@ fn bytes(samples: &Samples) -> &[u8] {
     }
 }
 
-fn all(loader: &Loader, epoch: u64, first: usize) -> Vec<Batch> {
+fn all(loader: &Loader, epoch: u64, first: usize) -> Vec<Batch<Crops>> {
     loader.epoch(epoch, first).map(Result::unwrap).collect()
 }
 
@@ -55,10 +55,12 @@ fn an_epoch_shows_every_image_once_at_most() {
 fn batches_are_view_major_and_views_differ() {
     let batch = &all(&loader(0, 2), 0, 5)[0];
     let (global, local) = (3 * 48 * 48, 3 * 24 * 24);
-    assert_eq!((batch.batch, batch.ids.len()), (4, 4));
-    assert_eq!((batch.globals.len(), batch.locals.len()), (2 * 4 * global, 4 * 4 * local));
-    let mut views: Vec<_> =
-        bytes(&batch.globals).chunks_exact(global).chain(bytes(&batch.locals).chunks_exact(local)).collect();
+    assert_eq!((batch.images(), batch.ids.len()), (4, 4));
+    assert_eq!((batch.views.globals.len(), batch.views.locals.len()), (2 * 4 * global, 4 * 4 * local));
+    let mut views: Vec<_> = bytes(&batch.views.globals)
+        .chunks_exact(global)
+        .chain(bytes(&batch.views.locals).chunks_exact(local))
+        .collect();
     let count = views.len();
     views.sort();
     views.dedup();
@@ -69,7 +71,7 @@ fn batches_are_view_major_and_views_differ() {
     let mut rng = stream(0, Purpose::Crop, 0, batch.ids[0] as u64);
     rng.set_stream(3);
     let view = picture.view(&MultiCrop::procedural().draw(picture.shape(), 3, &mut rng));
-    assert_eq!(bytes(&view), &bytes(&batch.locals)[4 * local..5 * local]); // local view 1, slot 0
+    assert_eq!(bytes(&view), &bytes(&batch.views.locals)[4 * local..5 * local]); // local view 1, slot 0
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn no_local_views_make_no_local_bytes() {
     let crops = MultiCrop { local_count: 0, ..MultiCrop::procedural() };
     let source = Arc::new(ProceduralImages::new(1, 2, 48));
     let loader = Loader::new(source, crops, Decoding::default(), LoaderConfig::new(2, 0)).unwrap();
-    assert!(all(&loader, 0, 0)[0].locals.is_empty());
+    assert!(all(&loader, 0, 0)[0].views.locals.is_empty());
 }
 
 #[test]
@@ -98,7 +100,7 @@ fn impossible_settings_are_refused() {
 fn ranks_share_the_batches_of_one_process() {
     let source = || Arc::new(ProceduralImages::new(1, 26, 64));
     let whole = all(&with(source(), LoaderConfig::new(6, 3)).unwrap(), 1, 0);
-    let ranks: Vec<Vec<Batch>> = (0..3)
+    let ranks: Vec<Vec<Batch<Crops>>> = (0..3)
         .map(|rank| all(&with(source(), LoaderConfig { rank, world: 3, ..LoaderConfig::new(2, 3) }).unwrap(), 1, 0))
         .collect();
     assert_eq!(whole.len(), 4);
@@ -107,7 +109,7 @@ fn ranks_share_the_batches_of_one_process() {
         assert_eq!(ids, batch.ids);
         // The same crops: view 0 of the third image of the batch is the first of rank 1.
         let global = 3 * 48 * 48;
-        assert_eq!(bytes(&ranks[1][step].globals)[..global], bytes(&batch.globals)[2 * global..3 * global]);
+        assert_eq!(bytes(&ranks[1][step].views.globals)[..global], bytes(&batch.views.globals)[2 * global..3 * global]);
     }
 }
 
@@ -116,8 +118,8 @@ fn without_drop_last_the_rest_makes_a_smaller_batch() {
     let config = LoaderConfig { drop_last: false, ..LoaderConfig::new(4, 3) };
     let loader = with(Arc::new(ProceduralImages::new(1, 26, 64)), config).unwrap();
     let batches = all(&loader, 0, 0);
-    assert_eq!((loader.steps_per_epoch(), batches.len(), batches[6].batch), (7, 7, 2));
-    assert_eq!(batches[6].globals.len(), 2 * 2 * 3 * 48 * 48);
+    assert_eq!((loader.steps_per_epoch(), batches.len(), batches[6].images()), (7, 7, 2));
+    assert_eq!(batches[6].views.globals.len(), 2 * 2 * 3 * 48 * 48);
     let mut ids: Vec<usize> = batches.into_iter().flat_map(|b| b.ids).collect();
     ids.sort();
     assert_eq!(ids, (0..26).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! Files of many kinds beside Pillow, which makes and reads them. Skipped without a Python that has Pillow up to
 //! 12.3, numpy and tifffile (`SELFPATCH_PYTHON`).
 
-use selfpatch_datasets::{Decoding, Drawn, Image, Picture, Pillow, Samples, Window};
+use selfpatch_datasets::{Decoding, Drawn, Filter, Image, Picture, Pillow, Samples, Window};
 use std::fs;
 use std::process::Command;
 
@@ -75,7 +75,7 @@ fn crops_are_resized_as_by_the_installed_pillow() {
         rest = after;
         let image = Image { width, height, channels: 3, samples: Samples::Bytes(image.to_vec()) };
         let window = Window { left, top, width: w, height: h };
-        let drawn = Drawn { window, size, flip: false, ops: Vec::new() };
+        let drawn = Drawn { window, size, filter: Filter::Bicubic, flip: false, ops: Vec::new() };
         let view = |pillow| match Picture::of(&image).unwrap().resized_as(pillow).view(&drawn) {
             // Planes to pixels.
             Samples::Bytes(v) => (0..v.len()).map(|i| v[i % 3 * size * size + i / 3]).collect::<Vec<u8>>(),

@@ -1,18 +1,17 @@
-//! Reports as the tables that the official `davis2017-evaluation` writes.
+//! Reports as the CSV tables that the official `davis2017-evaluation` writes.
 
 use crate::DavisReport;
 use std::fmt::Write;
 
-/// `global_results-SET.csv`: the seven numbers over all objects, in 0..1 with three decimals. A
-/// number that does not exist, as over no objects, is an empty field.
+/// `global_results-SET.csv`: the seven numbers over all objects, in 0..1 with three decimals. A number that does not
+/// exist, such as a mean over no objects, is an empty field.
 pub fn global_csv(report: &DavisReport) -> String {
     let g = report.global;
     let fields = [g.jf, g.j, g.jr, g.jd, g.f, g.fr, g.fd].map(number);
     format!("J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay\n{}\n", fields.join(","))
 }
 
-/// `per-sequence_results-SET.csv`: mean J and F of every object, which is called by the name of
-/// its video and its id, `NAME_1`.
+/// `per-sequence_results-SET.csv`: mean J and F of every object, named by its video and its id, `NAME_1`.
 pub fn per_sequence_csv(report: &DavisReport) -> String {
     let mut text = "Sequence,J-Mean,F-Mean\n".to_owned();
     for (name, sequence) in &report.sequences {
@@ -29,7 +28,7 @@ fn number(x: f64) -> String {
     if x.is_nan() { String::new() } else { format!("{x:.3}") }
 }
 
-/// A text that a comma, a quote or a line break would tear apart, in quotes.
+/// Quotes a text that contains a comma, a quote or a line break.
 fn quoted(text: String) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }

@@ -1,5 +1,5 @@
-//! The DAVIS protocol: carry the first mask of each video through it, then score every frame but
-//! the first and the last.
+//! The DAVIS protocol: propagate the first mask of each video through the video, then score every frame but the first
+//! and the last.
 
 use crate::frames::{FrameSize, first_mask, normalise};
 use crate::labels::decide;
@@ -25,22 +25,22 @@ pub struct Features {
 pub trait DenseFeatures {
     /// Side of a patch in pixels.
     fn patch(&self) -> usize;
-    /// Tokens of a frame from its normalised pixels `[3, height, width]`. The grid must be
-    /// `height / patch` by `width / patch`, rounded down; what does not fill a patch is left out.
+    /// Tokens of a frame from its normalised pixels `[3, height, width]`. The grid must be `height / patch` by
+    /// `width / patch`, rounded down; pixels beyond the last whole patch are left out.
     ///
     /// # Errors
     /// [`Error::Model`] if the model cannot run on this frame.
     fn features(&self, pixels: &[f32], height: usize, width: usize) -> Result<Features, Error>;
 }
 
-/// How videos are judged.
+/// Settings of an evaluation on videos.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Protocol {
-    /// How labels are carried on.
+    /// How labels are propagated.
     pub propagation: Propagation,
-    /// At which size the model sees frames.
+    /// The size at which the model sees frames.
     pub size: FrameSize,
-    /// Decide the ids of every frame, scored or not; otherwise of those alone that are scored.
+    /// Whether to decide the ids of every frame, or only of the frames that are scored.
     pub all_masks: bool,
     /// Which ids are objects.
     pub objects: Objects,
@@ -49,15 +49,15 @@ pub struct Protocol {
 /// Which ids of a video are objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Objects {
-    /// Those that the first mask has.
+    /// The ids that the first mask has.
     #[default]
     Shown,
-    /// All from 1 to the highest of the first mask, as the official evaluator counts.
+    /// All ids from 1 to the highest of the first mask, as the official evaluator counts.
     Official,
 }
 
 impl Objects {
-    /// The ids, for a first mask.
+    /// The ids of the objects, given the first mask.
     pub fn of(self, first: &Mask) -> Vec<u8> {
         match self {
             Self::Shown => object_ids(first),
@@ -65,7 +65,7 @@ impl Objects {
         }
     }
 
-    /// What they are, in words.
+    /// A description in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shown => "ids of the first mask",
@@ -73,7 +73,7 @@ impl Objects {
         }
     }
 
-    /// What is to be said of a first mask that lacks ids below its highest.
+    /// A note on a first mask that lacks ids below its highest.
     pub fn note(self, first: &Mask) -> Option<String> {
         let (shown, highest) = (object_ids(first), official_ids(first).len());
         let named = list(&shown);
@@ -89,51 +89,51 @@ impl Objects {
     }
 }
 
-/// Numbers in a row.
+/// The ids as a list in words.
 fn list<'a>(ids: impl IntoIterator<Item = &'a u8>) -> String {
     ids.into_iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A frame that is done.
+/// A frame that has been evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done<'a> {
     /// Name of the current video.
     pub sequence: &'a str,
-    /// Its index, counted from 0.
+    /// Index of the video, counted from 0.
     pub index: usize,
     /// Number of videos.
     pub sequences: usize,
-    /// Index of the frame.
+    /// Index of the frame, counted from 0.
     pub frame: usize,
     /// Frames of this video.
     pub frames: usize,
-    /// The ids that were decided, at the size of the frame (of its annotation, where it has one); of
-    /// the first frame, those that were given.
+    /// The decided ids, at the size of the frame (or of its annotation, if it has one); for the first frame, the
+    /// given ids.
     pub mask: Option<&'a Mask>,
 }
 
-/// What an evaluation found out.
+/// The result of an evaluation.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// Scores of the videos that have some.
+    /// Scores of the videos that could be scored.
     pub report: DavisReport,
-    /// Videos with too few annotations to be scored: the first and the last are not.
+    /// Videos with too few annotations to be scored, because the first and the last are not scored.
     pub unscored: Vec<String>,
-    /// Videos that could not be carried through, and why.
+    /// Videos that could not be evaluated, and why.
     pub failures: Vec<(String, Error)>,
-    /// What of a video was not used, or counted otherwise than elsewhere.
+    /// Notes on a video: content that was not used, or ids that other programs count differently.
     pub notes: Vec<(String, String)>,
 }
 
-/// Evaluates `model` on `videos`; `watch` is called after every frame, and ends everything with an error.
+/// Evaluates `model` on `videos`; `watch` is called after every frame and can end the evaluation by an error.
 ///
-/// Frames are read at the size of the protocol, the predicted ids are brought to the size of the
-/// annotation before they are scored. Frames without a mask are carried through but not scored; of those
-/// with one, the first (which is given) and the last do not count. At any time one frame and the tokens
-/// of the context frames are in memory. A video that fails does not keep the others from being scored.
+/// Frames are read at the size of the protocol; the predicted ids are resized to the annotation before they are
+/// scored. Labels are propagated through frames without a mask, which are not scored; of the frames with a mask, the
+/// first (which is given) and the last do not count. At any time one frame and the tokens of the context frames are
+/// in memory. If one video fails, the others are still scored.
 ///
 /// # Errors
-/// [`Error::Config`] for unusable settings or if there is no video, and what `watch` returns.
+/// [`Error::Config`] for unusable settings or if there is no video, and the errors of `watch`.
 pub fn evaluate(
     videos: &dyn VideoSource,
     model: &dyn DenseFeatures,
@@ -181,7 +181,7 @@ pub fn evaluate(
     })
 }
 
-/// The floor of the benchmark: the first mask, copied to every frame of its video.
+/// The baseline of the benchmark: the first mask, copied to every frame of its video.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -214,11 +214,11 @@ impl<'a> Video<'a> {
     }
 }
 
-/// What an error ends.
+/// The extent of what an error ends.
 enum Stop {
     /// The current video.
     Video(Error),
-    /// Everything.
+    /// The whole evaluation.
     All(Error),
 }
 
@@ -255,7 +255,7 @@ fn over_sequences(
             scored(Video { name: &name, first: &first, objects, index, sequences, frames }, &mut said)
         };
         let outcome = run();
-        // Frames that are missing are an error already.
+        // Missing frames are already an error.
         said.extend(videos.left_out(&name).unwrap_or_default());
         notes.extend(said.into_iter().map(|note| (name.clone(), note)));
         match outcome {
@@ -268,9 +268,9 @@ fn over_sequences(
     Ok(Evaluation { report: DavisReport::of(scores), unscored, failures, notes })
 }
 
-/// Asks `predict` for the ids of the frames up to `end`, in order and with the annotation where there is
-/// one to be scored, and scores what it returns. Nothing if there is not enough to score. Ids that appear after the
-/// first frame are told in `notes`.
+/// Asks `predict` for the ids of the frames up to `end`, in order and with the annotation of frames that are scored,
+/// and scores the ids that it returns. `None` if there are too few annotations. Ids that appear after the first frame
+/// are reported in `notes`.
 fn score(
     videos: &dyn VideoSource,
     video: Video,
@@ -308,7 +308,7 @@ fn score(
     Ok((tally.frames() > 0).then(|| SequenceReport::of(names, tally.ids(), tally.values())))
 }
 
-/// Tokens and grid of one frame, and the size of its picture.
+/// Tokens and grid of one frame, and the size of the frame.
 fn tokens(
     videos: &dyn VideoSource,
     model: &dyn DenseFeatures,

@@ -1,4 +1,4 @@
-//! Everything that can stop an evaluation.
+//! Errors of evaluations.
 
 /// An error that names the setting, array or frame at fault.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum Error {
         /// What is wrong and which values are valid.
         reason: String,
     },
-    /// An array or image whose size does not fit the others.
+    /// An array or image of the wrong size.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
         /// The array.
@@ -44,7 +44,15 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
-    /// A video that cannot be scored as a whole.
+    /// Results that cannot be read, drawn or written.
+    #[error("{}: {reason}", path.display())]
+    Results {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// Why, and what is needed.
+        reason: String,
+    },
+    /// A video that cannot be scored at all.
     #[error("sequence {sequence}: {reason}")]
     Sequence {
         /// Name of the sequence.
@@ -52,7 +60,7 @@ pub enum Error {
         /// Why, and what is needed.
         reason: String,
     },
-    /// Any of the above, at a known frame.
+    /// Another error, at a known frame.
     #[error("sequence {sequence}, frame {frame}: {source}")]
     Frame {
         /// Name of the sequence.
@@ -65,7 +73,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// A [`Error::Shape`] from anything that prints.
+    /// An [`Error::Results`] of a file or folder.
+    pub(crate) fn results(path: &std::path::Path, reason: impl ToString) -> Self {
+        Self::Results { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+
+    /// An [`Error::Shape`] from anything that can be displayed.
     pub(crate) fn shape(what: &'static str, expected: impl ToString, found: impl ToString) -> Self {
         Self::Shape { what, expected: expected.to_string(), found: found.to_string() }
     }

@@ -1,4 +1,4 @@
-//! From a decoded frame to what the model reads, and from the first mask to what is propagated.
+//! Conversion of a decoded frame to the model's input, and of the first mask to the labels that are propagated.
 
 use crate::resize::pillow_nearest;
 use crate::{Error, VOID};
@@ -6,19 +6,20 @@ use selfpatch_datasets::{Mask, Rgb};
 
 /// Channel means of the pixel normalisation, in units of full scale (ImageNet).
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Channel deviations; the reference has 0.228 for red here, not ImageNet's 0.229.
+/// Channel standard deviations of the pixel normalisation; the reference has 0.228 for red here, not ImageNet's
+/// 0.229.
 pub const STD: [f32; 3] = [0.228, 0.224, 0.225];
 
 /// The size at which the model sees a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameSize {
     /// The short side gets this many pixels, the long side keeps the aspect ratio and is then
-    /// floored to a multiple of 64: 854 x 480 becomes 832 x 480 with `ShortSide(480)`, the
-    /// protocol's value. As in the reference, a frame that is barely longer than high falls to
-    /// the multiple below (481 x 480 becomes 448 x 480).
+    /// floored to a multiple of 64: 854 x 480 becomes 832 x 480 with `ShortSide(480)`, the protocol's value. As in
+    /// the reference, a frame that is barely wider than high is floored to the multiple below (481 x 480 becomes 448
+    /// x 480).
     ///
-    /// The reference turns square frames into 448 x 480 but lays their mask on a grid of
-    /// 28 x 30 the other way round, and fails. Here a square frame becomes 480 x 480.
+    /// The reference turns square frames into 448 x 480 but places their mask on a transposed grid of 28 x 30, and
+    /// fails. Here a square frame becomes 480 x 480.
     ShortSide(usize),
     /// The frame's own size.
     Native,
@@ -31,8 +32,8 @@ impl Default for FrameSize {
 }
 
 impl FrameSize {
-    /// Width and height at which a model with patches of `patch` pixels sees a frame of
-    /// `width x height`. Pixels beyond the last whole patch are the model's to leave out.
+    /// Width and height at which a model with patches of `patch` pixels sees a frame of `width x height`. The model
+    /// has to leave out pixels beyond the last whole patch.
     ///
     /// # Errors
     /// [`Error::Config`] if a side would not hold one patch.
@@ -77,9 +78,9 @@ pub fn normalise(frame: &Rgb) -> Vec<f32> {
 
 /// The first mask on the token grid, one plane per id: `[C, grid_h, grid_w]` of 0 and 1.
 ///
-/// `C` is one more than the highest id that survives the shrinking, as in the reference: a last
-/// object that falls between the samples gets no plane and is lost. [`VOID`] counts as background
-/// (the reference would make 256 planes of it).
+/// `C` is one more than the highest id that survives downsampling, as in the reference: a last object that falls
+/// between the samples gets no plane and is lost. [`VOID`] counts as background (the reference would make 256 planes
+/// of it).
 ///
 /// # Errors
 /// [`Error::Shape`] if the mask is not filled or the grid is empty.

@@ -1,4 +1,4 @@
-//! Images with classes, and the features that a model makes of them.
+//! Labelled images, and the features that a model computes from them.
 
 use crate::{Embedded, Error};
 use candle_core::Tensor;
@@ -7,19 +7,19 @@ use selfpatch_datasets::{Decoding, ImageSource, Notes, Picture, Samples, Tally};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Images that are read, and that the model sees, at a time.
+/// Number of images that are read and passed to the model at a time.
 pub const BATCH: usize = 32;
-/// Of images that have to serve as both sets, one in so many is a test image.
+/// If one source serves as both sets, one image in this many is a test image.
 const FIFTH: usize = 5;
 
 /// Some images of a source, each with its class.
 #[derive(Clone)]
 pub struct Labelled {
-    /// Where they come from.
+    /// The source of the images.
     pub source: Arc<dyn ImageSource>,
-    /// Their places in the source.
+    /// Indices of the images in the source.
     pub places: Vec<usize>,
-    /// Their classes.
+    /// Classes of the images.
     pub labels: Vec<u32>,
 }
 
@@ -72,7 +72,8 @@ pub fn renumbered(train: &Labelled, mut test: Labelled) -> Result<Labelled, Erro
     Ok(test)
 }
 
-/// What a model is shown of an image: the square of `size` in the middle, once its shorter side is `short` pixels.
+/// The part of an image that a model sees: the square of `size` pixels in the centre, once its shorter side is
+/// `short` pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Centre {
     /// How files become pixels.
@@ -90,35 +91,51 @@ impl Centre {
     }
 }
 
-/// Features of images, and what could not be read.
+/// Features of images, and the images that could not be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Embedding {
-    /// Features of the images that could be read, in order.
-    pub embedded: Embedded,
-    /// Name of each of the others, and why.
+    /// Features `[N, D]` of the images that could be read, in order, not normalised.
+    pub features: Vec<f32>,
+    /// Classes of these images, `[N]`.
+    pub labels: Vec<u32>,
+    /// Indices of these images in the source, `[N]`.
+    pub places: Vec<usize>,
+    /// D, the width of a feature.
+    pub width: usize,
+    /// Names of the images that could not be read, each with the reason.
     pub skipped: Vec<(String, String)>,
-    /// What of the images the model was not shown, such as values beyond 8 bits: counted and in words.
+    /// Image content that the model did not see, such as values of more than 8 bits: counted, in words.
     pub left_out: Vec<String>,
 }
 
-/// Shows the images to a model, a few at a time. `encode` makes features `[B, D]` of B squares, each `[C, size, size]`;
-/// `tell` hears how many images are done.
+impl Embedding {
+    /// The features prepared for the search of neighbours.
+    ///
+    /// # Errors
+    /// The errors of [`Embedded::new`].
+    pub fn embedded(&self) -> Result<Embedded, Error> {
+        Embedded::new(self.features.clone(), self.labels.clone(), self.width)
+    }
+}
+
+/// Computes features of the images, a few at a time. `encode` turns B squares, each `[C, size, size]`, into features
+/// `[B, D]`; `tell` is called with the number of images done.
 ///
 /// # Errors
-/// [`Error::Model`] if the model fails or gives values that are not finite.
+/// [`Error::Model`] if the model fails or gives non-finite values.
 pub fn embed(
     images: &Labelled,
     centre: &Centre,
     encode: &mut dyn FnMut(&[Samples]) -> candle_core::Result<Tensor>,
     tell: &mut dyn FnMut(usize),
 ) -> Result<Embedding, Error> {
-    let (mut features, mut labels, mut skipped, mut width) = (Vec::new(), Vec::new(), Vec::new(), 1);
+    let mut all = Embedding { width: 1, ..Embedding::default() };
     let model = |e: candle_core::Error| Error::Model(e.to_string());
     let (mut done, mut tally) = (0, Tally::default());
     for (places, of) in images.places.chunks(BATCH).zip(images.labels.chunks(BATCH)) {
         let read = |&place: &usize| {
             let square = || square(&*images.source, place, centre);
-            // Sources are anybody's code: a panic of theirs is a reason like others.
+            // Sources may be code of the caller: a panic in one is a reason like any other.
             catch_unwind(AssertUnwindSafe(square)).unwrap_or_else(|_| Err("reading it panicked".into()))
         };
         let read: Vec<Result<(Samples, Notes), String>> = places.par_iter().map(read).collect();
@@ -128,24 +145,30 @@ pub fn embed(
                 Ok((square, notes)) => {
                     tally.add(place, &notes);
                     squares.push(square);
-                    labels.push(label);
+                    all.labels.push(label);
+                    all.places.push(place);
                 }
-                Err(reason) => skipped.push((images.source.name(place), reason)),
+                Err(reason) => all.skipped.push((images.source.name(place), reason)),
             }
         }
         if !squares.is_empty() {
             let rows = encode(&squares).map_err(model)?;
-            width = rows.dim(1).map_err(model)?;
-            features.extend(rows.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(model)?);
+            all.width = rows.dim(1).map_err(model)?;
+            let values = rows.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(model)?;
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let image = images.source.name(all.places[all.features.len() / all.width + i / all.width]);
+                return Err(Error::Model(format!("the feature of {image} is non-finite")));
+            }
+            all.features.extend(values);
         }
         done += places.len();
         tell(done);
     }
-    let left_out = tally.told(&|place| images.source.name(place));
-    Ok(Embedding { embedded: Embedded::new(features, labels, width)?, skipped, left_out })
+    all.left_out = tally.told(&|place| images.source.name(place));
+    Ok(all)
 }
 
-/// What the model is shown of one image, `[C, size, size]`, and what it is not shown.
+/// The square of one image that the model sees, `[C, size, size]`, and notes on the content that it does not see.
 fn square(source: &dyn ImageSource, place: usize, centre: &Centre) -> Result<(Samples, Notes), String> {
     let (image, notes) = centre.decoding.content(source.read(place).map_err(|e| e.to_string())?)?;
     if image.channels != centre.decoding.channels {
@@ -230,8 +253,9 @@ mod tests {
         assert_eq!((batches, told), (vec![31, 8], 40));
         assert_eq!(got.skipped.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["number 4"]);
         let read: Vec<usize> = all.places.into_iter().filter(|&place| place != 4).collect();
-        assert_eq!(got.embedded.labels, read.iter().map(|place| *place as u32 % 3).collect::<Vec<_>>());
-        for (row, place) in got.embedded.features.chunks_exact(2).zip(read) {
+        assert_eq!(got.places, read);
+        assert_eq!(got.labels, read.iter().map(|place| *place as u32 % 3).collect::<Vec<_>>());
+        for (row, place) in got.features.chunks_exact(2).zip(read) {
             assert!((row[0] / row[1] * 100. - place as f32).abs() < 1e-4, "{place}: {row:?}");
         }
     }

@@ -1,19 +1,19 @@
 //! Weighted k-nearest-neighbour classification, as DINO's `eval_knn` does it.
 //!
-//! Features are compared by cosine. The k nearest training images vote for their class with `exp(cosine /
-//! temperature)`. Unlike the reference, any number of test images will do (it needs 100), and classes with equal
-//! votes are ranked by their number (there the order is anybody's guess, QUIRKS 28).
+//! Features are compared by cosine. The k nearest training images vote for their class with
+//! `exp(cosine / temperature)`. Unlike in the reference, any number of test images will do (the reference needs 100),
+//! and classes with equal votes are ranked by their number (in the reference their order is undefined, QUIRKS 28).
 
 use crate::Error;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Similarities that are held at a time: 64 MiB of them.
+/// Number of similarities that are held at a time: 64 MiB.
 const BLOCK: usize = 1 << 24;
-/// Length below which a feature counts as this long, as in PyTorch's `normalize`.
+/// Lower bound for the length of a feature in its normalisation, as in PyTorch's `normalize`.
 const SHORTEST: f32 = 1e-12;
-/// Classes among which the right one may be for top-5.
+/// Number of classes that count for top-5.
 const FIVE: usize = 5;
 
 /// One feature and one class per image.
@@ -28,10 +28,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Brings features `[N, D]` of images of these classes `[N]` to length 1.
+    /// Normalises features `[N, D]` of images with classes `[N]` to length 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not D values for each image, [`Error::Model`] if one is not finite.
+    /// [`Error::Shape`] if there are not D values for each image, [`Error::Model`] if a value is non-finite.
     pub fn new(mut features: Vec<f32>, labels: Vec<u32>, width: usize) -> Result<Self, Error> {
         if width == 0 || features.len() != labels.len() * width {
             let expected = format!("{} images of {width} values (at least 1)", labels.len());
@@ -48,30 +48,30 @@ impl Embedded {
     }
 }
 
-/// A training image near to a test image.
+/// A training image near a test image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbour {
-    /// Its row among the training images.
+    /// Row of the training image.
     pub row: usize,
-    /// Cosine of the two features.
+    /// Cosine similarity of the two features.
     pub cosine: f32,
 }
 
-/// How often the classification is right.
+/// Accuracies of a classification.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct KnnScores {
-    /// Neighbours that vote.
+    /// Number of neighbours that vote.
     pub k: usize,
-    /// Part of the test images whose class has the most votes.
+    /// Fraction of the test images whose class has the most votes.
     pub top1: f64,
-    /// Part whose class is among the first five (the first k, if that is less).
+    /// Fraction of the test images whose class is among the first five (the first k, if k is less).
     pub top5: f64,
 }
 
 /// Classifies the test images by their `k` nearest training images, for each of `ks`.
 ///
 /// # Errors
-/// [`Error::Config`] for a `k` that is 0 or more than there are training images and for a temperature that is not
+/// [`Error::Config`] for a `k` that is 0 or exceeds the number of training images and for a temperature that is not
 /// positive, [`Error::Shape`] for features of different widths and for sets without images.
 pub fn classify(train: &Embedded, test: &Embedded, ks: &[usize], temperature: f64) -> Result<Vec<KnnScores>, Error> {
     if !(temperature > 0. && temperature.is_finite()) {
@@ -93,7 +93,7 @@ pub fn classify(train: &Embedded, test: &Embedded, ks: &[usize], temperature: f6
         .collect()
 }
 
-/// The `k` nearest training images of each test image, nearest first; of equally near ones the first.
+/// The `k` nearest training images of each test image, nearest first; ties go to the lower row.
 ///
 /// # Errors
 /// As for [`classify`].
@@ -117,7 +117,7 @@ pub fn nearest(train: &Embedded, test: &Embedded, k: usize) -> Result<Vec<Vec<Ne
     Ok(all)
 }
 
-/// The places of the `k` greatest cosines, in order.
+/// The `k` greatest cosines with their rows, in descending order.
 fn first(cosines: &[f32], k: usize) -> Vec<Neighbour> {
     let mut all: Vec<Neighbour> = cosines.iter().enumerate().map(|(row, &cosine)| Neighbour { row, cosine }).collect();
     let order = |a: &Neighbour, b: &Neighbour| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row));
@@ -129,8 +129,8 @@ fn first(cosines: &[f32], k: usize) -> Vec<Neighbour> {
     all
 }
 
-/// Votes for each class `[classes]`: the sum of `exp(cosine / temperature)` over its neighbours. `labels` are the
-/// classes of the training images, below `classes`.
+/// Votes for each class, `[classes]`: the sum of `exp(cosine / temperature)` over the neighbours of that class.
+/// `labels` are the classes of the training images, below `classes`.
 pub fn votes(near: &[Neighbour], labels: &[u32], classes: usize, temperature: f64) -> Vec<f64> {
     let mut votes = vec![0.; classes];
     for neighbour in near {
@@ -139,7 +139,7 @@ pub fn votes(near: &[Neighbour], labels: &[u32], classes: usize, temperature: f6
     votes
 }
 
-/// Classes that come before `class`: with more votes, or with as many and a lower number.
+/// Number of classes that rank before `class`: those with more votes, or with equal votes and a lower number.
 pub fn rank(votes: &[f64], class: usize) -> usize {
     let own = votes[class];
     votes.iter().enumerate().filter(|&(other, &v)| v > own || v == own && other < class).count()

@@ -1,4 +1,4 @@
-//! From soft masks on the token grid to one id per pixel.
+//! Conversion of soft masks on the token grid to one id per pixel.
 
 use crate::Error;
 use crate::resize::{bilinear_up, pillow_nearest};
@@ -6,13 +6,13 @@ use selfpatch_datasets::Mask;
 
 /// Decides an id for every pixel of the original frame.
 ///
-/// `soft` is `[C, h, w]`. Each class is enlarged `patch` times, stretched to 0..1 on its own if
-/// its maximum is positive, the highest value wins (the lower id on a tie), and the map is
-/// brought to `out_w x out_h` by nearest neighbour.
+/// `soft` is `[C, h, w]`. Each class is enlarged `patch` times and stretched to 0..1 separately if its maximum is
+/// positive; the highest value wins (the lower id on a tie), and the map is resized to `out_w x out_h` by nearest
+/// neighbour.
 ///
-/// A class with the same positive value everywhere has nothing to stretch. The reference divides
-/// zero by zero there and the NaN wins every pixel; here such a class keeps its value, which is
-/// its share of the votes. "The same" means within `f32` rounding of the votes' sum.
+/// A class with the same positive value everywhere (within `f32` rounding of the votes' sum) has nothing to stretch.
+/// The reference divides zero by zero there and the NaN wins every pixel; here such a class keeps its value, which is
+/// its share of the votes.
 ///
 /// # Errors
 /// [`Error::Shape`] if `soft` is not 1 to 256 planes of `h x w`, or a size is zero.
@@ -51,7 +51,7 @@ pub fn stretch(values: &mut [f32]) {
     }
 }
 
-/// Relative range up to which a class is constant: votes sum to 1 within a few `f32` roundings.
+/// Relative range up to which a class counts as constant: votes sum to 1 within a few `f32` roundings.
 const CONSTANT: f32 = 1e-6;
 
 #[cfg(test)]

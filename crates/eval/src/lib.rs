@@ -1,24 +1,22 @@
 //! Downstream evaluation: video label propagation and J&F, and classification by nearest neighbours.
 //!
-//! The protocol of DAVIS 2017 (semi-supervised) as the reference runs it: no training, only the
-//! patch tokens of a model. The mask of a video's first frame is shrunk to the token grid and
-//! carried from frame to frame by similarity ([`propagation`]), enlarged to ids per pixel
-//! ([`labels`]), and compared with the annotation ([`metrics`]). [`davis`] ties this together for
-//! anything that implements [`DenseFeatures`] and any
+//! The protocol of DAVIS 2017 (semi-supervised) as the reference runs it: no training, only the patch tokens of a
+//! model. The mask of a video's first frame is downsampled to the token grid and propagated from frame to frame by
+//! similarity ([`propagation`]), enlarged to ids per pixel ([`labels`]), and compared with the annotation
+//! ([`metrics`]). [`davis`] ties this together for anything that implements [`DenseFeatures`] and any
 //! [`VideoSource`](selfpatch_datasets::VideoSource).
 //!
-//! Resampling, ties, rounding and the statistics follow the reference to the last decided pixel.
-//! Four of its faults are left out, each described where it would be: square frames
-//! ([`frames::FrameSize`]), classes that are the same everywhere ([`labels::decide`]), decay from
-//! 256 frames on ([`metrics::statistics`]), void pixels that become objects
-//! ([`frames::first_mask`]).
+//! Resampling, ties, rounding and the statistics follow the reference to the last decided pixel. Four of its bugs are
+//! not reproduced, each described where it would occur: square frames ([`frames::FrameSize`]), classes that are the
+//! same everywhere ([`labels::decide`]), decay from 256 frames on ([`metrics::statistics`]), void pixels that become
+//! objects ([`frames::first_mask`]).
 //!
-//! Images with classes become features ([`images`]) and are classified by their neighbours ([`knn`]), as DINO's k-NN does.
+//! Labelled images become features ([`images`]) and are classified by their nearest neighbours ([`knn`]), as in
+//! DINO's k-NN evaluation.
 //!
-//! It refuses, with an [`Error`] that names the place: a video without an object in its first
-//! mask or with fewer than three masks, a video whose frames change their size, features that are
-//! not finite or change their shape, settings out of range. It holds no model, writes no masks,
-//! and never keeps more than the context frames' features.
+//! Refused, with an [`Error`] that names the place: a video without an object in its first mask or with fewer than
+//! three masks, a video whose frames change size, features that are non-finite or change shape, settings out of
+//! range. The crate holds no model, and never keeps more than the features of the context frames.
 //!
 //! # J&F of two masks
 //! ```
@@ -54,6 +52,7 @@
 
 pub use candle_core;
 
+mod about;
 mod csv;
 pub mod davis;
 mod error;
@@ -64,10 +63,12 @@ pub mod labels;
 pub mod metrics;
 pub mod propagation;
 pub mod resize;
+pub mod results;
 mod scores;
 mod table;
 mod vit;
 
+pub use about::{About, Facts, facts};
 pub use csv::{global_csv, per_sequence_csv};
 pub use davis::{DenseFeatures, Done, Evaluation, Features, Objects, Protocol, evaluate, first_mask_copied};
 pub use error::Error;
@@ -78,5 +79,5 @@ pub use scores::{DavisReport, ObjectReport, Scores, SequenceReport};
 pub use table::{Row, table};
 pub use vit::VitFeatures;
 
-/// The id of pixels that an annotation leaves open; they belong to no object and are not scored.
+/// The id of void pixels of an annotation, which belong to no object and are not scored.
 pub const VOID: u8 = 255;

@@ -1,15 +1,15 @@
 //! The three resamplings of the protocol, each with the arithmetic of the library it comes from.
 //!
-//! They differ on purpose: masks are resampled as Pillow does, frames as OpenCV does, soft masks
-//! as PyTorch does. Scores move when one is swapped for another.
+//! They differ on purpose: masks are resampled as Pillow does, frames as OpenCV does, soft masks as PyTorch does.
+//! Scores change if one is replaced by another.
 
 use crate::Error;
 use selfpatch_datasets::Rgb;
 
 /// Nearest-neighbour resize of an id map `[h, w] -> [new_h, new_w]`, as Pillow's `NEAREST`.
 ///
-/// Pillow adds up the source position in `f64` instead of computing it, so rounding errors pile
-/// up: from 480 to 720 columns, 99 differ from `floor((i + 0.5) * 480 / 720)`.
+/// Pillow accumulates the source position in `f64` instead of computing it, so rounding errors add up: from 480 to
+/// 720 columns, 99 differ from `floor((i + 0.5) * 480 / 720)`.
 ///
 /// # Errors
 /// [`Error::Shape`] if `ids` does not have `w * h` entries or a side is zero.

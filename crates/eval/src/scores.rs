@@ -14,7 +14,7 @@ pub struct Scores {
     /// Mean region similarity.
     #[serde(rename = "J", deserialize_with = "or_nan")]
     pub j: f64,
-    /// Share of frames with a region similarity above 0.5.
+    /// Fraction of frames with a region similarity above 0.5.
     #[serde(rename = "JR", deserialize_with = "or_nan")]
     pub jr: f64,
     /// Loss of region similarity from the first to the last quarter of a video.
@@ -23,7 +23,7 @@ pub struct Scores {
     /// Mean boundary accuracy.
     #[serde(rename = "F", deserialize_with = "or_nan")]
     pub f: f64,
-    /// Share of frames with a boundary accuracy above 0.5.
+    /// Fraction of frames with a boundary accuracy above 0.5.
     #[serde(rename = "FR", deserialize_with = "or_nan")]
     pub fr: f64,
     /// Loss of boundary accuracy from the first to the last quarter of a video.
@@ -57,10 +57,10 @@ impl Scores {
 /// One object of a video.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
 pub struct ObjectReport {
-    /// Its id in the masks; 0 in results of earlier versions, whose objects are counted from 1.
+    /// Id of the object in the masks; 0 in results of earlier versions, whose objects are counted from 1.
     #[serde(default)]
     pub id: u8,
-    /// Its seven numbers.
+    /// The seven numbers of the object.
     #[serde(flatten)]
     pub scores: Scores,
     /// Region similarity of each scored frame.
@@ -79,12 +79,12 @@ pub struct SequenceReport {
     pub scores: Scores,
     /// Names of the scored frames, in order.
     pub frames: Vec<String>,
-    /// In the order of their ids.
+    /// The objects, in the order of their ids.
     pub objects: Vec<ObjectReport>,
 }
 
 impl SequenceReport {
-    /// From the ids of the objects and their values `(J, F)` in every frame
+    /// Reduces the values `(J, F)` of the objects `ids` in every frame
     /// ([`SequenceTally::values`](crate::metrics::SequenceTally)).
     pub fn of(frames: Vec<String>, ids: &[u8], values: &[Vec<(f64, f64)>]) -> Self {
         let object = |(&id, values): (&u8, &Vec<(f64, f64)>)| {
@@ -97,7 +97,7 @@ impl SequenceReport {
     }
 }
 
-/// What an evaluation found out. Serialises to `{"global": {..}, "sequences": {name: {..}}}`.
+/// The scores of an evaluation. Serialises to `{"global": {..}, "sequences": {name: {..}}}`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
 pub struct DavisReport {
     /// Means over the objects of all videos: a video counts as often as it has objects.
@@ -141,7 +141,7 @@ fn from_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, S
     deserializer.deserialize_map(Pairs)
 }
 
-/// JSON has no NaN: it is written as null.
+/// Reads a number or null as NaN: JSON has no NaN, so it is written as null.
 fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Option::deserialize(deserializer).map(|value| value.unwrap_or(f64::NAN))
 }

@@ -1,16 +1,16 @@
-//! Reports side by side, as plain text.
+//! A table of reports in plain text.
 
 use crate::{DavisReport, Scores};
 use std::fmt::Write;
 
-/// A report of a table.
+/// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// What was scored.
+    /// The model or method that was scored.
     pub label: &'a str,
-    /// Its scores.
+    /// The scores of the row.
     pub report: &'a DavisReport,
-    /// Whether its videos follow, indented.
+    /// Whether rows for the videos follow, indented.
     pub videos: bool,
 }
 

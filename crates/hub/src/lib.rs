@@ -1,9 +1,9 @@
 //! Files of models and data sets on the Hugging Face hub: `hf://owner/name[@revision]/path/in/repo` and
 //! `hf://owner/name[@revision][#split]`.
 //!
-//! The local cache is asked first, so that what was fetched once needs no network again; a branch
-//! therefore stays at the commit at which it was first seen. Cache, token and endpoint come from the
-//! usual variables (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, …).
+//! The local cache is searched first, so a file that was fetched once needs no network again; a branch therefore
+//! stays at the commit at which it was first seen. Cache, token and endpoint come from the usual variables
+//! (`HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, …).
 
 use anyhow::{Context, Result, bail};
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const SCHEME: &str = "hf://";
 
-/// Further tries of a request that got no answer: about a second in all.
+/// Retries of a request that got no answer; they take about a second in total.
 const RETRIES: usize = 3;
 
 /// A file in a model repository.
@@ -45,13 +45,13 @@ pub struct DataSet {
     pub name: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// `train` unless named, perhaps with folders before it.
+    /// The split, `train` by default; may be preceded by folders.
     pub split: String,
 }
 
 impl DataSet {
-    /// The commit that `revision` is and the names of all files in it, or nothing where the data set has no
-    /// such revision. Needs the network.
+    /// The commit of `revision` and the names of all files in it, or `None` if the data set has no such revision.
+    /// Needs the network.
     pub fn files(&self, revision: &str) -> Result<Option<(String, Vec<String>)>> {
         let uri = format!("{SCHEME}{}/{}", self.owner, self.name);
         if offline() {
@@ -100,7 +100,7 @@ fn client(uri: &str) -> Result<HFClientSync> {
     builder.build_sync().with_context(|| format!("{uri}: there is no access to the hub; is HF_ENDPOINT right?"))
 }
 
-/// An error of the hub in one sentence, where it is known what a user can do about it.
+/// An error of the hub in one sentence, with the remedy if one is known.
 fn explained(e: HFError, uri: &str) -> anyhow::Error {
     let what = match &e {
         HFError::Request { source, .. } if source.is_connect() || source.is_timeout() => {
@@ -116,7 +116,7 @@ fn explained(e: HFError, uri: &str) -> anyhow::Error {
     anyhow::anyhow!("{uri}: {what}")
 }
 
-/// The file's copy in the cache, fetched if there is none yet.
+/// The file's copy in the cache, fetched if there is none.
 fn fetch_from<T: RepoType>(
     uri: &str,
     repo: &HFRepositorySync<T>,
@@ -162,14 +162,14 @@ fn is_relative(text: &str) -> bool {
 }
 
 impl Remote {
-    /// The local copy of the file, called `uri` in messages.
+    /// The local copy of the file, fetched if needed; messages call it `uri`.
     pub fn fetch(&self, uri: &str) -> Result<PathBuf> {
         let Self { owner, name, revision, file } = self;
         fetch_from(uri, &client(uri)?.model(&**owner, &**name), (owner, name), revision, file)
     }
 
-    /// Takes a name apart; its pieces become parts of paths in the cache, so they are held to what a
-    /// repository can contain.
+    /// Parses a name. Its pieces become parts of paths in the cache, so they are restricted to what a repository can
+    /// contain.
     pub fn parse(uri: &str) -> Result<Self> {
         let wanted = || format!("{uri}: is not of the form hf://owner/name[@revision]/path/in/repo.safetensors");
         let rest = uri.strip_prefix(SCHEME).with_context(wanted)?;
@@ -189,7 +189,7 @@ impl Remote {
 }
 
 impl DataSet {
-    /// Takes a name apart, as [`Remote::parse`] does.
+    /// Parses the name of a data set, as [`Remote::parse`] does that of a file.
     pub fn parse(uri: &str) -> Result<Self> {
         let wanted = || format!("{uri}: is not of the form hf://owner/name[@revision][#split]");
         let rest = uri.strip_prefix(SCHEME).with_context(wanted)?;

@@ -1,8 +1,12 @@
 //! DINO's image objective.
 
-use crate::Center;
-use candle_core::{DType, Device, Result, Tensor, bail};
-use selfpatch_nn::ops;
+use crate::objective::{At, Branches, Objective, Piece, Sign, Term, Update};
+use crate::plan::{Freeze, Head, Moves, NormOver, Plan, Target, Views};
+use crate::spread::{deviation_and_rank, spread};
+use crate::{Center, teacher_temperature};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
+use selfpatch_nn::ops::{self, Projected, sum_rows};
+use std::collections::{BTreeMap, HashSet};
 
 /// Which of the teacher's views move the centre.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,7 +42,7 @@ impl TeacherViews {
     }
 }
 
-/// What one call of [`Dino::loss`] gives.
+/// What one call of [`Dino::loss_of_logits`] gives.
 #[derive(Clone, Debug)]
 pub struct DinoTerm {
     /// A scalar, with gradient to the student's logits.
@@ -59,8 +63,38 @@ pub struct Dino {
     pub globals: usize,
     /// Which views move the centre.
     pub center_views: CenterViews,
+    /// Temperature of the teacher.
+    pub temperature: Temperature,
+    /// Epochs during which the prototypes stay as they are.
+    pub freeze_epochs: usize,
     center: Center,
 }
+
+/// Temperature of the teacher over the epochs: linear over a warm-up, then constant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// At the start.
+    pub warmup: f64,
+    /// After the warm-up.
+    pub last: f64,
+    /// Epochs of the warm-up.
+    pub warmup_epochs: usize,
+}
+
+impl Temperature {
+    /// The same in all epochs.
+    pub fn constant(value: f64) -> Self {
+        Self { warmup: value, last: value, warmup_epochs: 0 }
+    }
+
+    /// In `epoch`, counted from 0.
+    pub fn at(&self, epoch: usize) -> f64 {
+        teacher_temperature(self.warmup, self.last, self.warmup_epochs, epoch)
+    }
+}
+
+/// Logits up to which those of all views are computed, not the sum of the local ones.
+const SMALL_PRODUCT: usize = 4096;
 
 impl Dino {
     /// DINO's published settings for `classes` prototypes.
@@ -69,6 +103,8 @@ impl Dino {
             student_temp: 0.1,
             globals: 2,
             center_views: CenterViews::All,
+            temperature: Temperature::constant(0.04),
+            freeze_epochs: 0,
             center: Center::new(classes, center_momentum, dtype, device)?,
         })
     }
@@ -76,7 +112,7 @@ impl Dino {
     /// Mean cross-entropy over all pairs (global teacher view, other student view) and images.
     ///
     /// `student [V, B, K]` logits; the centre before this step's update is used.
-    pub fn loss(&self, student: &Tensor, teacher: &TeacherViews, teacher_temp: f64) -> Result<DinoTerm> {
+    pub fn loss_of_logits(&self, student: &Tensor, teacher: &TeacherViews, teacher_temp: f64) -> Result<DinoTerm> {
         let (views, b, k) = student.dims3()?;
         let g = self.globals;
         if teacher.globals.dims() != [g, b, k] || views < g || views < 2 {
@@ -100,11 +136,6 @@ impl Dino {
         Ok(DinoTerm { loss, teacher_mean, teacher_entropy })
     }
 
-    /// Moves the centre by the mean of the teacher's logits; once per step, after the loss.
-    pub fn commit(&mut self, teacher_mean: &Tensor) -> Result<()> {
-        self.center.update(teacher_mean)
-    }
-
     /// The centre, `[1, K]`.
     pub fn center(&self) -> &Center {
         &self.center
@@ -113,5 +144,101 @@ impl Dino {
     /// The centre, to be restored when a run is resumed.
     pub fn center_mut(&mut self) -> &mut Center {
         &mut self.center
+    }
+}
+
+/// The teacher's logits as far as the loss needs them, of rows before their prototypes. Those of local views, which only
+/// move the centre, are summed before the prototypes, which are linear.
+fn teacher_views(target: &Projected, globals: usize, images: usize) -> Result<TeacherViews> {
+    let (count, used) = (target.rows.dim(0)?, globals * images);
+    if count < used {
+        bail!("{count} rows of the teacher for {globals} global views of {images} images")
+    }
+    // Small products save nothing and round in another way than the student's do.
+    let is_summed = count > used && (used + 1) * target.weight_v.dim(0)? > SMALL_PRODUCT;
+    let rows = match is_summed {
+        true => {
+            let others = sum_rows(&target.rows.narrow(0, used, count - used)?)?;
+            Tensor::cat(&[&target.rows.narrow(0, 0, used)?, &others], 0)?
+        }
+        false => target.rows.clone(),
+    };
+    let logits = ops::prototypes(&rows, &target.weight_v, &target.weight_g)?;
+    let k = logits.dim(1)?;
+    let others =
+        || Ok::<_, candle_core::Error>((sum_rows(&logits.narrow(0, used, rows.dim(0)? - used)?)?, count - used));
+    let others = (count > used).then(others).transpose()?;
+    Ok(TeacherViews { globals: logits.narrow(0, 0, used)?.reshape((globals, images, k))?, others })
+}
+
+/// Numbers that tell whether a training with DINO's loss is well; `rows`: those of the teacher before its prototypes.
+///
+/// # Errors
+/// When the rows are fewer than the global views.
+pub fn signs(term: &DinoTerm, teacher: &TeacherViews, rows: &Tensor) -> Result<Vec<Sign>> {
+    let (globals, images, k) = teacher.globals.dims3()?;
+    let views = globals * images;
+    let used = move |winners: &[f64]| {
+        let different: HashSet<u64> = winners.iter().map(|v| *v as u64).collect();
+        vec![different.len() as f64 / views.min(k) as f64]
+    };
+    let loss = term.loss.detach().to_dtype(term.teacher_entropy.dtype())?;
+    Ok(vec![
+        Sign {
+            names: &["teacher_entropy", "teacher_student_kl"],
+            values: Tensor::stack(&[&term.teacher_entropy, &loss], 0)?,
+            read: Box::new(|v| vec![v[0], v[1] - v[0]]),
+        },
+        Sign { names: &["prototypes_used"], values: teacher.globals.argmax(D::Minus1)?, read: Box::new(used) },
+        Sign {
+            names: &["feature_std", "feature_rank"],
+            values: spread(&rows.narrow(0, 0, views)?)?,
+            read: Box::new(deviation_and_rank),
+        },
+    ])
+}
+
+impl Objective for Dino {
+    fn plan(&self) -> Plan {
+        Plan {
+            online: Views::All,
+            target: Target::Average { views: Views::All, moves: Moves::AfterStep },
+            projector: Head::Dino,
+            predictor: None,
+            freeze: vec![Freeze { of: "last_layer", until: Some(self.freeze_epochs) }],
+            norm: NormOver::All,
+            unit_prototypes: false,
+            whole_batch: false,
+        }
+    }
+
+    fn loss(&self, rows: &Branches, at: At) -> Result<Term> {
+        let Some(target) = &rows.target else { bail!("DINO needs the rows of a teacher") };
+        if rows.globals != self.globals {
+            bail!("DINO was made for {} global views, not {}", self.globals, rows.globals)
+        }
+        let (images, target) = (rows.images, target.projected()?);
+        let logits = rows.online.projected()?.logits()?;
+        let (count, k) = logits.dims2()?;
+        let teacher = teacher_views(target, self.globals, images)?;
+        let student = logits.reshape((count / images.max(1), images, k))?;
+        let term = self.loss_of_logits(&student, &teacher, self.temperature.at(at.epoch))?;
+        let numbers = signs(&term, &teacher, &target.rows)?;
+        Ok(Term { loss: term.loss, update: Update::default().with("class", Piece::Mean(term.teacher_mean)), numbers })
+    }
+
+    fn commit(&mut self, update: &Update) -> Result<()> {
+        self.center.update(update.get("class")?)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        vec![("class".into(), self.center.value().clone())]
+    }
+
+    fn load(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        match state.get("class") {
+            Some(center) => self.center.set(center),
+            None => bail!("there is no class centre"),
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! The projection head of DINO.
 
-use crate::batch_norm::BatchNorm;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{VarBuilder, init};
 use selfpatch_nn::ops::Projected;
-use selfpatch_nn::{Linear, ops, torch_default};
+use selfpatch_nn::{BatchNorm, BatchNormConfig, Linear, Mode, ops, torch_default};
 use serde::{Deserialize, Serialize};
 
 /// Shape of a [`ProjectionHead`].
@@ -71,7 +70,9 @@ impl ProjectionHead {
             let out = if last { bottleneck_dim } else { hidden_dim };
             let name = if layers == 1 { mlp.clone() } else { mlp.pp(module) };
             let linear = Linear::new(inp, out, name)?;
-            let norm = (batch_norm && !last).then(|| BatchNorm::new(out, mlp.pp(module + 1))).transpose()?;
+            let norm = (batch_norm && !last)
+                .then(|| BatchNorm::new(out, BatchNormConfig::default(), mlp.pp(module + 1)))
+                .transpose()?;
             module += 2 + usize::from(batch_norm); // linear, (batch norm,) GELU
             built.push((linear, norm));
         }
@@ -103,7 +104,7 @@ impl ProjectionHead {
             x = linear.forward(&x)?;
             if i + 1 < self.layers.len() {
                 if let Some(norm) = norm {
-                    x = norm.forward_train(&x)?;
+                    x = norm.forward(&x, Mode::Train)?;
                 }
                 x = ops::gelu(&x)?;
             }

@@ -29,16 +29,21 @@
 pub use candle_core;
 pub use candle_nn;
 
-mod batch_norm;
 mod center;
 mod dino;
 mod head;
+mod objective;
 mod patch;
+mod plan;
+mod spread;
 mod temperature;
 
 pub use center::Center;
-pub use dino::{CenterViews, Dino, DinoTerm, TeacherViews};
+pub use dino::{CenterViews, Dino, DinoTerm, TeacherViews, Temperature, signs};
 pub use head::{HeadConfig, ProjectionHead};
+pub use objective::{At, Branches, HeadOutput, Objective, Piece, Sign, Term, Update};
 pub use patch::{CropGroup, PatchLoss, PatchTerm};
+pub use plan::{Freeze, Head, Layer, Mlp, Moves, NormOver, Plan, Target, Views};
 pub use selfpatch_nn::ops::Projected;
+pub use spread::SPREAD_ROWS;
 pub use temperature::teacher_temperature;

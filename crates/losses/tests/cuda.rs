@@ -34,7 +34,7 @@ fn step(device: &Device, precision: Precision) -> Result<Vec<(String, Tensor)>> 
     let (class, patch) = autocast(precision, || {
         let student = c.forward(&rows(1, VIEWS * IMAGES)?)?.reshape((VIEWS, IMAGES, 1001))?;
         let teacher = tc.forward(&rows(2, VIEWS * IMAGES)?)?.reshape((VIEWS, IMAGES, 1001))?;
-        let class = class.loss(&student, &TeacherViews::of(&teacher, 2)?, 0.04)?;
+        let class = class.loss_of_logits(&student, &TeacherViews::of(&teacher, 2)?, 0.04)?;
         let patch = patch.loss(&p.project(&rows(3, patches)?)?, &tp.project(&rows(4, patches)?)?, &GROUPS, 0.04)?;
         Ok::<_, selfpatch_losses::candle_core::Error>((class, patch))
     })?;

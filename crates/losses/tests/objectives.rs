@@ -27,7 +27,7 @@ fn dino_is_the_mean_over_pairs_of_different_views() -> Result<()> {
     let (student, teacher, center) = (random(1, &[views, b, k])?, random(2, &[views, b, k])?, random(3, &[1, k])?);
     let mut dino = Dino::new(k, 0.9, DType::F64, &Device::Cpu)?;
     dino.center_mut().set(&center)?;
-    let term = dino.loss(&student, &TeacherViews::of(&teacher, 2)?, 0.04)?;
+    let term = dino.loss_of_logits(&student, &TeacherViews::of(&teacher, 2)?, 0.04)?;
     let got = term.loss.to_scalar::<f64>()?;
 
     let (s, t) = (student.to_vec3::<f64>()?, teacher.to_vec3::<f64>()?);
@@ -44,7 +44,7 @@ fn dino_is_the_mean_over_pairs_of_different_views() -> Result<()> {
     assert_eq!(pairs, 8);
     assert!((got - sum / pairs as f64).abs() < 1e-10, "{got} {}", sum / pairs as f64);
 
-    dino.commit(&term.teacher_mean)?;
+    dino.center_mut().update(&term.teacher_mean)?;
     let moved = dino.center().value().flatten_all()?.to_vec1::<f64>()?;
     for (j, moved) in moved.iter().enumerate() {
         let mean = t.iter().flatten().map(|row| row[j]).sum::<f64>() / (views * b) as f64;
@@ -72,7 +72,8 @@ fn crops_weigh_the_same_whatever_their_patches() -> Result<()> {
 fn teachers_get_no_gradient() -> Result<()> {
     let (student, teacher) = (Var::from_tensor(&random(6, &[3, 2, 5])?)?, Var::from_tensor(&random(7, &[3, 2, 5])?)?);
     let dino = Dino::new(5, 0.9, DType::F64, &Device::Cpu)?;
-    let grads = dino.loss(student.as_tensor(), &TeacherViews::of(teacher.as_tensor(), 2)?, 0.04)?.loss.backward()?;
+    let grads =
+        dino.loss_of_logits(student.as_tensor(), &TeacherViews::of(teacher.as_tensor(), 2)?, 0.04)?.loss.backward()?;
     assert!(grads.get(&student).is_some() && grads.get(&teacher).is_none());
     Ok(())
 }

@@ -6,9 +6,9 @@ use selfpatch_nn::cuda::{Arg, Grid, Module, fusible, launch, run, uninitialised}
 use selfpatch_nn::{cuda_args, cuda_module};
 
 const MODULE: Module = cuda_module!("matching");
-/// Patches of a block: one per warp.
+/// Patches per block: one per warp.
 const WARPS: usize = 4;
-/// Shared memory that a block takes at most.
+/// Most shared memory of a block, in bytes.
 const SHARED: usize = 96 * 1024;
 
 /// Floats of shared memory for one patch: its token and its similarities.
@@ -16,12 +16,13 @@ fn floats(tokens: &Tensor, neighbours: &Neighbours) -> usize {
     (tokens.dims()[2] + neighbours.width()).next_multiple_of(4)
 }
 
-/// Whether the kernels take `tokens [B, N, D]`.
+/// Whether the kernels accept `tokens [B, N, D]`.
 pub(crate) fn applies(tokens: &Tensor, neighbours: &Neighbours) -> bool {
     fusible(tokens) && tokens.elem_count() > 0 && 4 * floats(tokens, neighbours) <= SHARED
 }
 
-/// Patch numbers (u32) and similarities (f32) of the best, `B * N * k` each; nothing leaves the device.
+/// Patch numbers (u32) and similarities (f32) of the `k` best neighbours, `B * N * k` each; nothing leaves the
+/// device.
 pub(crate) fn choose(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<(Tensor, Tensor)> {
     let ((b, n, dim), width) = (tokens.dims3()?, neighbours.width());
     let bytes = 4 * floats(tokens, neighbours);
@@ -33,7 +34,7 @@ pub(crate) fn choose(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Resu
     let best = uninitialised(count * k, DType::F32, device)?;
     let run = run(dim, 4, &[&tokens])?;
     let grid = |warps: usize| Grid::new(count.div_ceil(warps), 32 * warps);
-    // Fewer warps where many neighbours need much memory.
+    // Fewer warps if many neighbours need much memory.
     let warps = (SHARED / 2 / bytes).clamp(1, WARPS);
     // SAFETY: each argument is what the kernel declares; the table names patches below `n`, the neighbours of the
     // patches of each of `b` images.
@@ -52,7 +53,7 @@ mod tests {
     use candle_core::{DType, Device, Result, Tensor};
     use selfpatch_nn::random::normal;
 
-    /// The same choice as on the CPU.
+    /// The kernel chooses the same positives as the CPU.
     fn agrees(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<()> {
         let Ok(device) = selfpatch_nn::cuda::new_device(0) else {
             println!("no CUDA device: skipped");

@@ -1,10 +1,10 @@
 //! Patch neighbourhoods on any grid and positive matching: for each patch token, the `k` most
 //! similar of its neighbours by cosine similarity (`SelfPatchHead.forward` of the reference).
 //!
-//! Windows are odd squares; at the border they wrap around as in the reference, or end
+//! Windows are squares with an odd side; at the border they wrap around as in the reference, or are clipped
 //! ([`Border`]). The choice is deterministic: ties go to the lower patch number.
 //!
-//! Refused: even windows, `k` outside `1..=neighbours`, tokens that do not fit the grid.
+//! Refused: even windows, `k` outside `1..=neighbours`, tokens that do not match the grid.
 //!
 //! ```
 //! use selfpatch_matching::{Border, Neighbours, positives};

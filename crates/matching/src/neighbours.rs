@@ -1,16 +1,17 @@
-//! Which patches are neighbours on a grid.
+//! The patches that are neighbours on a grid.
 
 use candle_core::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// What happens at the border of the grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Border {
-    /// Windows wrap around, so that every patch has equally many neighbours. This is what the
-    /// reference does (`get_local_index`: indices modulo the side); 164 of the 1568 pairs of a
-    /// 14 x 14 grid join opposite edges.
+    /// Windows wrap around, so that every patch has the same number of neighbours. This is what the reference does
+    /// (`get_local_index`: indices modulo the side); 164 of the 1568 pairs of a 14 x 14 grid join opposite edges.
     #[default]
     Torus,
-    /// Windows end at the border: a corner has 3 neighbours in a 3 x 3 window.
+    /// Windows are clipped at the border: a corner has 3 neighbours in a 3 x 3 window.
     Clipped,
 }
 
@@ -21,19 +22,19 @@ pub struct Neighbours {
     cols: usize,
     /// Largest number of neighbours of any patch.
     width: usize,
-    /// `[rows * cols, width]`; patches with fewer neighbours are filled up with [`Neighbours::NONE`].
+    /// `[rows * cols, width]`; rows of patches with fewer neighbours are padded with [`Neighbours::NONE`].
     table: Vec<u32>,
     counts: Vec<u32>,
 }
 
 impl Neighbours {
-    /// Fills the places of missing neighbours.
+    /// Stands for a missing neighbour.
     pub const NONE: u32 = u32::MAX;
 
-    /// Most pairs of a patch and a place in its window: a 90 x 90 torus seen as a whole.
+    /// Largest number of pairs of a patch and a neighbour: a 90 x 90 torus with windows over the whole grid.
     const MOST: usize = 1 << 26;
 
-    /// Neighbours within an odd `window x window` square around each patch.
+    /// Neighbours within a `window x window` square around each patch; `window` must be odd.
     pub fn new(rows: usize, cols: usize, window: usize, border: Border) -> Result<Self> {
         if window.is_multiple_of(2) || window < 3 {
             bail!("window: {window} is not an odd number of at least 3")
@@ -110,7 +111,7 @@ impl Neighbours {
     }
 }
 
-/// The patch number at a position that may lie outside of the grid.
+/// The patch number at a position that may lie outside the grid; `None` beyond a clipped border.
 fn at(y: isize, x: isize, rows: usize, cols: usize, border: Border) -> Option<usize> {
     let (h, w) = (rows as isize, cols as isize);
     match border {

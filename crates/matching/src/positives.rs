@@ -19,8 +19,7 @@ pub struct Positives {
 }
 
 impl Positives {
-    /// Row of each positive among all patches of the batch, `[B*N*k]` u32: for gathering from
-    /// `[B*N, D]`.
+    /// Row of each positive among all patches of the batch, `[B*N*k]` u32, for gathering from `[B*N, D]`.
     pub fn rows(&self) -> Result<Tensor> {
         let (b, n, _) = self.ids.dims3()?;
         let first: Vec<u32> = (0..b as u32).map(|image| image * n as u32).collect();
@@ -29,8 +28,8 @@ impl Positives {
     }
 }
 
-/// Cosine similarity of each patch with its neighbours: `tokens [B, N, D]` -> `[B, N, M]` in the
-/// order of the table; 0 where there is no neighbour.
+/// Cosine similarity of each patch with its neighbours: `tokens [B, N, D]` -> `[B, N, M]` in the order of the
+/// neighbour table; 0 where there is no neighbour.
 pub fn similarities(tokens: &Tensor, neighbours: &Neighbours) -> Result<Tensor> {
     let (b, n, d) = tokens.dims3()?;
     check_grid(n, neighbours)?;
@@ -50,8 +49,8 @@ pub fn similarities(tokens: &Tensor, neighbours: &Neighbours) -> Result<Tensor> 
 
 /// The `k` most similar neighbours of each patch of `tokens [B, N, D]`.
 ///
-/// Ties go to the lower patch number; a similarity that is not a number ranks last. No gradient: the
-/// selection is made outside of any graph, as in the reference.
+/// Ties go to the lower patch number; a NaN similarity ranks last. There is no gradient: the selection is made
+/// outside the graph, as in the reference.
 pub fn positives(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<Positives> {
     let (b, n, _) = tokens.dims3()?;
     check_grid(n, neighbours)?;
@@ -75,7 +74,7 @@ pub fn positives(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<P
     })
 }
 
-/// Patch numbers and similarities of the best, `B * N * k` each.
+/// Patch numbers (u32) and similarities (f32) of the `k` best neighbours, `B * N * k` each.
 fn choose(tokens: &Tensor, neighbours: &Neighbours, k: usize) -> Result<(Tensor, Tensor)> {
     #[cfg(feature = "cuda")]
     if crate::cuda::applies(tokens, neighbours) {

@@ -1,5 +1,5 @@
-//! Differentiable layers and fused ops that candle lacks, seeded initialisation, an ordered
-//! parameter store, and reading and writing of weight files.
+//! Differentiable layers and fused ops that candle lacks, seeded initialisation, and an ordered
+//! parameter store.
 //!
 //! candle's `LayerNorm` and `softmax_last_dim` have no gradient; the ops here do, and each is tested
 //! against a plain reference and against finite differences. The fused kernels run on the CPU in
@@ -29,6 +29,8 @@
 pub use candle_core;
 pub use candle_nn;
 
+mod backbone;
+mod batch_norm;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod gradients;
@@ -43,8 +45,9 @@ mod sequences;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
-pub mod weights;
 
+pub use backbone::{Backbone, Cut, Group, Pass, Patches};
+pub use batch_norm::{Affine, BatchNorm, BatchNormConfig, Mode};
 pub use gradients::{Gradients, backward, deposit_tensor};
 pub use layers::{Block, ClassBlock, LayerNorm, Linear, Mlp, Survival, WEIGHT_INIT, drop_path_rates, torch_default};
 pub use params::{Params, is_buffer};

@@ -5,7 +5,9 @@ use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand_distr::{Distribution, Normal, Uniform};
-use std::collections::HashMap;
+use selfpatch_weights::{WeightsError, check_strict};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parameters in the order in which a model asked for them.
@@ -88,6 +90,16 @@ impl Params {
             Some(name) => bail!("there is no parameter called {name}"),
             None => Ok(()),
         }
+    }
+
+    /// Overwrites every value, in place, by the tensors of the file `origin`, whose dtypes are converted.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`], which lists every missing, extra and mis-shaped name.
+    pub fn load(&self, tensors: &BTreeMap<String, Tensor>, origin: &Path) -> std::result::Result<(), WeightsError> {
+        check_strict(&self.shapes(), tensors, origin)?;
+        let assigned = self.assign(tensors.iter().map(|(name, t)| (name.as_str(), t)));
+        assigned.map_err(|e| WeightsError::Model { path: origin.to_path_buf(), source: Box::new(e) })
     }
 
     /// What a model sees of a parameter: a node of the graph only if it is to be trained.

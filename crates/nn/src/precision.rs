@@ -1,11 +1,13 @@
 //! In which type products of matrices are computed.
 
 use candle_core::{DType, Result, Tensor};
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
 /// The type that linear layers, attention and heads compute in. Parameters and their gradients, the
 /// residual stream, norms, softmax, losses and all sums stay in f32, as under PyTorch's autocast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Single precision throughout.
     #[default]
@@ -13,6 +15,7 @@ pub enum Precision {
     /// bfloat16: the range of f32, 8 bits of it.
     Bf16,
     /// IEEE half precision: 11 bits, a small range; its gradients need a scaled loss.
+    #[serde(rename = "fp16")]
     F16,
 }
 

@@ -1,33 +1,48 @@
-//! The teacher follows the student.
+//! The moving average: one network follows another.
 
 use crate::update;
-use candle_core::{Result, bail};
+use candle_core::{Result, Var, bail};
 use selfpatch_nn::{Params, is_buffer};
 
-/// `teacher = momentum teacher + (1 - momentum) student` for every parameter, matched by name;
-/// buffers (batch-norm statistics) stay each network's own.
-///
-/// An error if the two sets do not hold the same names and shapes.
-pub fn ema(teacher: &Params, student: &Params, momentum: f64) -> Result<()> {
-    check_alike(teacher, student)?;
-    for (name, to) in teacher.iter().filter(|(name, _)| !is_buffer(name)) {
-        if let Some(from) = student.get(&name) {
-            update::average(&to, from.as_tensor(), momentum)?;
-        }
-    }
-    Ok(())
+/// A network that follows the one that is trained, parameter by parameter of the same name. It may have fewer: a
+/// predictor has no teacher.
+#[derive(Clone, Copy)]
+pub struct Follower<'a> {
+    /// Its parameters.
+    pub params: &'a Params,
+    /// How much of its own value each keeps.
+    pub momentum: f64,
 }
 
-/// An error if two sets do not hold the same names and shapes.
-pub(crate) fn check_alike(teacher: &Params, student: &Params) -> Result<()> {
-    if teacher.len() != student.len() {
-        bail!("teacher and student have {} and {} parameters", teacher.len(), student.len())
+impl Follower<'_> {
+    /// The parameter that follows the one called `name`; buffers (batch-norm statistics) stay each network's own.
+    pub(crate) fn of(&self, name: &str) -> Option<Var> {
+        if is_buffer(name) { None } else { self.params.get(name) }
     }
-    for (name, to) in teacher.iter() {
-        match student.get(&name) {
-            Some(from) if from.dims() == to.dims() => {}
-            Some(from) => bail!("{name}: teacher {:?}, student {:?}", to.dims(), from.dims()),
-            None => bail!("{name}: the student has no such parameter"),
+
+    /// An error if it has a name that `leader` has not, or another shape.
+    pub(crate) fn check(&self, leader: &Params) -> Result<()> {
+        for (name, to) in self.params.iter() {
+            match leader.get(&name) {
+                Some(from) if from.dims() == to.dims() => {}
+                Some(from) => bail!("{name}: the follower has {:?}, its leader {:?}", to.dims(), from.dims()),
+                None => bail!("{name}: the leader has no such parameter to follow"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `follower = momentum follower + (1 - momentum) leader` for every parameter of the follower, matched by name; buffers
+/// (batch-norm statistics) stay each network's own.
+///
+/// # Errors
+/// If the follower has a name that the leader has not, or another shape.
+pub fn ema(follower: &Follower, leader: &Params) -> Result<()> {
+    follower.check(leader)?;
+    for (name, from) in leader.iter() {
+        if let Some(to) = follower.of(&name) {
+            update::average(&to, from.as_tensor(), follower.momentum)?;
         }
     }
     Ok(())
@@ -45,11 +60,14 @@ mod tests {
         let make = |p: &Params, name: &str, init| p.builder(DType::F32, &Device::Cpu).get_with_hints(2, name, init);
         let seen = make(&teacher, "a", ONE)?;
         make(&student, "a", ZERO)?;
-        ema(&teacher, &student, 0.75)?;
+        let follow = |teacher: &Params| ema(&Follower { params: teacher, momentum: 0.75 }, &student);
+        follow(&teacher)?;
         assert_eq!(seen.to_vec1::<f32>()?, [0.75, 0.75]);
+        // Nobody has to follow.
+        make(&student, "predictor", ONE)?;
+        follow(&teacher)?;
         make(&teacher, "b", ONE)?;
-        make(&student, "c", ONE)?;
-        assert!(ema(&teacher, &student, 0.5).is_err());
+        assert!(follow(&teacher).is_err());
         Ok(())
     }
 }

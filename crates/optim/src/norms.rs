@@ -50,14 +50,6 @@ pub fn norm(grads: &Gradients, param: &Tensor) -> Result<Option<f64>> {
     squares(grads, param)?.map(|total| Ok(total.to_scalar::<f64>()?.sqrt())).transpose()
 }
 
-/// What a gradient of this norm is multiplied with so that its norm stays within `max_norm`:
-/// `c / (norm + 1e-6)` where that is below 1 (`clip_gradients`, each tensor on its own, QUIRKS 12);
-/// `max_norm` 0 disables.
-pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
-    let factor = max_norm / (norm + 1e-6);
-    if max_norm > 0. && factor < 1. { factor } else { 1. }
-}
-
 /// Sum of the squares of a gradient, a scalar: sums of at most 4096 squares in its own precision, their
 /// sum in f64.
 fn squares(grads: &Gradients, param: &Tensor) -> Result<Option<Tensor>> {

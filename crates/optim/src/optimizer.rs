@@ -1,16 +1,19 @@
 //! The optimisers the reference offers.
 
-use crate::ema::check_alike;
-use crate::groups::is_decayed;
-use crate::norms::{Norms, clip_factor};
+use crate::ema::Follower;
+use crate::norms::Norms;
+use crate::rules::Rules;
 use crate::state::States;
+use crate::step::Step;
 use crate::update;
 use candle_core::{Result, Tensor, Var};
-use selfpatch_nn::{Gradients, Params, is_buffer};
+use selfpatch_nn::{Gradients, Params};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Which optimiser, with the reference's constants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Algorithm {
     /// AdamW, betas 0.9 and 0.999, eps 1e-8.
     #[default]
@@ -25,25 +28,12 @@ pub enum Algorithm {
 const MOMENTUM: f64 = 0.9;
 const LARS_ETA: f64 = 0.001;
 
-/// What one step is done with.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// Learning rate.
-    pub lr: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Largest norm of a gradient tensor ([`clip_factor`]); 0 for no clipping.
-    pub clip: f64,
-    /// What the loss was multiplied with before its gradients were taken; they are divided by it. 1 if it was not.
-    pub scale: f64,
-    /// Momentum of the teacher.
-    pub momentum: f64,
-}
-
-impl Default for Step {
-    fn default() -> Self {
-        Self { lr: 0., weight_decay: 0., clip: 0., scale: 1., momentum: 0. }
-    }
+/// What one parameter is stepped with.
+struct Own {
+    /// What its gradient is multiplied with.
+    factor: f64,
+    lr: f64,
+    decay: f64,
 }
 
 /// State of an optimiser: per parameter its moments and its own step count.
@@ -62,43 +52,49 @@ impl Optimizer {
         Self { algorithm, states: States::default() }
     }
 
-    /// One step over all parameters that have a gradient, each gradient clipped on its own; weight decay
-    /// only where [`is_decayed`]. `teacher` then follows (see [`ema`](crate::ema)).
+    /// One step over all parameters that have a gradient, by `rules`. `follower` then moves on as [`ema`](crate::ema) would
+    /// move it.
     ///
-    /// If a norm is not finite, neither parameters nor moments, counts or teacher change; the caller finds
-    /// it among the norms.
+    /// If a norm is non-finite, neither parameters nor moments, counts or follower change; the caller finds it among the
+    /// norms.
     ///
     /// AdamW and the average are one pass over memory: for each parameter on the CPU in f32, over all of them
     /// on a CUDA device, which alone decides whether to do the step, so that the host need not wait for it.
-    /// The other algorithms copy the norms from the device first.
+    /// The other algorithms, and rules that the kernel does not have, copy the norms from the device first.
+    ///
+    /// # Errors
+    /// If the follower does not fit ([`ema`](crate::ema)), or a gradient has another shape than its parameter.
     pub fn step(
         &mut self,
-        student: &Params,
-        teacher: Option<&Params>,
+        params: &Params,
+        follower: Option<&Follower>,
         grads: &Gradients,
+        rules: &Rules,
         step: &Step,
     ) -> Result<Norms> {
-        if let Some(teacher) = teacher {
-            check_alike(teacher, student)?;
-        }
+        follower.map_or(Ok(()), |follower| follower.check(params))?;
         #[cfg(feature = "cuda")]
-        if self.algorithm == Algorithm::AdamW && crate::cuda::applies(student, teacher) {
-            return crate::cuda::adamw(&mut self.states, student, teacher, grads, step);
+        if self.algorithm == Algorithm::AdamW && crate::cuda::applies(params, follower, rules) {
+            return crate::cuda::adamw(&mut self.states, params, follower, grads, rules, step);
         }
-        let norms = Norms::measure(student, grads, step.scale)?;
+        let norms = Norms::measure(params, grads, step.scale)?;
         let values = norms.fetch()?;
         if values.iter().any(|norm| !norm.is_finite()) {
             return Ok(norms);
         }
-        let mut factors = values.iter().map(|&norm| clip_factor(norm, step.clip) / step.scale).peekable();
-        for (name, param) in student.iter() {
-            let follower = follower(teacher, &name);
+        let mut factors = rules.clip.factors(&values).into_iter().map(|factor| factor / step.scale).peekable();
+        for (name, param) in params.iter() {
+            let following = follower.and_then(|follower| Some((follower.of(&name)?, follower.momentum)));
             let followed = match factors.next_if(|_| grads.contains(&param)) {
-                Some(factor) => self.update(&name, &param, follower.as_ref(), grads, factor, step)?,
+                Some(factor) => {
+                    let decay = if rules.decay.applies(&name, param.rank()) { step.weight_decay } else { 0. };
+                    let own = Own { factor, lr: step.lr * rules.rate_of(&name), decay };
+                    self.update(&name, &param, following.as_ref(), grads, own)?
+                }
                 None => false,
             };
-            if let (false, Some(follower)) = (followed, &follower) {
-                update::average(follower, param.as_tensor(), step.momentum)?;
+            if let (false, Some((to, momentum))) = (followed, &following) {
+                update::average(to, param.as_tensor(), *momentum)?;
             }
         }
         Ok(norms)
@@ -109,19 +105,17 @@ impl Optimizer {
         &mut self,
         name: &str,
         param: &Var,
-        follower: Option<&Var>,
+        follower: Option<&(Var, f64)>,
         grads: &Gradients,
-        factor: f64,
-        step: &Step,
+        Own { factor, lr, decay }: Own,
     ) -> Result<bool> {
-        let decay = if is_decayed(name, param.rank()) { step.weight_decay } else { 0. };
         let rows = if self.algorithm == Algorithm::AdamW { 2 } else { 1 };
         let state = self.states.of(name, param, rows)?;
         state.advance()?;
         if self.algorithm == Algorithm::AdamW && update::in_place(param) {
             let one_pass = |g: &[f32]| {
-                let average = follower.map(|follower| (follower, step.momentum));
-                let coefficients = adamw_coefficients(state.steps()?, step.lr, decay);
+                let average = follower.map(|(follower, momentum)| (follower, *momentum));
+                let coefficients = adamw_coefficients(state.steps()?, lr, decay);
                 update::adamw_and_average(param, &state.moments, average, g, factor, coefficients)
             };
             if let Some(done) = grads.with(param, one_pass) {
@@ -131,11 +125,9 @@ impl Optimizer {
         let Some(gradient) = grads.get(param) else { return Ok(false) };
         let gradient = if factor != 1. { (gradient * factor)? } else { gradient };
         match self.algorithm {
-            Algorithm::AdamW => {
-                adamw(&state.moments, param, &gradient, adamw_coefficients(state.steps()?, step.lr, decay))?
-            }
-            Algorithm::Sgd => sgd(&state.moments, param, (gradient + (param.as_tensor() * decay)?)?, step.lr)?,
-            Algorithm::Lars => lars(&state.moments, param, &gradient, step.lr, decay)?,
+            Algorithm::AdamW => adamw(&state.moments, param, &gradient, adamw_coefficients(state.steps()?, lr, decay))?,
+            Algorithm::Sgd => sgd(&state.moments, param, (gradient + (param.as_tensor() * decay)?)?, lr)?,
+            Algorithm::Lars => lars(&state.moments, param, &gradient, lr, decay)?,
         }
         Ok(false)
     }
@@ -155,11 +147,6 @@ impl Optimizer {
         self.states = States::restored(moments, steps)?;
         Ok(())
     }
-}
-
-/// The teacher's parameter that follows this one of the student.
-pub(crate) fn follower(teacher: Option<&Params>, name: &str) -> Option<Var> {
-    teacher.filter(|_| !is_buffer(name)).and_then(|teacher| teacher.get(name))
 }
 
 fn adamw_coefficients(steps: u32, lr: f64, decay: f64) -> update::AdamW {
@@ -225,7 +212,13 @@ mod tests {
             let mut optimizer = Optimizer::new(algorithm);
             for _ in 0..2 {
                 let grads = backward(&(p.as_tensor() * g)?.sum_all()?)?;
-                optimizer.step(&params, None, &grads, &Step { lr, weight_decay: wd, ..Step::default() })?;
+                optimizer.step(
+                    &params,
+                    None,
+                    &grads,
+                    &Rules::default(),
+                    &Step { lr, weight_decay: wd, ..Step::default() },
+                )?;
             }
             let got = p.flatten_all()?.to_vec1::<f64>()?[0];
             assert!((got - want).abs() < 1e-7, "{algorithm:?}: {got}, by hand {want}");

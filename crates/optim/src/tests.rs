@@ -1,6 +1,6 @@
 //! Every way of doing a step does the same step.
 
-use crate::{Algorithm, Optimizer, Step};
+use crate::{Algorithm, Clip, Follower, Optimizer, Rules, Step};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::Init;
 use candle_nn::init::ONE;
@@ -46,8 +46,10 @@ fn step(optimizer: &mut Optimizer, (student, teacher): &(Params, Params), factor
         });
     }
     let grads = backward(&(loss.expect("three of them") * scale)?)?;
-    let step = Step { lr: 0.01, weight_decay: 0.1, clip: 100., scale, momentum: 0.9 };
-    let norms = optimizer.step(student, Some(teacher), &grads, &step)?;
+    let rules = Rules { clip: Clip::Each(100.), ..Rules::default() };
+    let follower = Follower { params: teacher, momentum: 0.9 };
+    let step = Step { lr: 0.01, weight_decay: 0.1, scale };
+    let norms = optimizer.step(student, Some(&follower), &grads, &rules, &step)?;
     assert_eq!(norms.names, TRAINED);
     norms.fetch()
 }
@@ -170,7 +172,7 @@ fn a_gradient_on_another_device_is_refused() -> Result<()> {
     let mut grads = backward(&w.sqr()?.sum_all()?)?;
     for other in devices() {
         grads.set(&w, Tensor::zeros((70, 1001), DType::F32, &other)?);
-        let done = Optimizer::new(Algorithm::AdamW).step(&student, None, &grads, &Step::default());
+        let done = Optimizer::new(Algorithm::AdamW).step(&student, None, &grads, &Rules::default(), &Step::default());
         assert!(done.is_err_and(|e| e.to_string().starts_with("w: the gradient")), "{other:?}");
     }
     Ok(())

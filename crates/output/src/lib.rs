@@ -1,8 +1,10 @@
-//! What a program says on standard output and standard error, and what it does when nobody can read it.
+//! Output of programs on standard output and standard error that survives failed writes, and errors as one line
+//! ([`plain()`]).
 //!
-//! `println!` and `eprintln!` panic when a write fails: the disk is full, the reader of a pipe has left, the terminal is
-//! gone. [`say!`] and [`note!`] take the same arguments and never fail. The first write that standard output refused is
-//! kept in [`lost`]; [`ended`] makes an exit code of it for programs whose result is what they print.
+//! `println!` and `eprintln!` panic when a write fails: the disk is full, the reader has closed the pipe, the
+//! terminal is gone. [`say!`] and [`note!`] take the same arguments and never fail. The first failed write to
+//! standard output is kept in [`lost`]; [`ended`] turns it into an exit code for programs whose result is their
+//! output.
 //!
 //! ```
 //! use selfpatch_output::{ended, note, say};
@@ -13,8 +15,12 @@
 //! assert_eq!(ended(ExitCode::SUCCESS), ExitCode::SUCCESS); // both could be written
 //! ```
 //!
-//! A stream that is closed when the program starts is opened on `/dev/null` by Rust's runtime: what goes there counts as
-//! written.
+//! A stream that is closed when the program starts is opened on `/dev/null` by Rust's runtime, so output to it counts
+//! as written.
+
+mod plain;
+
+pub use plain::plain;
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -26,29 +32,29 @@ use std::time::Duration;
 /// Exit code of a command whose output could not be written: the "input/output error" of `sysexits.h`.
 pub const UNWRITTEN: u8 = 74;
 
-/// Exit code of a command whose reader closed the pipe, as `| head -1` does: what shells report for a program that
-/// SIGPIPE ended.
+/// Exit code of a command whose reader closed the pipe, as `| head -1` does; shells report the same code for a
+/// program that was ended by SIGPIPE.
 pub const UNREAD: u8 = 141;
 
 /// The first write to standard output that failed.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes a line to standard output. Takes what `println!` takes; a write that fails is kept in [`lost`].
+/// Writes a line to standard output, with the arguments of `println!`. A failed write is kept in [`lost`].
 #[macro_export]
 macro_rules! say {
     () => { $crate::to_output(::std::format_args!("")) };
     ($($text:tt)*) => { $crate::to_output(::std::format_args!($($text)*)) };
 }
 
-/// Writes a line to standard error. Takes what `eprintln!` takes; that a write fails goes unnoticed, as there is no
-/// place left to tell it.
+/// Writes a line to standard error, with the arguments of `eprintln!`. A failed write is ignored, because there is no
+/// place left to report it.
 #[macro_export]
 macro_rules! note {
     () => { $crate::to_error(::std::format_args!("")) };
     ($($text:tt)*) => { $crate::to_error(::std::format_args!($($text)*)) };
 }
 
-/// What [`say!`] calls.
+/// The function behind [`say!`].
 #[doc(hidden)]
 pub fn to_output(text: Arguments) {
     if let Err(e) = write(&mut *streams::output(), text) {
@@ -56,24 +62,25 @@ pub fn to_output(text: Arguments) {
     }
 }
 
-/// What [`note!`] calls.
+/// The function behind [`note!`].
 #[doc(hidden)]
 pub fn to_error(text: Arguments) {
     let _ = write(&mut *streams::error(), text);
 }
 
-/// Keeps a failure of standard output that did not come from [`say!`]; the first one counts.
+/// Records a failure of standard output that did not come from [`say!`]; the first one is kept.
 pub fn lose(e: io::Error) {
     let _ = LOST.set(e);
 }
 
-/// Why standard output did not take something, if that has happened.
+/// The error of the first failed write to standard output, if there was one.
 pub fn lost() -> Option<&'static io::Error> {
     LOST.get()
 }
 
-/// The exit code of a program whose result is what it printed: `done`, but if the output was lost not success. A reader
-/// that left is told nothing and gives [`UNREAD`]; everything else is told on standard error and gives [`UNWRITTEN`].
+/// The exit code of a program whose result is its output: `done`, but never success if output was lost. If the reader
+/// closed the pipe, nothing is reported and the code is [`UNREAD`]; other errors are reported on standard error and
+/// give [`UNWRITTEN`].
 pub fn ended(done: ExitCode) -> ExitCode {
     let Some(e) = lost() else { return done };
     let instead = match e.kind() {
@@ -86,7 +93,7 @@ pub fn ended(done: ExitCode) -> ExitCode {
     if done == ExitCode::SUCCESS { instead.into() } else { done }
 }
 
-/// Writes a line as a whole, so that lines of several threads or processes do not mix.
+/// Writes a line in one piece, so that lines of several threads or processes do not mix.
 fn write(to: &mut dyn Write, text: Arguments) -> io::Result<()> {
     let line = format!("{text}\n");
     let mut rest = line.as_bytes();
@@ -95,7 +102,7 @@ fn write(to: &mut dyn Write, text: Arguments) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => rest = &rest[n..],
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            // Somebody who shares the stream has set it not to wait; its reader is only slow.
+            // Another process that shares the stream has made it non-blocking; its reader is only slow.
             Err(e) if e.kind() == ErrorKind::WouldBlock => sleep(Duration::from_millis(10)),
             Err(e) => return Err(e),
         }
@@ -104,7 +111,7 @@ fn write(to: &mut dyn Write, text: Arguments) -> io::Result<()> {
 }
 
 /// The streams without the buffers of the standard library, which hide that a stream is not open for writing and keep
-/// what could not be written for later.
+/// for later what could not be written.
 #[cfg(unix)]
 mod streams {
     use std::fs::File;
@@ -150,7 +157,7 @@ mod streams {
 mod tests {
     use super::*;
 
-    /// A stream that takes two bytes at a time and answers every other call with an error.
+    /// A stream that accepts two bytes at a time and answers every other call with an error.
     struct Stream {
         taken: Vec<u8>,
         calls: usize,

@@ -1,7 +1,7 @@
-//! Loops compiled for the widest registers of the CPU at hand, chosen at run time.
+//! Loops compiled for the widest registers of the CPU, chosen at run time.
 
-/// Evaluates an expression compiled for AVX-512 or AVX2 where the CPU has it. What it calls must be
-/// `#[inline(always)]`, or is compiled for the baseline. The results are the same either way: wider
+/// Evaluates an expression compiled for AVX-512 or AVX2 if the CPU has it. Functions that the expression calls must
+/// be `#[inline(always)]`, or they are compiled for the baseline. The results are the same either way: wider
 /// registers do not change the order of any sum, and no multiply-add is fused.
 #[macro_export]
 macro_rules! wide {
@@ -57,8 +57,8 @@ pub fn has_fused() -> bool {
     return cfg!(target_arch = "aarch64");
 }
 
-/// Runs `f` compiled for the widest registers with multiply-adds; without them, `mul_add` in it is slow.
-/// Results differ from those of a product and a sum by the rounding in between.
+/// Runs `f` compiled for the widest registers with multiply-adds; without them, `mul_add` in it is slow. Results
+/// differ from those of a separate product and sum by the rounding in between.
 #[inline(always)]
 pub fn fused<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

@@ -4,9 +4,9 @@
 //! until the condition has ended. The thresholds are explained in `docs/running.md`.
 
 use crate::Config;
-use crate::health::ROWS;
-use crate::telemetry::ranges::LEAST_SPREAD;
-use crate::telemetry::{Alarm, Record};
+use crate::sheet::LEAST_SPREAD;
+use selfpatch_losses::SPREAD_ROWS;
+use selfpatch_run::{Alarm, Record};
 use std::collections::VecDeque;
 
 /// Steps in a row for which a condition must hold.
@@ -53,13 +53,15 @@ impl Alarms {
     /// What is to be said after the step of `record`.
     pub fn observe(&mut self, record: &Record) -> Vec<Alarm> {
         // A step that was left out has no numbers, and an alarm of its own.
-        if !record.train_loss.is_finite() {
+        let loss = record.number("train_loss");
+        if !loss.is_finite() {
             return Vec::new();
         }
-        push(&mut self.losses, record.train_loss, PATIENCE as usize);
-        if record.epoch > self.warmup {
-            let agreement = record.patch_agreement.unwrap_or(0.);
-            push(&mut self.recent, [record.train_loss, record.teacher_student_kl.unwrap_or(0.), agreement], WINDOW);
+        push(&mut self.losses, loss, PATIENCE as usize);
+        if record.number("epoch") > self.warmup {
+            let or_zero = |name: &str| record.get(name).unwrap_or(0.);
+            let values = [loss, or_zero("teacher_student_kl"), or_zero("patch_agreement")];
+            push(&mut self.recent, values, WINDOW);
         }
         let mut alarms = Vec::new();
         for (i, (holds, kind, text)) in self.conditions(record).into_iter().enumerate() {
@@ -72,19 +74,19 @@ impl Alarms {
     }
 
     fn conditions(&self, r: &Record) -> [(bool, &'static str, String); 8] {
-        let entropy = r.teacher_entropy.unwrap_or(f64::NAN) / self.log_classes;
-        let used = r.prototypes_used.unwrap_or(1.);
-        let std = r.feature_std.unwrap_or(1.);
-        let rank = r.feature_rank.unwrap_or(f64::INFINITY);
+        let entropy = r.number("teacher_entropy") / self.log_classes;
+        let used = r.get("prototypes_used").unwrap_or(1.);
+        let std = r.get("feature_std").unwrap_or(1.);
+        let rank = r.get("feature_rank").unwrap_or(f64::INFINITY);
         let loss = self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64;
-        let from_ignorance = (r.train_clsloss / self.log_classes - 1.).abs();
+        let from_ignorance = (r.number("train_clsloss") / self.log_classes - 1.).abs();
         [
             (
                 entropy > 0.99,
                 "collapse",
                 format!(
                     "the teacher gives every prototype the same chance (entropy {:.3} of at most {:.3}), so nothing can \
-                     be learned from it: lower image_loss.teacher_temp (0.04 to 0.07 is usual)",
+                     be learned from it: lower objective.teacher_temp (0.04 to 0.07 is usual)",
                     entropy * self.log_classes,
                     self.log_classes
                 ),
@@ -93,7 +95,7 @@ impl Alarms {
                 entropy < 0.01 && (used < 0.1 || std < 0.05),
                 "collapse",
                 "the teacher gives one and the same prototype to every image (entropy near 0): lower \
-                 image_loss.center_momentum (0.9 is usual) or raise image_loss.teacher_temp"
+                 objective.center_momentum (0.9 is usual) or raise objective.teacher_temp"
                     .into(),
             ),
             (
@@ -110,7 +112,7 @@ impl Alarms {
                 format!(
                     "the teacher's features of all images lie on one line (rank {rank:.2} of {} that are possible): begin \
                      again with a lower optim.lr, and check that the images differ",
-                    self.views.min(ROWS)
+                    self.views.min(SPREAD_ROWS)
                 ),
             ),
             (
@@ -122,13 +124,17 @@ impl Alarms {
                     self.ignorance
                 ),
             ),
-            (r.train_lr == 0., "stuck", "the learning rate is 0, so the weights do not move: raise optim.lr".into()),
+            (
+                r.number("train_lr") == 0.,
+                "stuck",
+                "the learning rate is 0, so the weights do not move: raise optim.lr".into(),
+            ),
             (
                 from_ignorance < 0.001,
                 "stuck",
                 format!(
                     "the class loss stands at ln K = {:.3}, what a student has that tells nothing apart: check \
-                     image_loss.student_temp (0.1 is usual), then optim.lr",
+                     objective.student_temp (0.1 is usual), then optim.lr",
                     self.log_classes
                 ),
             ),
@@ -184,31 +190,30 @@ mod tests {
     fn healthy(step: u64) -> Record {
         let noise = (step as f64 * 2.4).sin();
         let learned = 1. / (1. + step as f64 / 60.);
-        Record {
-            step,
-            epoch: step as f64 / 640.,
-            train_loss: 3. + 2.3 * learned + 0.3 * noise,
-            train_clsloss: 2.8 + 1.8 * learned + 0.3 * noise,
-            train_lr: 1e-4,
-            train_wd: 0.04,
-            teacher_entropy: Some(2. + 0.4 * noise),
-            teacher_student_kl: Some(0.8 + 1.8 * learned),
-            prototypes_used: Some(0.28),
-            feature_std: Some(0.5),
-            feature_rank: Some(2.4),
-            patch_agreement: Some(0.84 - 0.8 * learned),
-            ..Record::default()
-        }
+        [
+            ("epoch", step as f64 / 640.),
+            ("train_loss", 3. + 2.3 * learned + 0.3 * noise),
+            ("train_clsloss", 2.8 + 1.8 * learned + 0.3 * noise),
+            ("train_lr", 1e-4),
+            ("teacher_entropy", 2. + 0.4 * noise),
+            ("teacher_student_kl", 0.8 + 1.8 * learned),
+            ("prototypes_used", 0.28),
+            ("feature_std", 0.5),
+            ("feature_rank", 2.4),
+            ("patch_agreement", 0.84 - 0.8 * learned),
+        ]
+        .into_iter()
+        .fold(Record::new(step), |r, (name, value)| r.with(name, value))
     }
 
     /// The alarms of 300 steps, each healthy one changed from step 100 on.
-    fn heard(change: impl Fn(&mut Record)) -> Vec<(u64, String)> {
+    fn heard(change: &[(&'static str, f64)]) -> Vec<(u64, String)> {
         let mut alarms = Alarms::new(&Preset::Default.config());
         let mut all = Vec::new();
         for step in 1..=300 {
             let mut record = healthy(step);
             if step >= 100 {
-                change(&mut record);
+                change.iter().for_each(|&(name, value)| record.numbers.set(name, value));
             }
             all.extend(alarms.observe(&record).into_iter().map(|a| (a.step, a.kind)));
         }
@@ -217,23 +222,21 @@ mod tests {
 
     #[test]
     fn each_illness_is_told_once_and_soon_and_health_never() {
-        type Change = fn(&mut Record);
-        let cases: [(&str, Change); 7] = [
-            ("collapse", |r| r.teacher_entropy = Some(6.23)),
-            ("collapse", |r| (r.teacher_entropy, r.prototypes_used) = (Some(0.001), Some(1. / 32.))),
-            ("collapse", |r| r.feature_std = Some(1e-3)),
+        for (kind, change) in [
+            ("collapse", &[("teacher_entropy", 6.23)][..]),
+            ("collapse", &[("teacher_entropy", 0.001), ("prototypes_used", 1. / 32.)]),
+            ("collapse", &[("feature_std", 1e-3)]),
             // What --lr 5 does to the default recipe.
-            ("collapse", |r| (r.feature_std, r.feature_rank) = (Some(0.14), Some(1.0))),
-            ("divergence", |r| r.train_loss = 30.),
-            ("stuck", |r| r.train_lr = 0.),
-            ("stuck", |r| r.train_clsloss = 512f64.ln() + 0.002),
-        ];
-        for (kind, change) in cases {
+            ("collapse", &[("feature_std", 0.14), ("feature_rank", 1.0)]),
+            ("divergence", &[("train_loss", 30.)]),
+            ("stuck", &[("train_lr", 0.)]),
+            ("stuck", &[("train_clsloss", 512f64.ln() + 0.002)]),
+        ] {
             let heard = heard(change);
             assert!(heard.len() == 1 && heard[0].1 == kind && heard[0].0 <= 120, "{kind}: {heard:?}");
         }
-        assert!(heard(|_| ()).is_empty());
-        assert!(heard(|r| r.teacher_entropy = Some(0.001)).is_empty(), "a sharp teacher is no collapse");
+        assert!(heard(&[]).is_empty());
+        assert!(heard(&[("teacher_entropy", 0.001)]).is_empty(), "a sharp teacher is no collapse");
     }
 
     #[test]
@@ -241,10 +244,9 @@ mod tests {
         let mut alarms = Alarms::new(&Preset::Default.config());
         let mut told = Vec::new();
         for step in 1..=300 {
-            let mut r = healthy(step);
             let noise = (step as f64 * 2.4).sin();
-            (r.train_loss, r.teacher_student_kl, r.patch_agreement) = (5.4 + 0.3 * noise, Some(2.5), Some(0.05));
-            told.extend(alarms.observe(&r));
+            let r = healthy(step).with("train_loss", 5.4 + 0.3 * noise);
+            told.extend(alarms.observe(&r.with("teacher_student_kl", 2.5).with("patch_agreement", 0.05)));
         }
         assert!(told.len() == 1 && told[0].kind == "stuck" && told[0].step < 64 + 120, "{told:?}");
     }

@@ -1,10 +1,11 @@
 //! The rules that join several fields of a configuration.
 
 use crate::Error;
-use crate::config::{Aggregation, Algorithm, Border, Config};
+use crate::config::{ARCHITECTURES, Aggregation, Config, ImageObjective};
 use selfpatch_aggregation::AggregatorConfig;
-use selfpatch_losses::HeadConfig;
+use selfpatch_losses::{HeadConfig, Temperature};
 use selfpatch_matching::Neighbours;
+use selfpatch_optim::{Clip, Rules};
 use selfpatch_vit::VitConfig;
 
 impl Config {
@@ -18,8 +19,7 @@ impl Config {
             }
             "vit_tiny" | "vit_small" | "vit_base" => VitConfig::arch(&m.arch, m.patch_size)?,
             other => {
-                let names = ["vit_tiny", "vit_small", "vit_base", "custom"];
-                let hint = crate::overlay::did_you_mean(other, names.into_iter());
+                let hint = crate::near::did_you_mean(other, ARCHITECTURES.into_iter());
                 return Err(field("model.arch", format!("there is no {other:?}{hint}")));
             }
         }
@@ -68,12 +68,8 @@ impl Config {
             return Ok(None);
         }
         let (rows, cols) = self.vit()?.grid(crop, crop)?;
-        let border = match p.border {
-            Border::Torus => selfpatch_matching::Border::Torus,
-            Border::Clipped => selfpatch_matching::Border::Clipped,
-        };
         let neighbours =
-            Neighbours::new(rows, cols, p.window, border).map_err(|e| field("patch_loss.window", one_line(&e)))?;
+            Neighbours::new(rows, cols, p.window, p.border).map_err(|e| field("patch_loss.window", one_line(&e)))?;
         let k = if p.matching { p.k_num } else { neighbours.width() };
         if k == 0 || k > neighbours.width() {
             return Err(field(
@@ -90,18 +86,20 @@ impl Config {
         Ok(Some((neighbours, k)))
     }
 
-    /// The optimiser.
-    pub fn algorithm(&self) -> selfpatch_optim::Algorithm {
-        match self.optim.optimizer {
-            Algorithm::AdamW => selfpatch_optim::Algorithm::AdamW,
-            Algorithm::Sgd => selfpatch_optim::Algorithm::Sgd,
-            Algorithm::Lars => selfpatch_optim::Algorithm::Lars,
+    /// Temperature of the image teacher.
+    pub fn teacher_temp(&self) -> Temperature {
+        let ImageObjective::Dino(dino) = &self.objective;
+        Temperature {
+            warmup: dino.warmup_teacher_temp,
+            last: dino.teacher_temp,
+            warmup_epochs: dino.warmup_teacher_temp_epochs,
         }
     }
 
-    /// What layers and heads compute in.
-    pub fn precision(&self) -> selfpatch_nn::Precision {
-        self.optim.precision.into()
+    /// Decay, clipping and single rates.
+    pub fn rules(&self) -> Rules {
+        let clip = if self.optim.clip_grad > 0. { Clip::Each(self.optim.clip_grad) } else { Clip::None };
+        Rules { clip, ..Rules::default() }
     }
 
     /// Sides of the square crops: global, and local if there are any.
@@ -199,7 +197,8 @@ impl Config {
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
-        let (i, p, o) = (&self.image_loss, &self.patch_loss, &self.optim);
+        let (p, o) = (&self.patch_loss, &self.optim);
+        let ImageObjective::Dino(dino) = &self.objective;
         if self.model.drop_path_rate == 1. {
             return Err(field("model.drop_path_rate", "must lie below 1: no block would be left".into()));
         }
@@ -224,8 +223,8 @@ impl Config {
                 format!("{} epochs of warm-up do not fit into {} epochs", o.warmup_epochs, o.epochs),
             ));
         }
-        if i.warmup_teacher_temp_epochs > o.epochs {
-            return Err(field("image_loss.warmup_teacher_temp_epochs", format!("is above optim.epochs {}", o.epochs)));
+        if dino.warmup_teacher_temp_epochs > o.epochs {
+            return Err(field("objective.warmup_teacher_temp_epochs", format!("is above optim.epochs {}", o.epochs)));
         }
         Ok(())
     }
@@ -244,6 +243,12 @@ fn one_line(e: &candle_core::Error) -> String {
 mod tests {
     use super::*;
     use crate::Preset;
+    use crate::config::DinoObjective;
+
+    fn dino(config: &mut Config) -> &mut DinoObjective {
+        let ImageObjective::Dino(dino) = &mut config.objective;
+        dino
+    }
 
     #[test]
     fn presets_pass() -> Result<(), Error> {
@@ -269,7 +274,7 @@ mod tests {
             ("model.arch", |c| c.model.arch = "vit_tinny".into()),
             ("optim.batch_size", |c| c.optim.batch_size = 0),
             ("optim.warmup_epochs", |c| c.optim.warmup_epochs = 2.),
-            ("image_loss.teacher_temp", |c| c.image_loss.teacher_temp = 0.),
+            ("objective.teacher_temp", |c| dino(c).teacher_temp = 0.),
             ("optim.lr", |c| c.optim.lr = f64::NAN),
             ("head.out_dim", |c| c.head.out_dim = 4_000_000_000),
             ("model.image_size", |c| c.model.image_size = 8_000_000_000),

@@ -1,6 +1,6 @@
 //! The time as text.
 
-use crate::telemetry::words::utc;
+use selfpatch_figures::words::utc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, as RFC 3339 in UTC with whole seconds.

@@ -2,6 +2,7 @@
 
 use crate::{Error, Hyper, Network, Trainer};
 use candle_core::{DType, Result, Tensor};
+use selfpatch_nn::Backbone;
 use selfpatch_nn::{Params, autocast};
 use selfpatch_vit::Pass;
 
@@ -42,8 +43,9 @@ fn place(
             return Ok(format!("first seen in the weights of the {who}, {name}, before this step"));
         }
     }
-    for (name, center) in [("class", trainer.image.center()), ("patch", trainer.patch.center())] {
-        if bad_row(center.value())?.is_some() {
+    let patch = ("patch".to_string(), trainer.patch.center().value().clone());
+    for (name, state) in trainer.objective.state().into_iter().chain([patch]) {
+        if bad_row(&state)?.is_some() {
             return Ok(format!("first seen in the {name} centre, before this step"));
         }
     }
@@ -55,11 +57,11 @@ fn place(
         }
     }
     let patches = trainer.student().backbone.patches(crops)?;
-    let teacher = trainer.teacher_targets(&patches, names.len())?;
-    let student = trainer.student_logits(&patches, names.len(), &Pass::default(), hyper.freeze_last_layer)?;
-    let mut stages = vec![("the class head of the teacher", teacher.class.globals.flatten(0, 1)?)];
+    let teacher = trainer.teacher_rows(&patches)?;
+    let student = trainer.student_rows(&patches, &Pass::default(), hyper.at.epoch)?;
+    let mut stages = vec![("the class head of the teacher", teacher.class.logits()?)];
     stages.extend(teacher.patch.as_ref().map(|p| ("the patch head of the teacher", p.rows.clone())));
-    stages.push(("the class head of the student", student.class.flatten(0, 1)?));
+    stages.push(("the class head of the student", student.class.logits()?));
     stages.extend(student.patch.as_ref().map(|p| ("the patch head of the student", p.rows.clone())));
     for (stage, rows) in stages {
         if let Some(row) = bad_row(&rows)? {
@@ -68,7 +70,7 @@ fn place(
         }
     }
     Ok(match error {
-        Error::NotFiniteGradient { parameter } | Error::Overflow { parameter } => {
+        Error::NonFiniteGradient { parameter } | Error::Overflow { parameter } => {
             format!("the forward pass is finite, first seen in the gradient of {parameter}")
         }
         _ => "all layers are finite, first seen in the loss".into(),

@@ -1,9 +1,11 @@
 //! How long a run takes, known before its first step; and what would shorten it.
 
-use crate::config::{Config, Precision};
+use crate::config::Config;
 use crate::{Error, Trainer, work};
 use candle_core::{DType, Device, Tensor};
+use selfpatch_nn::Backbone;
 use selfpatch_nn::autocast;
+use selfpatch_run::{Estimate, Shorter};
 use selfpatch_vit::Vit;
 use std::time::{Duration, Instant};
 
@@ -35,28 +37,6 @@ pub(crate) struct Pace {
     pub on_cpu: bool,
 }
 
-/// What is known of a run's time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Estimate {
-    /// Seconds of a step.
-    pub step: f64,
-    /// Seconds of all steps that are left, without evaluations on the way.
-    pub left: f64,
-    /// Ways to shorten it; none of a run that is not long.
-    pub shorter: Vec<Shorter>,
-}
-
-/// Other settings, and the time that all steps would take with them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Shorter {
-    /// Flags of `train`.
-    pub flags: String,
-    /// Seconds.
-    pub seconds: f64,
-    /// What the quality of the result may need afterwards.
-    pub then: Option<&'static str>,
-}
-
 /// Times a forward pass of the teacher on a few images without content: FLOPs per second. Changes nothing that training
 /// depends on.
 pub(crate) fn rate(config: &Config, trainer: &Trainer, device: &Device) -> Result<f64, Error> {
@@ -77,7 +57,7 @@ pub(crate) fn rate(config: &Config, trainer: &Trainer, device: &Device) -> Resul
     let crops =
         sizes.into_iter().map(|(count, size)| zeros(count, size, config, device)).collect::<Result<Vec<_>, _>>()?;
     let patches = trainer.teacher().backbone.patches(&crops)?;
-    let pass = || trainer.teacher_targets(&patches, images).map(drop);
+    let pass = || trainer.teacher_rows(&patches).map(drop);
     Ok(one * images as f64 / fastest(pass, config, device)?.as_secs_f64().max(1e-9))
 }
 
@@ -100,7 +80,7 @@ fn zeros(count: usize, size: usize, config: &Config, device: &Device) -> candle_
 fn fastest(pass: impl Fn() -> candle_core::Result<()>, config: &Config, device: &Device) -> Result<Duration, Error> {
     let timed = || -> Result<Duration, Error> {
         let start = Instant::now();
-        autocast(precision(config), &pass)?;
+        autocast(config.optim.precision, &pass)?;
         device.synchronize()?;
         Ok(start.elapsed())
     };
@@ -116,12 +96,17 @@ fn fastest(pass: impl Fn() -> candle_core::Result<()>, config: &Config, device: 
     Ok(best)
 }
 
-fn precision(config: &Config) -> selfpatch_nn::Precision {
-    let precision: Precision = config.optim.precision;
-    precision.into()
-}
-
 impl Pace {
+    /// Of a run of `steps` steps of which `left` are to be done.
+    pub(crate) fn estimate(&self, config: &Config, steps: usize, left: usize) -> Result<Estimate, Error> {
+        let step = self.step(config)?;
+        let mut estimate = Estimate { step, left: step * left as f64, shorter: Vec::new() };
+        if estimate.left > LONG {
+            estimate.shorter = shorter(config, self, steps, step * steps as f64);
+        }
+        Ok(estimate)
+    }
+
     /// Seconds of a step of `config`, whose network may be another one than that which was measured.
     fn step(&self, config: &Config) -> Result<f64, Error> {
         let vit = config.vit()?;
@@ -139,18 +124,6 @@ impl Pace {
             true => computing + self.first_batch * busy as f64 / cores as f64,
             false => computing.max(self.first_batch),
         })
-    }
-}
-
-impl Estimate {
-    /// Of a run of `steps` steps of which `left` are to be done.
-    pub(crate) fn of(config: &Config, pace: &Pace, steps: usize, left: usize) -> Result<Self, Error> {
-        let step = pace.step(config)?;
-        let mut estimate = Self { step, left: step * left as f64, shorter: Vec::new() };
-        if estimate.left > LONG {
-            estimate.shorter = shorter(config, pace, steps, step * steps as f64);
-        }
-        Ok(estimate)
     }
 }
 
@@ -204,7 +177,7 @@ mod tests {
         let mut config = Preset::Folder.config();
         config.data.path = "photos".into();
         let steps = 100 * 1000;
-        let of = |left| Estimate::of(&config, &PACE, steps, left);
+        let of = |left| PACE.estimate(&config, steps, left);
         let all = of(steps)?;
         assert!(all.left > LONG && (all.left - 2. * of(steps / 2)?.left).abs() < 1.);
         let [epochs, heads, images] = &all.shorter[..] else { panic!("{all:?}") };

@@ -1,21 +1,18 @@
-//! The bare backbone of a run, for others to use.
+//! What others use of a run, with what its configuration tells them.
 
 use crate::{Config, Error, date};
 use candle_core::Tensor;
-use selfpatch_nn::weights::write_safetensors;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Writes `export/backbone.safetensors`: the teacher's backbone under DINO's and timm's names, with what its tensors
-/// do not tell in the file's metadata. `teacher`: all its parameters. Returns the path.
-pub fn export(run: &Path, config: &Config, teacher: &[(String, Tensor)]) -> Result<PathBuf, Error> {
-    let path = run.join("export").join("backbone.safetensors");
-    let folder = run.join("export");
+/// Writes the teacher's backbone and class attention into `export/` of the run's folder, with what their tensors do not
+/// tell in the files' metadata. `teacher`: all its parameters.
+pub fn export(run: &Path, config: &Config, teacher: &[(String, Tensor)]) -> Result<(), Error> {
+    let folder = run.join(selfpatch_model::FOLDER);
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let mut metadata = metadata(config)?;
     // Not in checkpoints: those of equal runs are equal, byte for byte.
     metadata.push(("date".into(), date::now()));
-    write_safetensors(&path, &backbone(teacher), &metadata)?;
-    Ok(path)
+    Ok(selfpatch_model::export(run, teacher, &metadata)?)
 }
 
 /// What a reader of weights cannot see in the tensors, as metadata of the file: heads, sizes, and how images become
@@ -41,9 +38,4 @@ pub fn metadata(config: &Config) -> Result<Vec<(String, String)>, Error> {
             .push(("range", text.map_err(|e| Error::Config { field: "data.range".into(), reason: e.to_string() })?));
     }
     Ok(metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect())
-}
-
-/// Tensors of the backbone without their prefix.
-fn backbone(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
-    params.iter().filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_string(), t.clone()))).collect()
 }

@@ -1,12 +1,13 @@
 //! Weights that a new run begins with.
 
 use crate::config::Data;
-use crate::{Error, Trainer, checkpoint};
+use crate::{Config, Error, Trainer};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_datasets::Range;
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::{check_strict, read};
+use selfpatch_run::{Found, checkpoint};
 use selfpatch_vit::{Pretrained, Stated, VitConfig, summary};
+use selfpatch_weights::{check_strict, read};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub(crate) struct Begun {
 pub(crate) fn init_from(path: &Path, trainer: &Trainer, data: &Data) -> Result<Begun, Error> {
     let shown = path.display();
     if path.is_dir() {
-        let found = match path.join("state.json").exists() {
+        let found: Option<Found<Config>> = match path.join("state.json").exists() {
             true => Some(checkpoint::usable(path)?),
             false => checkpoint::newest(path, |_| ())?,
         };
@@ -37,8 +38,8 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer, data: &Data) -> Result<B
         let found = found.ok_or_else(|| Error::File { path: path.into(), reason: reason.into() })?;
         let mut images = None;
         for (name, params) in networks(trainer) {
-            let file = read(&found.path.join(format!("{name}.safetensors")), &Device::Cpu)?;
-            assign(params, &file.tensors, &file.path)?;
+            let file = found.tensors(name, &Device::Cpu)?;
+            params.load(&file.tensors, &file.path)?;
             let refused = |reason| Error::File { path: file.path.clone(), reason };
             images = other_images(&Stated::of_metadata(&file.metadata).map_err(refused)?, data);
         }
@@ -53,7 +54,7 @@ pub(crate) fn init_from(path: &Path, trainer: &Trainer, data: &Data) -> Result<B
         let sets = [bare(student), bare(teacher)];
         if sets[0].keys().any(|name| name.starts_with("c_head.")) {
             for ((_, params), tensors) in networks(trainer).into_iter().zip(&sets) {
-                assign(params, tensors, path)?;
+                params.load(tensors, path)?;
             }
             return Ok(Begun { told: format!("both networks begin as those of {shown}"), images: None });
         }
@@ -159,7 +160,7 @@ fn backbone(path: &Path, trainer: &Trainer, found: &Pretrained) -> Result<String
         check_strict(&shapes, &tensors, path)?;
         let mut all: BTreeMap<String, Tensor> = params.tensors().into_iter().collect();
         all.extend(tensors.clone());
-        params.assign(all.iter().map(|(name, t)| (name.as_str(), t)))?;
+        params.load(&all, path)?;
     }
     let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
     let left = match summary(left.iter().map(String::as_str)) {
@@ -180,9 +181,4 @@ fn others(theirs: &VitConfig, own: &VitConfig) -> Vec<(&'static str, usize, usiz
 
 fn networks(trainer: &Trainer) -> [(&'static str, &Params); 2] {
     [("student", &trainer.student_params), ("teacher", &trainer.teacher_params)]
-}
-
-fn assign(params: &Params, tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), Error> {
-    check_strict(&params.shapes(), tensors, path)?;
-    Ok(params.assign(tensors.iter().map(|(name, t)| (name.as_str(), t)))?)
 }

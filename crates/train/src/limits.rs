@@ -1,7 +1,8 @@
 //! The range of every number of a configuration.
 
-use crate::overlay::{numbers, stripped};
+use crate::overlay::numbers;
 use crate::{Config, Error};
+use selfpatch_run::fields::stripped;
 
 /// Each field with its least and greatest value. Values within may still be too much for a machine, which
 /// [`Memory`](crate::Memory) tells, or for each other, which [`Config::check`] tells.
@@ -40,11 +41,6 @@ const LIMITS: [(&str, f64, f64); 64] = [
     ("head.out_dim", 1., 4_194_304.),
     ("head.out_dim_selfpatch", 1., 4_194_304.),
     ("health.most_skipped", 0., 1e9),
-    ("image_loss.center_momentum", 0., 1.),
-    ("image_loss.student_temp", 1e-4, 1e4),
-    ("image_loss.teacher_temp", 1e-4, 1e4),
-    ("image_loss.warmup_teacher_temp", 1e-4, 1e4),
-    ("image_loss.warmup_teacher_temp_epochs", 0., 1_048_576.),
     ("model.depth", 1., 256.),
     ("model.drop_path_rate", 0., 1.),
     ("model.embed_dim", 1., 16384.),
@@ -52,6 +48,11 @@ const LIMITS: [(&str, f64, f64); 64] = [
     ("model.mlp_ratio", 1., 64.),
     ("model.num_heads", 1., 1024.),
     ("model.patch_size", 1., 1024.),
+    ("objective.center_momentum", 0., 1.),
+    ("objective.student_temp", 1e-4, 1e4),
+    ("objective.teacher_temp", 1e-4, 1e4),
+    ("objective.warmup_teacher_temp", 1e-4, 1e4),
+    ("objective.warmup_teacher_temp_epochs", 0., 1_048_576.),
     ("optim.accumulate", 1., 65536.),
     ("optim.batch_size", 1., 65536.),
     ("optim.clip_grad", 0., 1e30),
@@ -72,14 +73,20 @@ const LIMITS: [(&str, f64, f64); 64] = [
     ("seed", 0., i64::MAX as f64),
 ];
 
+/// The least and the greatest value of the number at `place`; `None` where there is no such number or another rule has
+/// its bounds.
+pub(crate) fn of(place: &str) -> Option<(f64, f64)> {
+    LIMITS.iter().find(|(name, ..)| *name == place).map(|(_, least, most)| (*least, *most))
+}
+
 impl Config {
     /// Refuses numbers beyond their limits; the error names the field.
     pub(crate) fn check_limits(&self) -> Result<(), Error> {
         for (place, value) in numbers(self)? {
-            let Some((_, least, most)) = LIMITS.iter().find(|(name, ..)| *name == stripped(&place)) else { continue };
-            let reason = if value < *least {
+            let Some((least, most)) = of(&stripped(&place)) else { continue };
+            let reason = if value < least {
                 format!("must be at least {least}, is {value}")
-            } else if value > *most {
+            } else if value > most {
                 format!("{value} is beyond the limit of {most}")
             } else if value.is_nan() {
                 "is no number".into()
@@ -96,7 +103,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::Preset;
-    use crate::config::VideoRate;
+    use crate::config::{ImageObjective, VideoRate};
     use selfpatch_datasets::Range;
 
     #[test]
@@ -135,7 +142,10 @@ mod tests {
             ("data.mean", |c| c.data.mean[1] = f32::NAN),
             ("data.range", |c| c.data.range = Some(Range::Each(vec![[0., f32::INFINITY]]))),
             ("checkpoint.keep", |c| c.checkpoint.keep = 0),
-            ("image_loss.teacher_temp", |c| c.image_loss.teacher_temp = -1.),
+            ("objective.teacher_temp", |c| {
+                let ImageObjective::Dino(dino) = &mut c.objective;
+                dino.teacher_temp = -1.;
+            }),
         ];
         for (place, spoil) in cases {
             let mut config = Preset::Default.config();

@@ -4,10 +4,10 @@ use crate::{Config, Error};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use selfpatch_aggregation::{Aggregator, AggregatorConfig, mean_of_positives};
-use selfpatch_losses::{HeadConfig, Projected, ProjectionHead, TeacherViews};
+use selfpatch_losses::{HeadConfig, Projected, ProjectionHead};
 use selfpatch_matching::{Neighbours, positives};
+use selfpatch_nn::Backbone;
 use selfpatch_nn::Sequences;
-use selfpatch_nn::ops::sum_rows;
 use selfpatch_vit::{Pass, Patches, Vit, VitConfig};
 
 /// Shapes of a network.
@@ -37,37 +37,23 @@ impl NetworkConfig {
 
 /// Names `backbone.…`, `ca_head.…`, `c_head.…`, `p_head.…`, as in the published checkpoints.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct Network<B = Vit> {
     /// Pixels to tokens.
-    pub backbone: Vit,
+    pub backbone: B,
     /// Tokens to class token; positives to patch targets; the final norm.
     pub aggregator: Aggregator,
     class_head: ProjectionHead,
     patch_head: Option<ProjectionHead>,
 }
 
-/// The student's logits for all crops of a batch.
+/// What a network made of all crops of a batch: rows before the prototypes, in crop order.
 #[derive(Clone, Debug)]
-pub struct Logits {
-    /// `[V, B, K]`, views in crop order.
-    pub class: Tensor,
-    /// Logits `[R, P]` to be, rows by crop, image, patch; `None` without a patch head.
+pub struct Rows {
+    /// For the image objective, `[V * B, b]`, views first.
+    pub class: Projected,
+    /// For the patch objective, `[R, b]`, by crop, image, patch; `None` without a patch head.
     pub patch: Option<Projected>,
 }
-
-/// The teacher's logits for a batch.
-#[derive(Clone, Debug)]
-pub struct Targets {
-    /// For the image objective.
-    pub class: TeacherViews,
-    /// What the class prototypes multiply, of all views, `[V * B, b]`.
-    pub embedded: Tensor,
-    /// Logits `[R, P]` to be, rows by crop, image, patch; `None` without a patch head.
-    pub patch: Option<Projected>,
-}
-
-/// Logits up to which those of all views are computed, not the sum of the local ones.
-const SMALL_PRODUCT: usize = 4096;
 
 /// How the targets of the patch objective are made on the grid of one crop size.
 #[derive(Clone, Debug)]
@@ -95,55 +81,36 @@ impl Network {
         })
     }
 
+    /// What stands for a whole image: its class token after the class attention, normalised,
+    /// `[B, C, H, W] -> [B, D]`.
+    pub fn image_features(&self, images: &Tensor) -> Result<Tensor> {
+        self.aggregator.image(&self.backbone.forward(images)?)
+    }
+}
+
+impl<B: Backbone + Clone> Network<B> {
     /// The student's side: all crops. Its patches bypass the aggregation: only the final norm touches
     /// them (QUIRKS 5).
-    pub fn student(&self, patches: &Patches, images: usize, pass: &Pass) -> Result<Logits> {
+    pub fn student(&self, patches: &Patches, pass: &Pass) -> Result<Rows> {
         let (tokens, sequences) = self.backbone.packed(patches, pass)?;
-        let class = self.class_head.forward(&self.aggregator.images(&tokens, &sequences)?)?;
-        let (rows, k) = class.dims2()?;
+        let class = self.class_head.project(&self.aggregator.images(&tokens, &sequences)?)?;
         let patch = match &self.patch_head {
             Some(head) => Some(head.project(&self.aggregator.norm(&tokens)?)?),
             None => None,
         };
-        Ok(Logits { class: class.reshape((rows / images, images, k))?, patch })
+        Ok(Rows { class, patch })
     }
 
-    /// The teacher's side: class logits of the first `globals` views, and targets for the patches of
-    /// **all** crops (QUIRKS 8), each from its own crop; `targets`: one per crop size.
-    pub fn teacher(&self, patches: &Patches, images: usize, globals: usize, targets: &[Target]) -> Result<Targets> {
+    /// The teacher's side: all crops, and targets for the patches of **all** of them (QUIRKS 8), each from its own
+    /// crop; `targets`: one per crop size.
+    pub fn teacher(&self, patches: &Patches, targets: &[Target]) -> Result<Rows> {
         let (tokens, sequences) = self.backbone.packed(patches, &Pass::default())?;
-        let embedded = self.class_head.embed(&self.aggregator.images(&tokens, &sequences)?)?;
-        let (count, used) = (embedded.dim(0)?, globals * images);
-        // Small products save nothing and round in another way than the student's do.
-        let summed = count > used && (used + 1) * self.class_head.prototypes() > SMALL_PRODUCT;
-        let rows = match summed {
-            true => {
-                let others = sum_rows(&embedded.narrow(0, used, count - used)?)?;
-                Tensor::cat(&[&embedded.narrow(0, 0, used)?, &others], 0)?
-            }
-            false => embedded.clone(),
-        };
-        let logits = self.class_head.logits(&rows)?;
-        let k = logits.dim(1)?;
-        let others =
-            || Ok::<_, candle_core::Error>((sum_rows(&logits.narrow(0, used, rows.dim(0)? - used)?)?, count - used));
-        let others = (count > used).then(others);
-        let class = TeacherViews {
-            globals: logits.narrow(0, 0, used)?.reshape((globals, images, k))?,
-            others: others.transpose()?,
-        };
+        let class = self.class_head.project(&self.aggregator.images(&tokens, &sequences)?)?;
         let patch = match &self.patch_head {
             Some(head) => Some(head.project(&self.targets(&tokens, patches, targets)?)?),
             None => None,
         };
-        Ok(Targets { class, embedded, patch })
-    }
-
-    /// The teacher's class logits of all views, `[V, B, K]`: more than the losses need.
-    pub fn all_class_logits(&self, teacher: &Targets, images: usize) -> Result<Tensor> {
-        let logits = self.class_head.logits(&teacher.embedded)?;
-        let (rows, k) = logits.dims2()?;
-        logits.reshape((rows / images, images, k))
+        Ok(Rows { class, patch })
     }
 
     /// What the patch head of the teacher is given: `tokens [T, D]` -> `[T, D]`.
@@ -163,12 +130,6 @@ impl Network {
             }
         });
         Sequences::join(&pooled.collect::<Result<Vec<_>>>()?)
-    }
-
-    /// What stands for a whole image: its class token after the class attention, normalised,
-    /// `[B, C, H, W] -> [B, D]`.
-    pub fn image_features(&self, images: &Tensor) -> Result<Tensor> {
-        self.aggregator.image(&self.backbone.forward(images)?)
     }
 
     /// The same network, its prototypes out of reach of gradients.

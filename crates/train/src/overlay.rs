@@ -1,7 +1,9 @@
 //! A recipe, overwritten by a TOML file, overwritten by flags.
 
-use crate::config::VideoRate;
-use crate::{Config, Error, Preset};
+use crate::config::{ImageObjective, VideoRate};
+use crate::near::did_you_mean;
+use crate::{Config, Error, Preset, older};
+use selfpatch_run::fields::{self, names, stripped};
 use selfpatch_vit::VitConfig;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,28 +22,31 @@ pub fn resolve(preset: Preset, file: Option<(&Path, &str)>, flags: &[Setting]) -
 }
 
 /// [`resolve`] over any settings, such as those of a run that is to go on.
-pub fn resolve_over(base: Config, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
+pub fn resolve_over(mut base: Config, file: Option<(&Path, &str)>, flags: &[Setting]) -> Result<Config, Error> {
+    let own = file.map(|(path, text)| Ok::<_, Error>((path, renewed(path, text)?))).transpose()?;
+    let flags: Vec<Setting> = flags.iter().map(|(place, value)| (older::place_now(place), value.clone())).collect();
+    let kind = flags.iter().rev().find(|(place, _)| place == "objective.kind").map(|(_, value)| value);
+    let kind = kind.or_else(|| own.as_ref()?.1.get("objective")?.get("kind")).and_then(Value::as_str);
+    if let Some(kind) = kind.filter(|kind| *kind != base.objective.kind()) {
+        base.objective = ImageObjective::named(kind)?;
+    }
     let mut warmup_asked_for = flags.iter().any(|(place, _)| place == "optim.warmup_epochs");
-    let mut table = to_table(&base)?;
+    let mut table = base.to_table()?;
     let known = known_fields(base)?;
-    if let Some((path, text)) = file {
-        let own: Table = text.parse().map_err(|e: toml::de::Error| Error::File {
-            path: path.into(),
-            reason: format!("is not valid TOML: {}", e.to_string().trim_end()),
-        })?;
+    if let Some((path, own)) = own {
         warmup_asked_for |= own.get("optim").and_then(|o| o.get("warmup_epochs")).is_some();
         let model = own.get("model").and_then(Value::as_table).cloned();
         let is_whole =
-            ["name", "seed", "head", "image_loss", "checkpoint", "crops"].iter().all(|k| own.contains_key(*k));
+            ["name", "seed", "head", "objective", "checkpoint", "crops"].iter().all(|k| own.contains_key(*k));
         merge(&mut table, &known, own, "").map_err(|reason| Error::File { path: path.into(), reason })?;
         // What older versions saved with a run has the preset's numbers beside the name.
         if let Some(model) = model.filter(|_| !is_whole) {
-            let arch = model.get("arch").and_then(Value::as_str).or_else(|| last_arch(&table, flags));
+            let arch = model.get("arch").and_then(Value::as_str).or_else(|| last_arch(&table, &flags));
             let said = SHAPE.iter().filter_map(|key| Some((*key, model.get(*key)?)));
             fits(arch, said).map_err(|reason| Error::File { path: path.into(), reason })?;
         }
     }
-    for (place, value) in flags {
+    for (place, value) in &flags {
         let mut nested = value.clone();
         for part in place.rsplit('.') {
             nested = Value::Table(Table::from_iter([(part.to_string(), nested)]));
@@ -62,6 +67,15 @@ pub fn resolve_over(base: Config, file: Option<(&Path, &str)>, flags: &[Setting]
         config.output_dir = Path::new("runs").join(&config.name);
     }
     Ok(config)
+}
+
+/// The table of a file, every field at its present place.
+fn renewed(path: &Path, text: &str) -> Result<Table, Error> {
+    let fail = |reason| Error::File { path: path.into(), reason };
+    let mut own: Table =
+        text.parse().map_err(|e: toml::de::Error| fail(format!("is not valid TOML: {}", e.to_string().trim_end())))?;
+    older::renew(&mut own).map_err(fail)?;
+    Ok(own)
 }
 
 /// Fields of `model` that a named architecture fixes.
@@ -109,11 +123,21 @@ impl Config {
             .map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
     }
 
+    /// All fields as a table.
+    pub fn to_table(&self) -> Result<Table, Error> {
+        Table::try_from(self.settled())
+            .map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
+    }
+
     /// A complete configuration, as saved with a run.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let config: Self = toml::from_str(text).map_err(|e: toml::de::Error| Error::File {
-            path: path.into(),
-            reason: format!("is not the configuration of a run: {}", e.to_string().trim_end()),
+        let fail = |reason| Error::File { path: path.into(), reason };
+        let mut table: Table = text.parse().unwrap_or_default();
+        let is_older = !older::renew(&mut table).map_err(fail)?.is_empty();
+        // From the text where that can be: errors then show the line.
+        let config = if is_older { table.try_into() } else { toml::from_str(text) };
+        let config: Self = config.map_err(|e: toml::de::Error| {
+            fail(format!("is not the configuration of a run: {}", e.to_string().trim_end()))
         })?;
         Ok(config.settled())
     }
@@ -122,57 +146,14 @@ impl Config {
     fn settled(&self) -> Self {
         Self { model: self.model.clone().settled(), ..self.clone() }
     }
-
-    /// Fields in which `self` and `other` differ, by their places.
-    pub fn differences(&self, other: &Config) -> Result<Vec<Difference>, Error> {
-        let (a, b) = (self.fields()?, other.fields()?);
-        let absent = || "absent".to_string();
-        let mut places: Vec<&String> = a.keys().chain(b.keys()).collect();
-        places.sort();
-        places.dedup();
-        let both = places.into_iter().map(|place| Difference {
-            place: place.clone(),
-            from: a.get(place).cloned().unwrap_or_else(absent),
-            to: b.get(place).cloned().unwrap_or_else(absent),
-        });
-        Ok(both.filter(|d| d.from != d.to).collect())
-    }
-
-    /// The value of each field as TOML, by its place, such as `optim.lr` or `crops.globals[1].blur`.
-    pub fn fields(&self) -> Result<BTreeMap<String, String>, Error> {
-        let mut fields = BTreeMap::new();
-        flatten(&Value::Table(to_table(self)?), "", &mut fields);
-        Ok(fields)
-    }
-}
-
-/// A field whose value is another one, both as TOML, or `absent`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// Its place, such as `optim.lr`.
-    pub place: String,
-    /// The value before.
-    pub from: String,
-    /// The value now.
-    pub to: String,
-}
-
-/// Whether `name` means the field at `place`: with the number of a view or without.
-pub(crate) fn names(name: &str, place: &str) -> bool {
-    name == place || name == stripped(place) || place.strip_prefix(name).is_some_and(|rest| rest.starts_with('['))
-}
-
-/// A place without the numbers of views: `crops.globals[1].blur` is `crops.globals.blur`.
-pub(crate) fn stripped(place: &str) -> String {
-    let mut parts = place.split('[');
-    let first = parts.next().unwrap_or_default().to_string();
-    parts.fold(first, |whole, part| whole + part.split_once(']').map_or(part, |(_, rest)| rest))
 }
 
 /// Refuses a name that no field has, as `--override` may hold it, with the nearest that one has.
 pub(crate) fn check_field(name: &str) -> Result<(), Error> {
     let mut known = BTreeMap::new();
-    flatten(&Value::Table(known_fields(Preset::Default.config())?), "", &mut known);
+    for objective in ImageObjective::all() {
+        known.extend(fields::flat(known_fields(Config { objective, ..Preset::Default.config() })?));
+    }
     if known.keys().any(|place| names(name, place)) {
         return Ok(());
     }
@@ -196,33 +177,17 @@ pub(crate) fn check_field(name: &str) -> Result<(), Error> {
     Err(Error::Config { field: "--override".into(), reason })
 }
 
-/// ", did you mean …?" for the valid name nearest to `name`, or the list of all.
-pub fn did_you_mean<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> String {
-    let valid: Vec<&str> = valid.collect();
-    let nearest = valid.iter().map(|v| (strsim::jaro_winkler(name, v), *v)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((closeness, v)) if closeness > 0.7 => format!("; did you mean {v:?}?"),
-        _ => format!("; valid are {}", valid.join(", ")),
-    }
-}
-
-fn to_table(config: &Config) -> Result<Table, Error> {
-    Table::try_from(config.settled())
-        .map_err(|e| Error::Config { field: "configuration".into(), reason: e.to_string() })
-}
-
 /// A table that holds every field there is, the optional ones included.
 fn known_fields(mut config: Config) -> Result<Table, Error> {
     config.patch_loss.teacher_temp = Some(0.);
     config.optim.max_steps = Some(0);
     config.data.range = Some([0., 1.].into());
     config.data.video_fps = VideoRate::PerSecond(0.);
-    to_table(&config)
+    config.to_table()
 }
 
 fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<(), String> {
     for (key, value) in from {
-        let key = if place == "data" && key == "exif_orientation" { "exif".to_string() } else { key };
         let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         let Some(example) = known.get(&key) else {
             return Err(format!("there is no field {here}{}", did_you_mean(&key, known.keys().map(String::as_str))));
@@ -233,6 +198,14 @@ fn merge(into: &mut Table, known: &Table, from: Table, place: &str) -> Result<()
         };
         match (example, value, into.get_mut(&key)) {
             (Value::Table(known), Value::Table(value), Some(Value::Table(into))) => merge(into, known, value, &here)?,
+            // A table over a list of tables is laid over each of them, such as the views of `crops.globals`.
+            (Value::Array(known), Value::Table(value), Some(Value::Array(into)))
+                if known.iter().any(Value::is_table) =>
+            {
+                let tables =
+                    known.iter().filter_map(Value::as_table).zip(into.iter_mut().filter_map(Value::as_table_mut));
+                tables.into_iter().try_for_each(|(known, into)| merge(into, known, value.clone(), &here))?;
+            }
             (example, value, _) => {
                 let is_auto = here == "data.video_fps" && value.as_str() == Some(VideoRate::AUTO);
                 if example.type_str() != value.type_str() && !is_auto {
@@ -276,25 +249,8 @@ pub(crate) fn numbers(config: &Config) -> Result<Vec<(String, f64)>, Error> {
         }
     }
     let mut out = Vec::new();
-    of(&Value::Table(to_table(config)?), "", &mut out);
+    of(&Value::Table(config.to_table()?), "", &mut out);
     Ok(out)
-}
-
-fn flatten(value: &Value, place: &str, out: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Table(table) => {
-            for (key, value) in table {
-                let here = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-                flatten(value, &here, out);
-            }
-        }
-        Value::Array(items) if items.iter().any(Value::is_table) => {
-            for (i, value) in items.iter().enumerate() {
-                flatten(value, &format!("{place}[{i}]"), out);
-            }
-        }
-        other => drop(out.insert(place.to_string(), other.to_string())),
-    }
 }
 
 #[cfg(test)]
@@ -437,8 +393,49 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_a_view_alone_is_that_of_all_views() -> Result<(), Error> {
+        let sides = |config: Config| config.crops.globals.iter().map(|view| view.size).collect::<Vec<_>>();
+        let flags = [("crops.globals.size".to_string(), Value::Integer(98))];
+        assert_eq!(sides(resolve(Preset::Paper, None, &flags)?), [98, 98]);
+        let file = (Path::new("my.toml"), "[crops.globals]\nsize = 112");
+        assert_eq!(sides(resolve(Preset::Paper, Some(file), &[])?), [112, 112]);
+        let flags = [("crops.globals.sise".to_string(), Value::Integer(98))];
+        let error = resolve(Preset::Paper, None, &flags).unwrap_err().to_string();
+        assert!(error.contains("no field crops.globals.sise; did you mean \"size\"?"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_settings_of_an_older_version_are_understood() -> Result<(), Error> {
+        let text = include_str!("../tests/older-run/config.toml");
+        assert!(text.contains("[image_loss]\n") && !text.contains("kind"));
+        let path = Path::new("old.toml");
+        let saved = Config::parse(path, text)?;
+        assert!(saved.to_toml()?.contains("[objective]\nkind = \"dino\"\nstudent_temp = 0.1\n"));
+        let given = resolve(Preset::Paper, Some((path, text)), &[])?;
+        assert_eq!((&given.objective, &given.optim), (&saved.objective, &saved.optim));
+        let temperature = |place: &str| {
+            let flags = [(place.to_string(), Value::Float(0.05))];
+            resolve(Preset::Paper, Some((path, text)), &flags).map(|config| config.objective)
+        };
+        let ImageObjective::Dino(dino) = temperature("image_loss.teacher_temp")?;
+        assert_eq!((dino.teacher_temp, dino.student_temp), (0.05, 0.1));
+        assert_eq!(temperature("objective.teacher_temp")?, ImageObjective::Dino(dino));
+        let both = format!("{text}\n[objective]\nkind = \"dino\"\n");
+        for error in
+            [Config::parse(path, &both).unwrap_err(), resolve(Preset::Paper, Some((path, &both)), &[]).unwrap_err()]
+        {
+            assert!(error.to_string().starts_with("old.toml: has both [image_loss] and [objective]"), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn mistakes_are_named_with_the_nearest_field() {
         for (text, expected) in [
+            ("[objective]\nkind = \"dinno\"", "objective.kind: there is no \"dinno\"; did you mean \"dino\"?"),
+            ("[objective]\nkind = 3", "objective.kind must be a string"),
+            ("[objective]\nteacher_tmp = 0.04", "no field objective.teacher_tmp; did you mean \"teacher_temp\"?"),
             ("[optim]\nlearning = 1.0", "optim.learning"),
             ("[optm]\nlr = 1.0", "did you mean \"optim\"?"),
             ("[optim]\nepochs = \"many\"", "optim.epochs must be an integer"),
@@ -457,7 +454,7 @@ mod tests {
         let mut b = a.clone();
         b.optim.epochs += 1;
         b.crops.globals[1].blur = 0.75;
-        let list = b.differences(&a)?;
+        let list = fields::differences(&b, &a)?;
         assert_eq!(list.len(), 2);
         let places: Vec<&str> = list.iter().map(|d| d.place.as_str()).collect();
         assert_eq!(places, ["crops.globals[1].blur", "optim.epochs"]);
@@ -473,7 +470,7 @@ mod tests {
         for (name, near) in [
             ("lr", "did you mean optim.lr?"),
             ("batch-size", "did you mean optim.batch_size?"),
-            ("teacher_temp", "did you mean image_loss.teacher_temp or patch_loss.teacher_temp?"),
+            ("teacher_temp", "did you mean objective.teacher_temp or patch_loss.teacher_temp?"),
             ("optim.lrr", "did you mean optim.lr?"),
             ("optm.batch_size", "did you mean optim.batch_size?"),
             ("crops.globals.blurr", "did you mean crops.globals.blur?"),

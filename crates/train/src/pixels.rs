@@ -1,7 +1,7 @@
 //! Values of a batch to normalised tensors.
 
 use candle_core::{DType, Device, Result, Tensor};
-use selfpatch_datasets::{Batch, Samples};
+use selfpatch_datasets::{Crops, Samples};
 
 /// ImageNet's mean and standard deviation per channel, as in the reference's augmentation.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -10,7 +10,7 @@ pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// The crops of a batch, `[V_g * B, C, S, S]` per crop size, normalised by one mean and one standard
 /// deviation per channel.
-pub fn crops(batch: &Batch, sizes: &[usize], (mean, std): (&[f32], &[f32]), device: &Device) -> Result<Vec<Tensor>> {
+pub fn crops(batch: &Crops, sizes: &[usize], (mean, std): (&[f32], &[f32]), device: &Device) -> Result<Vec<Tensor>> {
     let groups = [&batch.globals, &batch.locals];
     let channels = mean.len();
     groups.into_iter().zip(sizes).map(|(v, &size)| normalized(v, (channels, size), (mean, std), device)).collect()

@@ -1,11 +1,10 @@
 //! A step that went wrong, kept so that it can be repeated.
 
-use crate::checkpoint::Snapshot;
 use crate::diagnose::diagnose;
 use crate::export::metadata;
 use crate::{Config, Error, Hyper, Memory, Scaler, Settings, StepReport, Trainer};
 use candle_core::{DType, Device, Tensor};
-use selfpatch_nn::weights::{read, write_safetensors};
+use selfpatch_weights::{read, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,26 +42,26 @@ pub(crate) fn write(
         fs::remove_file(old).map_err(Error::io(old))?;
     }
     let path = folder.join(format!("step-{step:06}.safetensors"));
-    let state = Snapshot::of(trainer, step, names.len())?;
-    let under = |prefix: &str, tensors: Vec<(String, Tensor)>| {
-        tensors.into_iter().map(|(name, t)| (format!("{prefix}.{name}"), t)).collect::<Vec<_>>()
+    let state = trainer.state(metadata(config)?)?;
+    let under = |prefix: &str, tensors: &[(String, Tensor)]| {
+        tensors.iter().map(|(name, t)| (format!("{prefix}.{name}"), t.clone())).collect::<Vec<_>>()
     };
-    let crops = crops.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
+    let crops: Vec<_> = crops.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
     let tensors = [
-        under("student", state.student),
-        under("teacher", state.teacher),
-        under("optimizer", state.moments),
-        under("center", state.centers),
-        under("crops", crops),
+        under("student", state.tensors("student")),
+        under("teacher", state.tensors("teacher")),
+        under("optimizer", state.tensors("optimizer")),
+        under("center", state.tensors("centers")),
+        under("crops", &crops),
     ];
     let moment = Moment {
         step,
         hyper: *hyper,
         names: names.to_vec(),
-        optimizer_steps: state.optimizer_steps,
-        scaler: state.scaler,
+        optimizer_steps: trainer.optimizer.steps()?,
+        scaler: trainer.scaler,
     };
-    let mut metadata = metadata(config)?;
+    let mut metadata = state.metadata;
     metadata.push(("config".into(), config.to_toml()?));
     let text = serde_json::to_string(&moment).map_err(|e| Error::File { path: path.clone(), reason: e.to_string() })?;
     metadata.push(("moment".into(), text));
@@ -102,23 +101,18 @@ pub fn replay(path: &Path, device: &Device) -> Result<Replay, Error> {
         Ok::<_, Error>(tensors.collect::<BTreeMap<_, _>>())
     };
     for (prefix, params) in [("student", &trainer.student_params), ("teacher", &trainer.teacher_params)] {
-        let tensors = part(prefix)?;
-        selfpatch_nn::weights::check_strict(&params.shapes(), &tensors, path)?;
-        params.assign(tensors.iter().map(|(name, t)| (name.as_str(), t)))?;
+        params.load(&part(prefix)?, path)?;
     }
     trainer.optimizer.restore(&part("optimizer")?, &moment.optimizer_steps)?;
     trainer.scaler = moment.scaler;
-    let centers = part("center")?;
-    let center = |name: &str| centers.get(name).ok_or_else(|| fail(format!("has no {name} centre")));
-    trainer.image.center_mut().set(center("class")?)?;
-    trainer.patch.center_mut().set(center("patch")?)?;
+    trainer.restore_objectives(&part("center")?, path)?;
     let crops: Vec<Tensor> = part("crops")?.into_values().collect();
     if crops.len() != config.crop_sizes().len() {
         return Err(fail("does not hold the crops of its configuration".into()));
     }
     let outcome = match trainer.step(&crops, moment.names.len(), moment.step, &moment.hyper) {
         Ok(report) => Ok(report),
-        Err(e) if e.is_not_finite() => {
+        Err(e) if e.is_non_finite() => {
             let place = diagnose(&trainer, &crops, &moment.names, &moment.hyper, &e)?;
             Err((e, place))
         }

@@ -1,23 +1,20 @@
 //! The numbers of one step, which are read from the device all at once.
 
-use crate::health::{Health, Signs};
-use crate::network::{Logits, Targets};
-use crate::step::Loss;
-use candle_core::Result;
+use crate::network::Rows;
+use candle_core::{D, Result, Tensor};
+use selfpatch_losses::Sign;
 use selfpatch_nn::transfer::Parcel;
 use std::ops::Range;
 
 /// Numbers of one step.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StepReport {
-    /// Total, class and patch loss (0 without a patch head).
+    /// Total, image and patch loss (0 without a patch head).
     pub losses: [f64; 3],
-    /// Mean entropy of the teacher's class outputs, in nats.
-    pub teacher_entropy: f64,
     /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// How teacher and student are doing.
-    pub health: Health,
+    /// What the objectives tell of the networks, by the names that the log has.
+    pub numbers: Vec<(&'static str, f64)>,
     /// What the loss was multiplied with, in fp16.
     pub loss_scale: Option<f64>,
     /// Whether the gradients overflowed in fp16: then the student was left as it was.
@@ -27,51 +24,76 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// `self` and a part of the batch with its share of the images.
-    pub(crate) fn plus(self, part: StepReport, share: f64) -> Self {
-        Self {
-            losses: std::array::from_fn(|i| self.losses[i] + share * part.losses[i]),
-            teacher_entropy: self.teacher_entropy + share * part.teacher_entropy,
-            health: self.health.plus(part.health, share),
-            ..self
-        }
+    /// The number called `name`, NaN where there is none.
+    pub fn number(&self, name: &str) -> f64 {
+        self.numbers.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, value)| *value)
     }
+
+    /// With a part of the batch, which has this share of the images.
+    pub(crate) fn plus(mut self, part: StepReport, share: f64) -> Self {
+        for (sum, loss) in self.losses.iter_mut().zip(part.losses) {
+            *sum += share * loss;
+        }
+        for (name, value) in part.numbers {
+            match self.numbers.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, sum)) => *sum += share * value,
+                None => self.numbers.push((name, share * value)),
+            }
+        }
+        self
+    }
+}
+
+/// The losses of a part of a batch, scalars.
+pub(crate) struct Losses<'a> {
+    pub total: &'a Tensor,
+    pub class: &'a Tensor,
+    pub patch: Option<&'a Tensor>,
 }
 
 /// Where the numbers of one part of a batch are in a parcel.
-pub(crate) struct Numbers {
-    /// Total and class loss.
+pub(crate) struct Readings {
+    /// Total and image loss.
     losses: Range<usize>,
     patch: Range<usize>,
-    teacher_entropy: Range<usize>,
-    signs: Signs,
+    signs: Vec<(Sign, Range<usize>)>,
 }
 
-impl Numbers {
-    /// Adds them to `parcel`.
-    pub fn of(loss: &Loss, student: &Logits, teacher: &Targets, parcel: &mut Parcel) -> Result<Self> {
-        let (total, class) = (parcel.add(&loss.total)?, parcel.add(&loss.class)?);
-        let patch = match &loss.patch {
+impl Readings {
+    /// Adds the numbers of a part of a batch to `parcel`.
+    pub fn of(losses: Losses, signs: Vec<Sign>, parcel: &mut Parcel) -> Result<Self> {
+        let (total, class) = (parcel.add(losses.total)?, parcel.add(losses.class)?);
+        let patch = match losses.patch {
             Some(patch) => parcel.add(patch)?,
             None => 0..0,
         };
-        Ok(Self {
-            losses: total.start..class.end,
-            patch,
-            teacher_entropy: parcel.add(&loss.teacher_entropy)?,
-            signs: Signs::of(student, teacher, parcel)?,
-        })
+        let placed = |sign: Sign| {
+            let place = parcel.add(&sign.values)?;
+            Ok((sign, place))
+        };
+        Ok(Self { losses: total.start..class.end, patch, signs: signs.into_iter().map(placed).collect::<Result<_>>()? })
     }
 
-    /// Them, from what was read.
+    /// The numbers, from all values of the parcel.
     pub fn read(&self, values: &[f64]) -> StepReport {
-        let first = |place: &Range<usize>| values[place.clone()].first().copied().unwrap_or(0.);
         let losses = &values[self.losses.clone()];
-        StepReport {
-            losses: [losses[0], losses[1], first(&self.patch)],
-            teacher_entropy: first(&self.teacher_entropy),
-            health: self.signs.read(values),
-            ..StepReport::default()
-        }
+        let patch = values[self.patch.clone()].first().copied().unwrap_or(0.);
+        let numbers = self.signs.iter().flat_map(|(sign, place)| {
+            let read = (sign.read)(&values[place.clone()]);
+            sign.names.iter().copied().zip(read)
+        });
+        StepReport { losses: [losses[0], losses[1], patch], numbers: numbers.collect(), ..StepReport::default() }
     }
+}
+
+/// Mean cosine of the student's patch embeddings with their targets; `None` without a patch head.
+pub(crate) fn patch_agreement(student: &Rows, teacher: &Rows) -> Result<Option<Sign>> {
+    let (Some(s), Some(t)) = (&student.patch, &teacher.patch) else { return Ok(None) };
+    let read = Box::new(|v: &[f64]| v.to_vec());
+    Ok(Some(Sign { names: &["patch_agreement"], values: cosine(&s.rows, &t.rows)?, read }))
+}
+
+/// Mean cosine of the rows of two `[R, D]`, of unit length both.
+fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    (a.detach() * b.detach())?.sum(D::Minus1)?.mean_all()
 }

@@ -1,98 +1,21 @@
 //! One training step: teacher, student, loss, gradients, optimiser, average.
 
-use crate::network::{Logits, Network, NetworkConfig, Target, Targets};
-use crate::report::{Numbers, StepReport};
-use crate::{Config, Error, Scaler};
+use crate::network::{Network, Rows};
+use crate::objective::objective;
+use crate::report::{Losses, Readings, StepReport, patch_agreement};
+use crate::settings::{Hyper, Settings};
+use crate::{Error, Scaler};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
-use selfpatch_losses::{CropGroup, Dino, PatchLoss};
-use selfpatch_nn::ops::{Activations, Survivals};
+use selfpatch_dist::{Alone, Communicator, Share};
+use selfpatch_losses::{Branches, CropGroup, HeadOutput, Objective, PatchLoss, Piece, Plan, Sign, Update};
+use selfpatch_nn::Backbone;
+use selfpatch_nn::ops::Survivals;
 use selfpatch_nn::random::{Purpose, stream};
 use selfpatch_nn::transfer::{self, Parcel};
 use selfpatch_nn::{Gradients, Params, Precision, Survival, autocast, backward};
-use selfpatch_optim::{Algorithm, Norms, Optimizer, Step, ema};
+use selfpatch_optim::{Follower, Norms, Optimizer, Step, ema};
 use selfpatch_vit::{Group, Pass, Patches};
 use std::ops::Range;
-
-/// What changes from step to step.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Hyper {
-    /// Learning rate.
-    pub lr: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Momentum of the teacher.
-    pub momentum: f64,
-    /// Temperature of the image teacher.
-    pub teacher_temp: f64,
-    /// Temperature of the patch teacher.
-    pub patch_teacher_temp: f64,
-    /// Whether the prototypes (`last_layer`) stay as they are in this step.
-    pub freeze_last_layer: bool,
-}
-
-/// What is fixed for a run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Shapes of both networks.
-    pub network: NetworkConfig,
-    /// Weight of the patch loss.
-    pub lambda: f64,
-    /// How patch targets are made, one per crop size.
-    pub targets: Vec<Target>,
-    /// Temperature of the student.
-    pub student_temp: f64,
-    /// Momentum of both centres.
-    pub center_momentum: f64,
-    /// Largest norm of a gradient tensor; 0 for no clipping.
-    pub clip: f64,
-    /// Stochastic depth of the student.
-    pub drop_path_rate: f64,
-    /// Which optimiser.
-    pub algorithm: Algorithm,
-    /// Parts in which the images of a step are taken; 1 for all at once.
-    pub accumulate: usize,
-    /// What is kept for the backward pass.
-    pub activations: Activations,
-    /// What layers and heads compute in; weights, losses and the optimiser stay in f32.
-    pub precision: Precision,
-    /// Seed of initial weights and stochastic depth.
-    pub seed: u64,
-}
-
-impl Settings {
-    /// The settings a configuration asks for.
-    pub fn of(config: &Config) -> std::result::Result<Self, Error> {
-        use crate::config::Aggregation;
-        let targets = config
-            .crop_sizes()
-            .into_iter()
-            .map(|size| {
-                Ok(match (config.neighbours(size)?, config.patch_loss.aggregation) {
-                    (Some((near, k)), Aggregation::ClassAttention) => Target::ClassAttention(near, k),
-                    (Some((near, k)), _) => Target::Mean(near, k),
-                    (None, _) => Target::Own,
-                })
-            })
-            .collect::<std::result::Result<_, Error>>()?;
-        Ok(Self {
-            network: NetworkConfig::of(config)?,
-            lambda: config.patch_loss.lambda,
-            targets,
-            student_temp: config.image_loss.student_temp,
-            center_momentum: config.image_loss.center_momentum,
-            clip: config.optim.clip_grad,
-            drop_path_rate: config.model.drop_path_rate,
-            algorithm: config.algorithm(),
-            accumulate: config.optim.accumulate,
-            activations: match config.optim.recompute {
-                true => Activations::Recompute,
-                false => Activations::Keep,
-            },
-            precision: config.precision(),
-            seed: config.seed,
-        })
-    }
-}
 
 /// Both networks with all state of the training.
 pub struct Trainer {
@@ -103,36 +26,39 @@ pub struct Trainer {
     pub teacher_params: Params,
     student: Network,
     teacher: Network,
-    /// The image objective with its centre.
-    pub image: Dino,
+    /// The image objective with its state.
+    pub objective: Box<dyn Objective>,
+    plan: Plan,
     /// The patch objective with its centre.
     pub patch: PatchLoss,
     /// Moments and step counts.
     pub optimizer: Optimizer,
     /// Scale of the loss, in fp16.
     pub scaler: Option<Scaler>,
+    /// The processes that train together.
+    pub communicator: Box<dyn Communicator>,
 }
 
 /// Losses of one batch, still in the graph.
 pub struct Loss {
     /// image + lambda * patch.
     pub total: Tensor,
-    /// DINO's loss.
+    /// The image loss.
     pub class: Tensor,
     /// The patch loss; `None` without a patch head.
     pub patch: Option<Tensor>,
-    /// What the centres are moved by.
-    pub means: Means,
-    /// Mean entropy of the teacher's class outputs, in nats, a scalar.
-    pub teacher_entropy: Tensor,
+    /// What the state of the objectives is moved by.
+    pub updates: Updates,
+    /// Numbers of the image objective.
+    pub numbers: Vec<Sign>,
 }
 
-/// Means of the teacher's rows, which move the centres.
-pub struct Means {
-    /// `[1, K]`.
-    pub class: Tensor,
-    /// `[1, P]`; `None` without a patch head.
-    pub patch: Option<Tensor>,
+/// What the state of both objectives is moved by.
+pub struct Updates {
+    /// What moves the state of the image objective.
+    pub image: Update,
+    /// What moves the centre of the patch objective; `None` without a patch head.
+    pub patch: Option<Update>,
 }
 
 impl Trainer {
@@ -141,14 +67,26 @@ impl Trainer {
         let (student_params, teacher_params) = (Params::trainable(settings.seed), Params::frozen(settings.seed));
         let student = Network::new(&settings.network, student_params.builder(dtype, device))?;
         let teacher = Network::new(&settings.network, teacher_params.builder(dtype, device))?;
-        let mut image = Dino::new(settings.network.class_head.out_dim, settings.center_momentum, dtype, device)?;
-        image.student_temp = settings.student_temp;
+        let objective = objective(&settings, dtype, device)?;
+        let plan = objective.plan();
         let prototypes = settings.network.patch_head.as_ref().map_or(1, |head| head.out_dim);
         let mut patch = PatchLoss::new(prototypes, settings.center_momentum, dtype, device)?;
         patch.student_temp = settings.student_temp;
         let optimizer = Optimizer::new(settings.algorithm);
         let scaler = (settings.precision == Precision::F16).then(Scaler::default);
-        Ok(Self { settings, student_params, teacher_params, student, teacher, image, patch, optimizer, scaler })
+        Ok(Self {
+            settings,
+            student_params,
+            teacher_params,
+            student,
+            teacher,
+            objective,
+            plan,
+            patch,
+            optimizer,
+            scaler,
+            communicator: Box::new(Alone),
+        })
     }
 
     /// The whole step. `crops`: one `[V_g * B, 3, S, S]` per crop size, views first; `step` counts
@@ -157,8 +95,8 @@ impl Trainer {
     /// With [`Settings::accumulate`] above 1 the images are taken in that many parts, one after the
     /// other; gradients, losses and centres come out as those of the whole batch, up to rounding.
     ///
-    /// A loss or gradient that is not finite is an error and changes nothing but the running statistics
-    /// of batch norm, if the heads have it. In fp16 a gradient that is not finite has most likely overflowed: the
+    /// A non-finite loss or gradient is an error and changes nothing but the running statistics
+    /// of batch norm, if the heads have it. In fp16 a non-finite gradient has most likely overflowed: the
     /// student is left as it is, the loss is scaled down, and teacher and centres move on, as in the published
     /// program.
     ///
@@ -184,9 +122,14 @@ impl Trainer {
         step: usize,
         hyper: &Hyper,
     ) -> std::result::Result<StepReport, Error> {
+        if self.communicator.world() > 1 {
+            // Only the draws of a step know ranks so far.
+            let reason = "several processes cannot train together yet: their gradients are not summed";
+            return Err(candle_core::Error::Msg(reason.into()).into());
+        }
         let mut parcel = Parcel::default();
         let run = || self.gradients(crops, images, step, hyper, &mut parcel);
-        let Outcome { mut grads, loss, means, numbers } = autocast(self.settings.precision, run)?;
+        let Outcome { mut grads, loss, updates, readings } = autocast(self.settings.precision, run)?;
         self.mark(&mut grads, &loss)?;
         let norms = self.optimise(&mut grads, hyper)?;
         drop(grads);
@@ -194,21 +137,22 @@ impl Trainer {
         let place = parcel.add(&norms.values.to_device(self.device())?)?;
         let values = parcel.read()?;
         let mut report = StepReport::default();
-        for (part, share) in &numbers {
+        for (part, share) in &readings {
             let part = part.read(&values);
             if part.losses.iter().any(|loss| !loss.is_finite()) {
-                return Err(Error::NotFinite { step, class: part.losses[1], patch: part.losses[2] });
+                let losses = vec![("class loss", part.losses[1]), ("patch loss", part.losses[2])];
+                return Err(Error::NonFinite { step, losses });
             }
             report = report.plus(part, *share);
         }
         report.loss_scale = self.scaler.map(|scaler| scaler.scale);
         report.overflow = self.judge(&norms.names, &values[place.clone()], hyper)?;
         report.grad_norm = values[place].iter().map(|n| n * n).sum::<f64>().sqrt();
-        self.commit(&means)?;
+        self.commit(&updates)?;
         Ok(report)
     }
 
-    /// Makes a loss that is not finite show in a gradient. The optimiser, which is to change nothing then, looks at
+    /// Makes a non-finite loss show in a gradient. The optimiser, which is to change nothing then, looks at
     /// gradients alone, and they may be finite where the loss is not.
     fn mark(&self, grads: &mut Gradients, loss: &Tensor) -> Result<()> {
         let vars = self.student_params.iter().map(|(_, var)| var).filter(|var| grads.contains(var));
@@ -228,10 +172,10 @@ impl Trainer {
         };
         let parameter = names[first].clone();
         match self.scaler.as_mut().map(Scaler::back_off) {
-            None => Err(Error::NotFiniteGradient { parameter }),
+            None => Err(Error::NonFiniteGradient { parameter }),
             Some(false) => Err(Error::Overflow { parameter }),
             Some(true) => {
-                ema(&self.teacher_params, &self.student_params, hyper.momentum)?;
+                ema(&Follower { params: &self.teacher_params, momentum: hyper.momentum }, &self.student_params)?;
                 Ok(true)
             }
         }
@@ -246,7 +190,7 @@ impl Trainer {
         hyper: &Hyper,
         parcel: &mut Parcel,
     ) -> Result<Outcome> {
-        let depth = self.survivals(crops, step)?;
+        let depth = self.survivals(crops, images, step)?;
         let mut sum: Option<Outcome> = None;
         for part in parts(images, self.settings.accumulate) {
             let share = part.len() as f64 / images as f64;
@@ -254,15 +198,19 @@ impl Trainer {
             let crops = crops.iter().map(|x| images_of(x, images, &part)).collect::<Result<Vec<_>>>()?;
             let patches = self.student.backbone.patches(&crops)?;
             let survivals = depth.as_ref().map(|depth| survivals_of(depth, images, &part));
-            let teacher = self.teacher_targets(&patches, n)?;
+            let teacher = self.teacher_rows(&patches)?;
             let pass = Pass { survivals, activations: self.settings.activations };
-            let student = self.student_logits(&patches, n, &pass, hyper.freeze_last_layer)?;
-            let loss = self.loss(&student, &teacher, &patches, n, hyper)?;
-            let numbers = vec![(Numbers::of(&loss, &student, &teacher, parcel)?, share)];
+            let student = self.student_rows(&patches, &pass, hyper.at.epoch)?;
+            let mut loss = self.loss(&student, &teacher, &patches, n, hyper)?;
+            let mut signs = std::mem::take(&mut loss.numbers);
+            signs.extend(patch_agreement(&student, &teacher)?);
+            let losses = Losses { total: &loss.total, class: &loss.class, patch: loss.patch.as_ref() };
+            let readings = vec![(Readings::of(losses, signs, parcel)?, share)];
             drop((student, teacher, patches));
             let grads = backward(&scaled(&loss.total, share * self.scaler.map_or(1., |s| s.scale))?)?;
-            let Loss { total, means, .. } = loss;
-            let part = Outcome { grads, loss: scaled(&total.detach(), share)?, means: means.scaled(share)?, numbers };
+            let Loss { total, updates, .. } = loss;
+            let loss = scaled(&total.detach(), share)?;
+            let part = Outcome { grads, loss, updates: updates.scaled(share)?, readings };
             sum = Some(match sum {
                 Some(sum) => sum.plus(part, &self.student_params)?,
                 None => part,
@@ -274,20 +222,23 @@ impl Trainer {
         }
     }
 
-    /// Which crops of this step keep which residual branch.
-    fn survivals(&self, crops: &[Tensor], step: usize) -> Result<Option<Survivals>> {
+    /// Which crops of this step keep which residual branch. The draws are those of the samples of all processes, of which
+    /// this one takes its own: an image meets the same fate however many share the work.
+    fn survivals(&self, crops: &[Tensor], images: usize, step: usize) -> Result<Option<Survivals>> {
         let rate = self.settings.drop_path_rate;
         if rate <= 0. {
             return Ok(None);
         }
+        let share = Share::of(&*self.communicator, images);
         let mut rng = stream(self.settings.seed, Purpose::DropPath, step as u64, 0);
-        let groups = crops.iter().map(|x| x.dim(0)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(self.student.backbone.stochastic_depth(rate, &groups, &mut rng)))
+        let groups = crops.iter().map(|x| Ok(x.dim(0)? * share.world)).collect::<Result<Vec<_>>>()?;
+        let all = self.student.backbone.stochastic_depth(rate, &groups, &mut rng);
+        Ok(Some(if share.world == 1 { all } else { survivals_of(&all, share.all(), &share.own()) }))
     }
 
     /// Where both networks are.
     pub fn device(&self) -> &Device {
-        self.image.center().value().device()
+        self.patch.center().value().device()
     }
 
     /// What layers and heads compute in.
@@ -295,9 +246,9 @@ impl Trainer {
         self.settings.precision
     }
 
-    /// The teacher's logits: all crops, patch branch on.
-    pub fn teacher_targets(&self, patches: &Patches, images: usize) -> Result<Targets> {
-        self.teacher.teacher(patches, images, self.image.globals, &self.settings.targets)
+    /// The teacher's rows: all crops, patch branch on.
+    pub fn teacher_rows(&self, patches: &Patches) -> Result<Rows> {
+        self.teacher.teacher(patches, &self.settings.targets)
     }
 
     /// The student's network.
@@ -310,24 +261,35 @@ impl Trainer {
         &self.teacher
     }
 
-    /// The student's logits: all crops. `frozen` keeps gradients from the prototypes.
-    pub fn student_logits(&self, patches: &Patches, images: usize, pass: &Pass, frozen: bool) -> Result<Logits> {
-        match frozen {
-            true => self.student.with_frozen_prototypes().student(patches, images, pass),
-            false => self.student.student(patches, images, pass),
+    /// The student's rows: all crops. Prototypes that are frozen in `epoch` are out of reach of gradients.
+    pub fn student_rows(&self, patches: &Patches, pass: &Pass, epoch: usize) -> Result<Rows> {
+        match self.is_frozen(PROTOTYPES, epoch) {
+            true => self.student.with_frozen_prototypes().student(patches, pass),
+            false => self.student.student(patches, pass),
         }
     }
 
-    /// Image loss + lambda x patch loss, with the centres before this step.
+    /// Whether the plan keeps the parameter of this name as it is in `epoch`.
+    fn is_frozen(&self, name: &str, epoch: usize) -> bool {
+        self.plan.freeze.iter().any(|freeze| freeze.holds(epoch) && name.contains(freeze.of))
+    }
+
+    /// Image loss + lambda x patch loss, with the state of both before this step.
     pub fn loss(
         &self,
-        student: &Logits,
-        teacher: &Targets,
+        student: &Rows,
+        teacher: &Rows,
         patches: &Patches,
         images: usize,
         hyper: &Hyper,
     ) -> Result<Loss> {
-        let class = self.image.loss(&student.class, &teacher.class, hyper.teacher_temp)?;
+        let rows = Branches {
+            images,
+            globals: self.settings.globals,
+            online: HeadOutput::Projected(student.class.clone()),
+            target: Some(HeadOutput::Projected(teacher.class.clone())),
+        };
+        let class = self.objective.loss(&rows, hyper.at)?;
         let (total, patch) = match (&student.patch, &teacher.patch) {
             (Some(s), Some(t)) => {
                 let group = |g: &Group| CropGroup { crops: g.count / images, rows: images * g.rows * g.cols };
@@ -337,23 +299,24 @@ impl Trainer {
             }
             _ => (class.loss.clone(), None),
         };
-        let (patch, patch_mean) = patch.map(|p| (p.loss, p.teacher_mean)).unzip();
-        let means = Means { class: class.teacher_mean, patch: patch_mean };
-        Ok(Loss { total, class: class.loss, patch, means, teacher_entropy: class.teacher_entropy })
+        let (patch, mean) = patch.map(|p| (p.loss, p.teacher_mean)).unzip();
+        let moves = mean.map(|mean| Update::default().with("patch", Piece::Mean(mean)));
+        let updates = Updates { image: class.update, patch: moves };
+        Ok(Loss { total, class: class.loss, patch, updates, numbers: class.numbers })
     }
 
-    /// Moves both centres, after the loss.
-    pub fn commit(&mut self, means: &Means) -> Result<()> {
-        self.image.commit(&means.class)?;
-        match &means.patch {
-            Some(patch) => self.patch.commit(patch),
+    /// Moves the state of both objectives, after the loss.
+    pub fn commit(&mut self, updates: &Updates) -> Result<()> {
+        self.objective.commit(&updates.image)?;
+        match &updates.patch {
+            Some(update) => self.patch.commit(update.get("patch")?),
             None => Ok(()),
         }
     }
 
     /// Clips each gradient, drops those of frozen prototypes, steps the optimiser and moves the
     /// teacher (QUIRKS 12, 13, 17). Returns the gradient norms before clipping, in the order of the
-    /// parameters that have one. A gradient that is not finite is an error and changes nothing.
+    /// parameters that have one. A non-finite gradient is an error and changes nothing.
     pub fn update(&mut self, grads: &mut Gradients, hyper: &Hyper) -> std::result::Result<Vec<f64>, Error> {
         let norms = self.optimise(grads, hyper)?;
         let values = transfer::to_host(&norms.values)?;
@@ -361,61 +324,62 @@ impl Trainer {
         Ok(values)
     }
 
-    /// The same; whether all was well remains to be seen in the norms.
+    /// Drops the gradients of frozen parameters, clips the others, steps the optimiser and moves the teacher. Returns the
+    /// norms before clipping, not yet read from the device: if one is non-finite, nothing has changed.
     fn optimise(&mut self, grads: &mut Gradients, hyper: &Hyper) -> Result<Norms> {
-        if hyper.freeze_last_layer {
-            for (_, var) in self.student_params.iter().filter(|(name, _)| name.contains("last_layer")) {
-                grads.remove(&var);
-            }
+        for (_, var) in self.student_params.iter().filter(|(name, _)| self.is_frozen(name, hyper.at.epoch)) {
+            grads.remove(&var);
         }
         let step = Step {
             lr: hyper.lr,
             weight_decay: hyper.weight_decay,
-            clip: self.settings.clip,
             scale: self.scaler.map_or(1., |scaler| scaler.scale),
-            momentum: hyper.momentum,
         };
-        self.optimizer.step(&self.student_params, Some(&self.teacher_params), grads, &step)
+        let follower = Follower { params: &self.teacher_params, momentum: hyper.momentum };
+        self.optimizer.step(&self.student_params, Some(&follower), grads, &self.settings.rules, &step)
     }
 }
 
 /// What a step has computed before it changes anything.
 struct Outcome {
-    /// Of the scaled loss, the sum over all parts.
+    /// Gradients of the scaled loss, summed over all parts.
     grads: Gradients,
-    /// The loss, likewise.
+    /// The unscaled loss, summed over all parts.
     loss: Tensor,
-    means: Means,
-    /// Of each part, with its share of the images.
-    numbers: Vec<(Numbers, f64)>,
+    updates: Updates,
+    /// Numbers of each part, with its share of the images.
+    readings: Vec<(Readings, f64)>,
 }
 
 impl Outcome {
-    /// `self` and what came of another part.
+    /// `self` with the outcome of another part added.
     fn plus(mut self, part: Self, params: &Params) -> Result<Self> {
         let vars: Vec<Var> = params.iter().map(|(_, var)| var).collect();
         self.grads.add(part.grads, vars.iter().map(|var| var.as_tensor()))?;
         self.loss = (self.loss + part.loss)?;
-        self.means = self.means.plus(part.means)?;
-        self.numbers.extend(part.numbers);
+        self.updates = self.updates.plus(part.updates)?;
+        self.readings.extend(part.readings);
         Ok(self)
     }
 }
 
-impl Means {
-    fn scaled(self, factor: f64) -> Result<Self> {
-        let patch = self.patch.map(|patch| scaled(&patch, factor)).transpose()?;
-        Ok(Self { class: scaled(&self.class, factor)?, patch })
+impl Updates {
+    fn scaled(self, share: f64) -> Result<Self> {
+        let patch = self.patch.map(|patch| patch.scaled(share)).transpose()?;
+        Ok(Self { image: self.image.scaled(share)?, patch })
     }
 
     fn plus(self, other: Self) -> Result<Self> {
         let patch = match (self.patch, other.patch) {
-            (Some(a), Some(b)) => Some((a + b)?),
+            (Some(a), Some(b)) => Some(a.plus(b)?),
             _ => None,
         };
-        Ok(Self { class: (self.class + other.class)?, patch })
+        Ok(Self { image: self.image.plus(other.image)?, patch })
     }
 }
+
+/// What the names of prototypes contain.
+const PROTOTYPES: &str = "last_layer";
 
 fn scaled(t: &Tensor, factor: f64) -> Result<Tensor> {
     if factor == 1. { Ok(t.clone()) } else { t * factor }
@@ -460,18 +424,13 @@ impl Loss {
 mod tests {
     use super::*;
     use crate::Preset;
+    use selfpatch_losses::At;
 
     #[test]
-    fn a_loss_that_is_not_finite_keeps_the_optimiser_from_its_step() -> std::result::Result<(), Error> {
+    fn a_non_finite_loss_keeps_the_optimiser_from_its_step() -> std::result::Result<(), Error> {
         let mut trainer = Trainer::new(Settings::of(&Preset::Default.config())?, DType::F32, &Device::Cpu)?;
-        let plan = Hyper {
-            lr: 1.,
-            weight_decay: 0.,
-            momentum: 0.5,
-            teacher_temp: 0.04,
-            patch_teacher_temp: 0.04,
-            freeze_last_layer: false,
-        };
+        let plan =
+            Hyper { lr: 1., weight_decay: 0., momentum: 0.5, patch_teacher_temp: 0.04, at: At { step: 0, epoch: 9 } };
         let weight = trainer.student_params.get("ca_head.norm.weight").expect("a weight");
         let values = || weight.to_vec1::<f32>();
         let before = values()?;
@@ -480,6 +439,36 @@ mod tests {
             trainer.mark(&mut grads, &Tensor::new(loss, &Device::Cpu)?)?;
             assert_eq!(trainer.update(&mut grads, &plan).is_ok(), fine);
             assert_eq!(values()? == before, !fine);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn two_ranks_draw_what_one_process_draws_for_their_images() -> std::result::Result<(), Error> {
+        let settings = Settings::of(&Preset::Default.config())?;
+        let settings = Settings { drop_path_rate: 0.5, ..settings };
+        let trainer = |communicator: Box<dyn Communicator>| {
+            let made = Trainer::new(settings.clone(), DType::F32, &Device::Cpu)?;
+            Ok::<_, candle_core::Error>(Trainer { communicator, ..made })
+        };
+        // Two global views and one local view of so many images.
+        let crops = |images: usize| {
+            let of =
+                |views: usize, side: usize| Tensor::zeros((views * images, 3, side, side), DType::F32, &Device::Cpu);
+            Ok::<_, candle_core::Error>(vec![of(2, 48)?, of(1, 24)?])
+        };
+        let alive = |survivals: Option<Survivals>| -> Vec<Vec<f32>> {
+            let branches = survivals.into_iter().flatten().flatten().flatten();
+            branches.map(|survival| survival.alive.iter().map(|a| f32::from(u8::from(*a))).collect()).collect()
+        };
+        let whole = alive(trainer(Box::new(Alone))?.survivals(&crops(6)?, 6, 3)?);
+        for (rank, thread) in selfpatch_dist::threads(2).into_iter().enumerate() {
+            let own = alive(trainer(Box::new(thread))?.survivals(&crops(3)?, 3, 3)?);
+            for (own, whole) in own.iter().zip(&whole) {
+                let expected: Vec<f32> = (0..3).flat_map(|view| whole[view * 6 + 3 * rank..][..3].to_vec()).collect();
+                assert_eq!(*own, expected);
+            }
+            assert_eq!(own.len(), whole.len());
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 mod common;
 
 use common::{go, session, tiny};
-use selfpatch_nn::weights::{read, write_safetensors};
+use selfpatch_run::Event;
 use selfpatch_train::candle_core::{Device, Tensor};
-use selfpatch_train::config::{Config, NotFinite};
-use selfpatch_train::{Error, Event, replay, run, telemetry};
+use selfpatch_train::config::{Config, NonFinite};
+use selfpatch_train::{Error, replay, run};
+use selfpatch_weights::{read, write_safetensors};
 use std::fs;
 use std::path::Path;
 
@@ -32,7 +33,7 @@ fn spoilt(folder: &Path, name: &str, factor: f64) -> Result<Config, Box<dyn std:
 }
 
 #[test]
-fn a_value_that_is_not_finite_is_named_kept_and_stops_the_run() -> Outcome {
+fn a_value_that_is_non_finite_is_named_kept_and_stops_the_run() -> Outcome {
     for (name, factor, expected) in [
         ("blocks.1.mlp.fc1.weight", f64::NAN, "weights of the teacher, backbone.blocks.1.mlp.fc1.weight"),
         ("blocks.1.mlp.fc2.weight", 1e39, "weights of the teacher"),
@@ -42,7 +43,7 @@ fn a_value_that_is_not_finite_is_named_kept_and_stops_the_run() -> Outcome {
         let folder = tempfile::tempdir()?;
         let config = spoilt(folder.path(), name, factor)?;
         let error = go(&config, false);
-        let Err(Error::Sick { place, replay: file, .. }) = &error else { panic!("{name}: {error:?}") };
+        let Err(Error::Sick { place, kept: Some(file), .. }) = &error else { panic!("{name}: {error:?}") };
         assert!(place.contains(expected), "{place}");
         assert!(error.as_ref().err().is_some_and(|e| e.to_string().contains("cargo xtask replay")));
         let again = replay(file, &Device::Cpu)?;
@@ -60,15 +61,15 @@ fn a_value_that_is_not_finite_is_named_kept_and_stops_the_run() -> Outcome {
 fn steps_may_be_left_out_but_not_for_ever() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut config = spoilt(folder.path(), "blocks.0.norm1.weight", f64::NAN)?;
-    (config.health.not_finite, config.health.most_skipped) = (NotFinite::Skip, 3);
+    (config.health.not_finite, config.health.most_skipped) = (NonFinite::Skip, 3);
     let mut steps = 0;
     let end = run(&config, &session(false), &Device::Cpu, &mut common::unasked, |event| {
         steps += usize::from(matches!(event, Event::Step(_)));
     });
     assert!(matches!(end, Err(Error::Sick { .. })));
     assert_eq!(steps, 3);
-    let log = telemetry::log::read(&config.output_dir)?;
-    assert!(log.len() == 3 && log.iter().all(|r| r.train_loss.is_nan()));
+    let log = selfpatch_run::log::read(&config.output_dir)?;
+    assert!(log.len() == 3 && log.iter().all(|r| r.number("train_loss").is_nan()));
     Ok(())
 }
 

@@ -5,10 +5,11 @@ mod common;
 use common::{go, session, tiny};
 use selfpatch_datasets::MultiCrop;
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::{read, write_safetensors};
+use selfpatch_run::Event;
 use selfpatch_train::candle_core::{DType, Device, Tensor};
-use selfpatch_train::{Config, Error, Event, run};
+use selfpatch_train::{Config, Error, run};
 use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_weights::{read, write_safetensors};
 use std::path::Path;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;

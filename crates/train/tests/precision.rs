@@ -3,10 +3,12 @@
 mod common;
 
 use common::{HYPER, crops, go, go_on, session, tiny};
+use selfpatch_nn::Backbone;
 use selfpatch_nn::{autocast, backward};
+use selfpatch_run::Session;
 use selfpatch_train::candle_core::{DType, Device, Tensor, Var};
 use selfpatch_train::config::{Config, Precision};
-use selfpatch_train::{Error, Scaler, Session, Settings, Trainer, telemetry};
+use selfpatch_train::{Error, Scaler, Settings, Trainer};
 use selfpatch_vit::Pass;
 use std::path::Path;
 
@@ -33,11 +35,11 @@ fn values(t: &Tensor) -> Vec<f64> {
 fn first(precision: Precision) -> Result<Vec<(String, Vec<f64>)>, Error> {
     let trainer = trainer(precision)?;
     let crops = crops(3);
-    let scale = if precision == Precision::Fp16 { SCALE } else { 1. };
+    let scale = if precision == Precision::F16 { SCALE } else { 1. };
     let (losses, grads) = autocast(trainer.precision(), || {
         let patches = trainer.student().backbone.patches(&crops)?;
-        let teacher = trainer.teacher_targets(&patches, 3)?;
-        let student = trainer.student_logits(&patches, 3, &Pass::default(), false)?;
+        let teacher = trainer.teacher_rows(&patches)?;
+        let student = trainer.student_rows(&patches, &Pass::default(), 9)?;
         let loss = trainer.loss(&student, &teacher, &patches, 3, &HYPER)?;
         Ok::<_, Error>((loss.values()?, backward(&(&loss.total * scale)?)?))
     })?;
@@ -59,7 +61,7 @@ fn first(precision: Precision) -> Result<Vec<(String, Vec<f64>)>, Error> {
 #[test]
 fn losses_and_gradients_of_a_step_are_near_those_of_f32() -> Result<(), Error> {
     let want = first(Precision::F32)?;
-    for (precision, of_losses, of_gradients) in [(Precision::Bf16, 3e-3, 5e-2), (Precision::Fp16, 1e-3, 5e-3)] {
+    for (precision, of_losses, of_gradients) in [(Precision::Bf16, 3e-3, 5e-2), (Precision::F16, 1e-3, 5e-3)] {
         for ((name, got), (_, want)) in first(precision)?.iter().zip(&want) {
             let size = want.iter().fold(1e-30, |m: f64, v| m.max(v.abs()));
             let error = got.iter().zip(want).fold(0f64, |m, (a, b)| m.max((a - b).abs())) / size;
@@ -81,14 +83,14 @@ fn training_goes_as_in_f32_and_its_state_stays_in_f32() -> Result<(), Error> {
         Ok((losses, trainer))
     };
     let (want, _) = run(Precision::F32)?;
-    for (precision, tolerance) in [(Precision::Bf16, 3e-2), (Precision::Fp16, 5e-3)] {
+    for (precision, tolerance) in [(Precision::Bf16, 3e-2), (Precision::F16, 5e-3)] {
         let (got, trainer) = run(precision)?;
         let greatest = want.iter().fold(0f64, |m, v| m.max(*v));
         for (step, (got, want)) in got.iter().zip(&want).enumerate() {
             assert!((got - want).abs() < tolerance * greatest, "{precision:?}, step {step}: {got}, in f32 {want}");
         }
         assert!(got[29] < 0.9 * got[0], "{got:?}");
-        let centers = [trainer.image.center(), trainer.patch.center()].map(|c| c.value().clone());
+        let centers = [trainer.objective.state().remove(0).1, trainer.patch.center().value().clone()];
         let all = [trainer.student_params.tensors(), trainer.teacher_params.tensors(), trainer.optimizer.moments()];
         let dtypes = all.iter().flatten().map(|(_, t)| t.dtype()).chain(centers.iter().map(Tensor::dtype));
         assert!(dtypes.into_iter().all(|dtype| dtype == DType::F32));
@@ -98,7 +100,7 @@ fn training_goes_as_in_f32_and_its_state_stays_in_f32() -> Result<(), Error> {
 
 #[test]
 fn an_overflow_leaves_the_student_and_halves_the_scale() -> Result<(), Error> {
-    let mut trainer = trainer(Precision::Fp16)?;
+    let mut trainer = trainer(Precision::F16)?;
     trainer.scaler.iter_mut().for_each(|scaler| scaler.scale = SCALE);
     let crops = crops(2);
     assert!(!trainer.step(&crops, 2, 0, &HYPER)?.overflow);
@@ -107,7 +109,7 @@ fn an_overflow_leaves_the_student_and_halves_the_scale() -> Result<(), Error> {
     let all = |t: &Trainer| {
         let of = |tensors: Vec<(String, Tensor)>| tensors.iter().flat_map(|(_, t)| values(t)).collect::<Vec<_>>();
         let (student, teacher) = (of(t.student_params.tensors()), of(t.teacher_params.tensors()));
-        (student, of(t.optimizer.moments()), teacher, values(t.image.center().value()))
+        (student, of(t.optimizer.moments()), teacher, values(&t.objective.state()[0].1))
     };
     let (before, steps) = (all(&trainer), trainer.optimizer.steps()?);
     let report = trainer.step(&crops, 2, 1, &HYPER)?;
@@ -125,14 +127,14 @@ fn an_overflow_leaves_the_student_and_halves_the_scale() -> Result<(), Error> {
 
 #[test]
 fn gradients_that_overflow_at_every_scale_are_an_error() -> Result<(), Error> {
-    let mut trainer = trainer(Precision::Fp16)?;
+    let mut trainer = trainer(Precision::F16)?;
     trainer.scaler = Some(Scaler { scale: 1., good_steps: 3 });
     let bad = trainer.student_params.get("backbone.pos_embed").expect("the positions");
     let mut grads = backward(&bad.sum_all()?)?;
     grads.set(&bad, (bad.as_tensor() * f64::INFINITY)?);
     let error = trainer.update(&mut grads, &HYPER).expect_err("an overflow");
     assert!(matches!(&error, Error::Overflow { parameter } if parameter == "backbone.pos_embed"), "{error}");
-    assert!(error.is_not_finite() && error.to_string().contains("bf16"));
+    assert!(error.is_non_finite() && error.to_string().contains("bf16"));
     assert_eq!(trainer.scaler, Some(Scaler { scale: 1., good_steps: 3 }));
     assert!(trainer.optimizer.steps()?.is_empty());
     Ok(())
@@ -142,7 +144,7 @@ fn gradients_that_overflow_at_every_scale_are_an_error() -> Result<(), Error> {
 fn a_run_in_fp16_goes_on_bit_for_bit_and_says_its_scale() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let mut whole = tiny(folder.path());
-    whole.optim.precision = Precision::Fp16;
+    whole.optim.precision = Precision::F16;
     let straight = go(&whole, false)?;
     let mut parts = whole.clone();
     parts.output_dir = folder.path().join("parts");
@@ -162,8 +164,11 @@ fn a_run_in_fp16_goes_on_bit_for_bit_and_says_its_scale() -> Result<(), Box<dyn 
     };
     assert_eq!(scaler(&whole)?, scaler(&parts)?);
     assert!(scaler(&whole)?.good_steps > 0);
-    let log = telemetry::log::read(&whole.output_dir)?;
-    assert!(log.iter().all(|r| r.loss_scale.is_some() && (r.overflow == Some(true)) == r.grad_norm.is_none()));
+    let log = selfpatch_run::log::read(&whole.output_dir)?;
+    let is_whole = |r: &selfpatch_run::Record| {
+        r.get("loss_scale").is_some() && (r.get("overflow") == Some(1.)) == r.get("grad_norm").is_none()
+    };
+    assert!(log.iter().all(is_whole));
 
     // Another precision is another run, unless it is named.
     (parts.optim.precision, parts.optim.epochs) = (Precision::F32, 3);

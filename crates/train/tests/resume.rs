@@ -3,10 +3,11 @@
 mod common;
 
 use common::{go, go_on, session, tiny};
-use selfpatch_nn::weights::read;
+use selfpatch_run::{End, Event, Resume, Session};
 use selfpatch_train::candle_core::Device;
-use selfpatch_train::{Config, End, Error, Event, Resume, Session, run};
+use selfpatch_train::{Config, Error, run};
 use selfpatch_vit::Vit;
+use selfpatch_weights::read;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ fn go_until(config: &Config, steps: u64) -> Result<Vec<f64>, Error> {
     let session = Session { overwrite: false, resume: Resume::Auto, overrides: &[], asked: &[], stop: &stop };
     let summary = run(config, &session, &Device::Cpu, &mut common::unasked, |event| {
         if let Event::Step(record) = event {
-            losses.push(record.train_loss);
+            losses.push(record.number("train_loss"));
             stop.store(record.step >= steps, Ordering::Relaxed);
         }
     })?;

@@ -3,12 +3,16 @@
 mod common;
 
 use common::{HYPER, crops, go, session, tiny, unasked};
+use selfpatch_losses::At;
+use selfpatch_nn::Backbone;
+use selfpatch_nn::backward;
 use selfpatch_nn::random::normal;
-use selfpatch_nn::{backward, weights};
+use selfpatch_run::Event;
 use selfpatch_train::candle_core::{DType, Device, Tensor};
 use selfpatch_train::config::{Aggregation, Algorithm, Border, Config};
-use selfpatch_train::{Error, Event, Hyper, Measure, Network, Settings, Trainer, run};
+use selfpatch_train::{Error, Hyper, Measure, Network, Settings, Trainer, run};
 use selfpatch_vit::Pass;
+use selfpatch_weights as weights;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,13 +35,13 @@ fn the_teacher_is_measured_when_the_configuration_says_so() -> Result<(), Error>
     };
     let mut warnings = 0;
     run(&config, &session(false), &Device::Cpu, &mut judge, |event| match event {
-        Event::Step(r) => told.push((r.davis_jf, r.knn_top1)),
+        Event::Step(r) => told.push((r.get("davis_jf"), r.get("knn_top1"))),
         Event::Warning(w) => warnings += usize::from(w == "eval.davis: no videos"),
         _ => {}
     })?;
     assert_eq!((asked, warnings), (vec![Measure::Davis, Measure::Davis, Measure::Knn], 1));
-    let log = selfpatch_train::telemetry::log::read(&config.output_dir).expect("a log");
-    let logged: Vec<_> = log.iter().map(|r| (r.davis_jf, r.knn_top1)).collect();
+    let log = selfpatch_run::log::read(&config.output_dir).expect("a log");
+    let logged: Vec<_> = log.iter().map(|r| (r.get("davis_jf"), r.get("knn_top1"))).collect();
     assert_eq!(logged, told);
     told.retain(|measured| *measured != (None, None));
     assert_eq!(told, [(Some(0.25), None), (None, Some(0.75))]);
@@ -61,8 +65,8 @@ fn every_trainable_parameter_receives_a_gradient() -> Result<(), Error> {
             let trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
             let crops = crops(2);
             let patches = trainer.teacher().backbone.patches(&crops)?;
-            let teacher = trainer.teacher_targets(&patches, 2)?;
-            let student = trainer.student_logits(&patches, 2, &Pass::default(), false)?;
+            let teacher = trainer.teacher_rows(&patches)?;
+            let student = trainer.student_rows(&patches, &Pass::default(), 9)?;
             let grads = backward(&trainer.loss(&student, &teacher, &patches, 2, &HYPER)?.total)?;
             for (name, var) in trainer.student_params.iter() {
                 let frozen = norm_last_layer && name.ends_with("weight_g");
@@ -100,14 +104,16 @@ fn the_loss_falls_on_repeated_crops() -> Result<(), Error> {
 #[test]
 fn frozen_prototypes_stay_as_they_are() -> Result<(), Error> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut trainer = Trainer::new(Settings::of(&tiny(folder.path()))?, DType::F32, &Device::Cpu)?;
+    let mut config = tiny(folder.path());
+    config.optim.freeze_last_layer = 1;
+    let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
     let value = |t: &Trainer| -> Result<Vec<f32>, Error> {
         let var = t.student_params.get("c_head.last_layer.weight_v").expect("the prototypes");
         Ok(var.flatten_all()?.to_vec1()?)
     };
     let before = value(&trainer)?;
     let crops = crops(2);
-    trainer.step(&crops, 2, 0, &Hyper { freeze_last_layer: true, ..HYPER })?;
+    trainer.step(&crops, 2, 0, &Hyper { at: At { step: 0, epoch: 0 }, ..HYPER })?;
     assert_eq!(value(&trainer)?, before);
     assert!(!trainer.optimizer.steps()?.keys().any(|name| name.contains("last_layer")));
     trainer.step(&crops, 2, 1, &HYPER)?;
@@ -124,9 +130,9 @@ fn two_steps(config: &Config, images: usize) -> Result<Vec<f64>, Error> {
     for step in 0..2 {
         let report = trainer.step(&crops, images, step, &HYPER)?;
         values.extend(report.losses);
-        values.push(report.teacher_entropy);
+        values.push(report.number("teacher_entropy"));
     }
-    let centers = [trainer.image.center().value().clone(), trainer.patch.center().value().clone()];
+    let centers = [trainer.objective.state().remove(0).1, trainer.patch.center().value().clone()];
     let params = trainer.student_params.tensors().into_iter().chain(trainer.teacher_params.tensors());
     for t in params.map(|(_, t)| t).chain(centers) {
         values.extend(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
@@ -275,7 +281,7 @@ fn a_damaged_checkpoint_is_passed_over() -> Result<(), Error> {
     let mut losses = Vec::new();
     run(&config, &session(false), &Device::Cpu, &mut unasked, |event| match event {
         Event::Warning(w) => warnings.push(w),
-        Event::Step(r) => losses.push(r.train_loss),
+        Event::Step(r) => losses.push(r.number("train_loss")),
         _ => {}
     })?;
     assert!(warnings.len() == 1 && warnings[0].contains("step-000008"), "{warnings:?}");
@@ -322,9 +328,11 @@ fn a_run_without_a_checkpoint_gives_way_and_overwrite_keeps_what_is_not_its_own(
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_stops_before_the_weights() -> Result<(), Error> {
+fn a_gradient_that_is_non_finite_stops_before_the_weights() -> Result<(), Error> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut trainer = Trainer::new(Settings::of(&tiny(folder.path()))?, DType::F32, &Device::Cpu)?;
+    let mut config = tiny(folder.path());
+    config.optim.freeze_last_layer = 1;
+    let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;
     let value = |t: &Trainer| -> Result<Vec<f32>, Error> {
         Ok(t.student_params.get("ca_head.norm.weight").expect("a weight").to_vec1()?)
     };
@@ -333,7 +341,7 @@ fn a_gradient_that_is_not_finite_stops_before_the_weights() -> Result<(), Error>
     let mut grads = backward(&trainer.student_params.get("ca_head.norm.weight").expect("a weight").sum_all()?)?;
     grads.set(&bad, (bad.as_tensor() * f64::NAN)?);
     match trainer.update(&mut grads, &HYPER) {
-        Err(Error::NotFiniteGradient { parameter }) => assert_eq!(parameter, "backbone.pos_embed"),
+        Err(Error::NonFiniteGradient { parameter }) => assert_eq!(parameter, "backbone.pos_embed"),
         other => panic!("{other:?}"),
     }
     assert_eq!(value(&trainer)?, before);

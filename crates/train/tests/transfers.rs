@@ -11,7 +11,7 @@ use std::path::Path;
 
 #[test]
 fn every_step_reads_its_device_once() -> Result<(), Error> {
-    for (precision, accumulate) in [(Precision::F32, 1), (Precision::Bf16, 2), (Precision::Fp16, 1)] {
+    for (precision, accumulate) in [(Precision::F32, 1), (Precision::Bf16, 2), (Precision::F16, 1)] {
         let mut config = tiny(Path::new("unused"));
         (config.optim.precision, config.optim.accumulate) = (precision, accumulate);
         let mut trainer = Trainer::new(Settings::of(&config)?, DType::F32, &Device::Cpu)?;

@@ -1,15 +1,17 @@
 //! The backbone: pixels to tokens.
 
 use crate::input::Stated;
-use crate::patches::Patches;
 use crate::position::Rule;
 use crate::{VitConfig, position};
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use selfpatch_nn::ops::{Activations, Survivals};
-use selfpatch_nn::{Block, LayerNorm, Sequences, Survival, WEIGHT_INIT, drop_path_rates, ops, torch_default};
+use selfpatch_nn::ops::Survivals;
+use selfpatch_nn::{
+    Backbone, Block, LayerNorm, Pass, Patches, Sequences, Survival, WEIGHT_INIT, drop_path_rates, ops, torch_default,
+};
+use std::collections::BTreeMap;
 
 /// A Vision Transformer under the weight names of DINO and timm.
 #[derive(Clone, Debug)]
@@ -24,15 +26,6 @@ pub struct Vit {
     norm: Option<LayerNorm>,
     fc_norm: Option<LayerNorm>,
     stated: Stated,
-}
-
-/// How one training pass runs through the blocks.
-#[derive(Clone, Debug, Default)]
-pub struct Pass {
-    /// Which crops keep which residual branch; see [`Vit::stochastic_depth`].
-    pub survivals: Option<Survivals>,
-    /// What is kept for the backward pass.
-    pub activations: Activations,
 }
 
 impl Vit {
@@ -73,24 +66,24 @@ impl Vit {
         })
     }
 
-    /// The same, knowing what is stated of the images that it was trained on.
+    /// This backbone with `stated` recorded as what is known of its weights and training images.
     pub fn with_stated(mut self, stated: Stated) -> Self {
         self.stated = stated;
         self
     }
 
-    /// What the file of the weights states of the images that they were trained on.
+    /// What the weight file states of the backbone and of the images that it was trained on.
     pub fn stated(&self) -> &Stated {
         &self.stated
     }
 
-    /// The same with another rule for positions on other grids than that of the table.
+    /// This backbone with another rule for positions on grids other than that of the table.
     pub fn with_positions(mut self, rule: Rule) -> Self {
         self.config.positions = rule;
         self
     }
 
-    /// The shapes this backbone was made with.
+    /// The configuration that this backbone was made with.
     pub fn config(&self) -> &VitConfig {
         &self.config
     }
@@ -101,41 +94,13 @@ impl Vit {
     /// after it; patches row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let t = self.tokens(x)?;
-        self.finish(self.through(&t, &self.blocks)?)
+        self.finish(self.through(&t, &self.blocks, &Pass::default())?)
     }
 
-    /// The same for crops of several sizes at once, packed: their tokens `[T, D]`, and how many belong
-    /// to each crop.
-    pub fn packed(&self, patches: &Patches, pass: &Pass) -> Result<(Tensor, Sequences)> {
-        let groups = self.embed(patches)?;
-        let sequences = self.sequences(patches);
-        let x = Sequences::join(&groups)?;
-        let t = ops::transformer(&x, &sequences, &self.blocks, pass.survivals.as_ref(), pass.activations)?;
-        Ok((self.finish(t)?, sequences))
-    }
-
-    /// How many tokens each of these crops has.
+    /// The number of tokens of each crop.
     pub fn sequences(&self, patches: &Patches) -> Sequences {
         let extra = self.config.leading();
         Sequences::new(&patches.groups().iter().map(|g| (g.count, g.rows * g.cols + extra)).collect::<Vec<_>>())
-    }
-
-    /// Draws which crops keep which residual branch: block `i` of `n` drops with probability
-    /// `rate * i / (n - 1)`. `groups`: number of crops of each size; each has its own draws, one after
-    /// the other.
-    pub fn stochastic_depth(&self, rate: f64, groups: &[usize], rng: &mut ChaCha8Rng) -> Survivals {
-        let rates = drop_path_rates(rate, self.blocks.len());
-        let mut draws: Vec<[Vec<f32>; 2]> = vec![Default::default(); rates.len()];
-        for &count in groups {
-            for (draws, _) in draws.iter_mut().zip(&rates).filter(|(_, rate)| **rate > 0.) {
-                for branch in draws {
-                    branch.extend((0..count).map(|_| rng.random::<f32>()));
-                }
-            }
-        }
-        let survivals =
-            |(draws, rate): ([Vec<f32>; 2], f64)| draws.map(|u| (rate > 0.).then(|| Survival::new(rate, &u)));
-        draws.into_iter().zip(rates).map(survivals).collect()
     }
 
     /// Patch features only: `[B, C, H, W] -> [B, N, D]`.
@@ -145,7 +110,7 @@ impl Vit {
         t.narrow(1, extra, t.dim(1)? - extra)
     }
 
-    /// Patch features after block `layer` (1 to the depth), through the final norm or as they are:
+    /// Patch features after block `layer` (1 to the depth), with or without the final norm:
     /// `[B, C, H, W] -> [B, N, D]`.
     pub fn block_features(&self, x: &Tensor, layer: usize, norm: bool) -> Result<Tensor> {
         if !(1..=self.blocks.len()).contains(&layer) {
@@ -154,7 +119,7 @@ impl Vit {
         if norm && self.norm.is_none() {
             bail!("norm: the backbone has no final norm")
         }
-        let t = self.through(&self.tokens(x)?, &self.blocks[..layer])?;
+        let t = self.through(&self.tokens(x)?, &self.blocks[..layer], &Pass::default())?;
         let t = if norm { self.finish(t)? } else { t };
         let extra = self.config.leading();
         t.narrow(1, extra, t.dim(1)? - extra)
@@ -172,27 +137,23 @@ impl Vit {
             bail!("intermediate layers: {n} asked for, the backbone has {} blocks", self.blocks.len())
         }
         let (before, last) = self.blocks.split_at(self.blocks.len() - n);
-        let mut t = self.through(&self.tokens(x)?, before)?;
+        let mut t = self.through(&self.tokens(x)?, before, &Pass::default())?;
         last.iter()
             .map(|block| {
-                t = self.through(&t, std::slice::from_ref(block))?;
+                t = self.through(&t, std::slice::from_ref(block), &Pass::default())?;
                 self.finish(t.clone())
             })
             .collect()
     }
 
-    /// Attention probabilities of the last block, `[B, heads, T, T]`; rows are queries.
-    pub fn last_attention(&self, x: &Tensor) -> Result<Tensor> {
-        let Some((last, before)) = self.blocks.split_last() else { bail!("depth: the backbone has no blocks") };
-        ops::block_attention(last, &self.through(&self.tokens(x)?, before)?)
-    }
-
-    /// Patches projected, positions added, class token and registers in front: the input of the first block.
+    /// The input of the first block: patches projected, positions added, class token and registers in front.
+    /// `[B, C, H, W] -> [B, T, D]`.
     pub fn tokens(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.embed(&self.patches(std::slice::from_ref(x))?)?.remove(0))
     }
 
-    /// Positions added to the tokens of a `height x width` image: `[1, N, D]`, or `[1, 1 + N, D]`.
+    /// Positions that are added to the tokens of a `height x width` image: `[1, N, D]`, or `[1, 1 + N, D]` with a
+    /// class token.
     pub fn positions(&self, height: usize, width: usize) -> Result<Tensor> {
         let (rows, cols) = self.config.grid(height, width)?;
         let (square, rule) = (height == width, self.config.positions);
@@ -202,11 +163,6 @@ impl Vit {
         let cls = self.pos_embed.narrow(1, 0, 1)?;
         let table = self.pos_embed.narrow(1, 1, self.pos_embed.dim(1)? - 1)?;
         Tensor::cat(&[&cls, &position::resize(&table.contiguous()?, rows, cols, square, rule)?], 1)
-    }
-
-    /// Crops, one tensor `[B, C, H, W]` per size, as rows of pixels. Student and teacher can share them.
-    pub fn patches(&self, crops: &[Tensor]) -> Result<Patches> {
-        Patches::new(&self.config, crops)
     }
 
     /// The input of the first block, one tensor per crop size.
@@ -240,11 +196,12 @@ impl Vit {
             .collect()
     }
 
-    /// `t [B, T, D]` through some blocks.
-    fn through(&self, t: &Tensor, blocks: &[Block]) -> Result<Tensor> {
+    /// Passes `t [B, T, D]` through `blocks`; `pass` is drawn for these alone.
+    fn through(&self, t: &Tensor, blocks: &[Block], pass: &Pass) -> Result<Tensor> {
         let (b, n, _) = t.dims3()?;
         let sequences = Sequences::new(&[(b, n)]);
-        ops::transformer(&t.flatten(0, 1)?, &sequences, blocks, None, Activations::Keep)?.reshape(t.shape())
+        let (survivals, activations) = (pass.survivals.as_ref(), pass.activations);
+        ops::transformer(&t.flatten(0, 1)?, &sequences, blocks, survivals, activations)?.reshape(t.shape())
     }
 
     fn finish(&self, t: Tensor) -> Result<Tensor> {
@@ -254,8 +211,9 @@ impl Vit {
         }
     }
 
-    /// One feature per image of its tokens, `[B, T, D] -> [B, D]`: the mean of the patches through their norm where the
-    /// backbone has one for it (`fc_norm`), else the class token, else the mean of the patches.
+    /// One feature per image from its tokens, `[B, T, D] -> [B, D]`: the normalised mean of the patches if the
+    /// backbone has a norm for it (`fc_norm`), otherwise the class token, or the mean of the patches if there is
+    /// none.
     pub fn pooled(&self, tokens: &Tensor) -> Result<Tensor> {
         if self.cls_token.is_some() && self.fc_norm.is_none() {
             return self.cls(tokens);
@@ -268,7 +226,7 @@ impl Vit {
         }
     }
 
-    /// What [`Vit::pooled`] is, in words.
+    /// The feature of [`Vit::pooled`], in words.
     pub fn pooled_words(&self) -> &'static str {
         match (self.cls_token.is_some(), self.fc_norm.is_some()) {
             (_, true) => "mean of the patch tokens through its norm (fc_norm)",
@@ -283,5 +241,76 @@ impl Vit {
             bail!("this backbone has no class token; pool its patches with selfpatch-aggregation")
         }
         tokens.narrow(1, 0, 1)?.squeeze(1)?.narrow(D::Minus1, 0, self.config.embed_dim)
+    }
+}
+
+impl Backbone for Vit {
+    fn width(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn grid(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        self.config.grid(height, width)
+    }
+
+    fn patches(&self, crops: &[Tensor]) -> Result<Patches> {
+        Patches::new(self.config.cut(), crops)
+    }
+
+    fn packed(&self, patches: &Patches, pass: &Pass) -> Result<(Tensor, Sequences)> {
+        let groups = self.embed(patches)?;
+        let sequences = self.sequences(patches);
+        let x = Sequences::join(&groups)?;
+        let t = ops::transformer(&x, &sequences, &self.blocks, pass.survivals.as_ref(), pass.activations)?;
+        Ok((self.finish(t)?, sequences))
+    }
+
+    /// Block `i` of `n` drops with probability `rate * i / (n - 1)`; each crop size has its own draws, one after the
+    /// other.
+    fn stochastic_depth(&self, rate: f64, groups: &[usize], rng: &mut ChaCha8Rng) -> Survivals {
+        let rates = drop_path_rates(rate, self.blocks.len());
+        let mut draws: Vec<[Vec<f32>; 2]> = vec![Default::default(); rates.len()];
+        for &count in groups {
+            for (draws, _) in draws.iter_mut().zip(&rates).filter(|(_, rate)| **rate > 0.) {
+                for branch in draws {
+                    branch.extend((0..count).map(|_| rng.random::<f32>()));
+                }
+            }
+        }
+        let survivals =
+            |(draws, rate): ([Vec<f32>; 2], f64)| draws.map(|u| (rate > 0.).then(|| Survival::new(rate, &u)));
+        draws.into_iter().zip(rates).map(survivals).collect()
+    }
+
+    /// The tokens of each block as it leaves them: without the final norm, class token and registers. Each block
+    /// runs once.
+    fn maps(&self, x: &Tensor, taps: &[usize], pass: &Pass) -> Result<Vec<Tensor>> {
+        let (b, _, height, width) = x.dims4()?;
+        let (rows, cols) = self.grid(height, width)?;
+        if let Some(tap) = taps.iter().find(|tap| !(1..=self.blocks.len()).contains(*tap)) {
+            bail!("tap {tap}: the backbone has blocks 1 to {}", self.blocks.len())
+        }
+        if let Some(drawn) = pass.survivals.as_ref().map(Vec::len).filter(|drawn| *drawn != self.blocks.len()) {
+            bail!("stochastic depth is drawn for {drawn} blocks, the backbone has {}", self.blocks.len())
+        }
+        let (extra, dim) = (self.config.leading(), self.config.embed_dim);
+        let mut order: Vec<usize> = taps.to_vec();
+        order.sort_unstable();
+        order.dedup();
+        let (mut t, mut done) = (self.tokens(x)?, 0);
+        let mut found = BTreeMap::new();
+        for tap in order {
+            let survivals = pass.survivals.as_ref().map(|survivals| survivals[done..tap].to_vec());
+            t = self.through(&t, &self.blocks[done..tap], &Pass { survivals, ..*pass })?;
+            done = tap;
+            let patches = t.narrow(1, extra, rows * cols)?;
+            found.insert(tap, patches.transpose(1, 2)?.contiguous()?.reshape((b, dim, rows, cols))?);
+        }
+        Ok(taps.iter().filter_map(|tap| found.get(tap).cloned()).collect())
+    }
+
+    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+        let Some((last, before)) = self.blocks.split_last() else { bail!("depth: the backbone has no blocks") };
+        ops::block_attention(last, &self.through(&self.tokens(x)?, before, &Pass::default())?)
     }
 }

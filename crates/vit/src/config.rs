@@ -2,6 +2,7 @@
 
 use crate::position::Rule;
 use candle_core::{Result, bail};
+use selfpatch_nn::Cut;
 
 /// Everything that fixes the shape and layout of a [`crate::Vit`].
 #[derive(Clone, Debug, PartialEq)]
@@ -18,24 +19,24 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads; must divide `embed_dim`.
     pub num_heads: usize,
-    /// Hidden width of the feed-forward part over `embed_dim`, rounded up where it is no multiple.
+    /// Hidden width of the MLP divided by `embed_dim`, rounded up if it is not a multiple.
     pub mlp_ratio: usize,
-    /// Hidden width of the feed-forward part where it is no multiple of `embed_dim`; `None`: `mlp_ratio * embed_dim`.
+    /// Hidden width of the MLP if it is not a multiple of `embed_dim`; `None` means `mlp_ratio * embed_dim`.
     pub mlp_hidden: Option<usize>,
     /// Whether the query, key and value projections have biases.
     pub qkv_bias: bool,
     /// Epsilon of every layer norm.
     pub norm_eps: f64,
-    /// Whether a class token with its own position stands before the patches (DINO, timm, DINOv2). SelfPatch's own
+    /// Whether a class token with its own position precedes the patches (DINO, timm, DINOv2). SelfPatch's own
     /// backbone has none.
     pub class_token: bool,
     /// Further tokens between the class token and the patches, without positions: registers, a distillation token.
     pub registers: usize,
     /// Whether a norm follows the last block. SelfPatch's own backbone has none.
     pub final_norm: bool,
-    /// Whether the mean of the patches has a norm of its own (`fc_norm` of timm and MAE).
+    /// Whether there is a separate norm for the mean of the patches (`fc_norm` of timm and MAE).
     pub pooled_norm: bool,
-    /// How positions are resized to other grids than that of the table.
+    /// How positions are resized to grids other than that of the table.
     pub positions: Rule,
 }
 
@@ -72,23 +73,23 @@ impl VitConfig {
         Ok(Self::new(dim, 12, heads, patch_size))
     }
 
-    /// The same with a class token and a final norm.
+    /// This configuration with a class token and a final norm.
     pub fn with_cls_and_norm(mut self) -> Self {
         (self.class_token, self.final_norm) = (true, true);
         self
     }
 
-    /// Hidden width of the feed-forward part.
+    /// Hidden width of the MLP.
     pub fn hidden(&self) -> usize {
         self.mlp_hidden.unwrap_or(self.mlp_ratio.saturating_mul(self.embed_dim))
     }
 
-    /// Tokens that stand before the patches.
+    /// Number of tokens before the patches.
     pub fn leading(&self) -> usize {
         usize::from(self.class_token) + self.registers
     }
 
-    /// The same with the position table made for another image side.
+    /// This configuration with a position table for another image side, in pixels.
     pub fn with_image_size(mut self, image_size: usize) -> Self {
         self.image_size = image_size;
         self
@@ -99,21 +100,18 @@ impl VitConfig {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Rows and columns of the patch grid of an `height x width` image.
+    /// Rows and columns of the patch grid of a `height x width` image.
     pub fn grid(&self, height: usize, width: usize) -> Result<(usize, usize)> {
-        let p = self.patch_size;
-        if height == 0 || width == 0 || !height.is_multiple_of(p) || !width.is_multiple_of(p) {
-            bail!(
-                "an image of {height} x {width} pixels cannot be cut into patches of {p} x {p}; \
-                 crop or pad both sides to a multiple of {p}"
-            )
-        }
-        Ok((height / p, width / p))
+        self.cut().grid(height, width)
     }
 
-    /// Bytes that a forward pass without gradients takes beside the weights, for `images` of `height x width` pixels on
-    /// the CPU in f32: the widest layer, and for each thread the attention of one head; the greatest number for what
-    /// is beyond.
+    /// How images become patches.
+    pub fn cut(&self) -> Cut {
+        Cut { channels: self.in_channels, side: self.patch_size }
+    }
+
+    /// Bytes that a forward pass without gradients takes besides the weights, for `images` of `height x width` pixels
+    /// on the CPU in f32: the widest layer, and for each thread the attention of one head. Saturates at `u64::MAX`.
     pub fn forward_bytes(&self, images: usize, height: usize, width: usize) -> u64 {
         let number = |n: usize| n as f64;
         let patch = self.patch_size.max(1);

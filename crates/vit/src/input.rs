@@ -1,25 +1,24 @@
-//! What a weight file says of the images that its backbone was trained on.
+//! What a weight file states of its backbone and of the images that the backbone was trained on.
 
-use selfpatch_nn::weights::open_file;
+use selfpatch_weights::open_file;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a file, or a file beside it, states of a backbone that no shape of a tensor tells.
+/// Properties of a backbone that a weight file, or a file beside it, states and that no tensor shape tells.
 ///
-/// `None` is what is not stated.
+/// A property that is not stated is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stated {
-    /// What states it, in words: `its metadata`, `config.json`, …; empty where nothing does.
+    /// The source of the statements, in words: `its metadata`, `config.json`, …; empty if there is none.
     pub by: String,
     /// Attention heads.
     pub num_heads: Option<usize>,
-    /// Added to the variance in every layer norm.
+    /// Epsilon of every layer norm, added to the variance.
     pub norm_eps: Option<f64>,
     /// Values per pixel.
     pub channels: Option<usize>,
-    /// The values that become 0 and 1, one pair for all channels or a pair for each; bytes, 0 to 255, where there is
-    /// none.
+    /// The image values that become 0 and 1, one pair for all channels or a pair for each; `None` means bytes, 0 to 255.
     pub range: Option<Vec<[f32; 2]>>,
     /// Mean of each channel, on the scale of 0 to 1.
     pub mean: Option<Vec<f32>>,
@@ -36,8 +35,8 @@ pub struct Stated {
 }
 
 impl Stated {
-    /// What the metadata of a safetensors file of ours state. A value that cannot be understood is an error that
-    /// names its key.
+    /// Reads the metadata of a safetensors file written by this program. A value that cannot be parsed is an error
+    /// that names its key.
     pub fn of_metadata(metadata: &BTreeMap<String, String>) -> Result<Self, String> {
         fn value<T: serde::de::DeserializeOwned>(
             metadata: &BTreeMap<String, String>,
@@ -67,7 +66,7 @@ impl Stated {
         stated.checked()
     }
 
-    /// Refuses means and deviations that do not fit the channels or are no numbers to divide by.
+    /// Refuses means and standard deviations that do not match the channels or cannot be divided by.
     fn checked(self) -> Result<Self, String> {
         for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
             let (Some(values), Some(channels)) = (values, self.channels) else { continue };
@@ -84,11 +83,11 @@ impl Stated {
         }
     }
 
-    /// What `config.json` and `preprocessor_config.json` beside `path`, as transformers and timm write them, state of
-    /// a backbone of this width and depth. Files of another model, or none, state nothing.
+    /// Reads what `config.json` and `preprocessor_config.json` beside `path`, as transformers and timm write them,
+    /// state of a backbone of this width and depth. Missing files and files of another model state nothing.
     ///
     /// # Errors
-    /// An activation other than GELU, or blocks that compute something else under the same names, in words.
+    /// A description of an activation other than GELU, or of blocks that compute something else under the same names.
     pub fn beside(path: &Path, width: usize, depth: usize) -> Result<Self, String> {
         let read = |name: &str| -> Option<Value> {
             let text = open_file(&path.with_file_name(name)).and_then(std::io::read_to_string).ok()?;
@@ -163,15 +162,15 @@ impl Stated {
     }
 }
 
-/// What a program makes of the values of an image, bytes over 255, before their mean is subtracted.
+/// How a program transforms image values (bytes divided by 255) before it subtracts their mean.
 struct Scale {
-    /// What becomes of 1.
+    /// The value that 1 is scaled to.
     of_one: f32,
-    /// What is subtracted then.
+    /// The value that is subtracted after scaling.
     shift: f32,
 }
 
-/// The scale of `preprocessor_config.json`, whose factor is that of bytes.
+/// The scale of `preprocessor_config.json`, whose factor applies to bytes.
 fn rescaled(images: &Value) -> Result<Scale, String> {
     let is = |key: &str| images.get(key).and_then(Value::as_bool);
     let factor = match is("do_rescale") {
@@ -187,7 +186,7 @@ fn rescaled(images: &Value) -> Result<Scale, String> {
     Ok(Scale { of_one: if (of_one - 1.).abs() < 1e-6 { 1. } else { of_one as f32 }, shift })
 }
 
-/// Heads of the models of timm that do not have one per 64 channels: how their names begin, width, heads.
+/// Models of timm that do not have one head per 64 channels: prefix of their names, width, heads.
 const HEADS_IN_TIMM: [(&str, usize, usize); 8] = [
     ("vit_huge_", 1280, 16),
     ("deit3_huge_", 1280, 16),

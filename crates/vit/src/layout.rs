@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 impl VitConfig {
     /// The configuration that fits `weights` (names without any prefix).
     ///
-    /// Everything but the number of heads can be read from the shapes: pass it, or 0 for the published rule of 64
-    /// channels per head (an error where 64 does not divide the width). Patch size, width, depth, position table, class
-    /// token, registers and norms are found; norms are taken to have DINO's epsilon, 1e-6.
+    /// Patch size, width, depth, position table, class token, registers and norms are read from the shapes; norms are
+    /// assumed to have DINO's epsilon, 1e-6. The number of heads cannot be read from the shapes: pass it, or 0 for
+    /// the published rule of 64 channels per head (an error if 64 does not divide the width).
     pub fn of_weights(weights: &BTreeMap<String, Tensor>, num_heads: usize) -> Result<Self> {
         let need = |name: &str| match weights.get(name) {
             Some(t) => Ok(t.dims().to_vec()),

@@ -1,9 +1,9 @@
 //! The Vision Transformer backbone of SelfPatch, DINO, timm and DINOv2: any width, depth, heads and
 //! patch size, any image size that the patch divides, with or without class token and final norm.
 //!
-//! Weight names are DINO's and timm's; files with those of DINOv2, MAE, DeiT and Hugging Face transformers are read as
-//! well ([`Pretrained`]). Positions are resized bicubically as in the reference, or by the rule of another program
-//! ([`Rule`]), so published weights give the published features at every size.
+//! Weight names are DINO's and timm's; files with the names of DINOv2, MAE, DeiT and Hugging Face transformers are
+//! read as well ([`Pretrained`]). Positions are resized bicubically as in the reference, or by the rule of another
+//! program ([`Rule`]), so published weights give the published features at every size.
 //!
 //! Refused, with an error that states the numbers: images that the patch does not divide, heads that
 //! do not divide the width, weights of another shape.
@@ -37,27 +37,26 @@
 
 pub use candle_core;
 pub use candle_nn;
-pub use selfpatch_nn::weights::WeightsError;
+pub use selfpatch_weights::WeightsError;
 
 mod backbone;
 mod config;
 mod input;
 mod layout;
 mod load;
-mod patches;
 mod place;
 pub mod position;
 mod pretrained;
 mod rename;
 
-pub use backbone::{Pass, Vit};
+pub use backbone::Vit;
 pub use config::VitConfig;
 pub use input::Stated;
-pub use patches::{Group, Patches};
 pub use place::Naming;
 pub use position::Rule;
 pub use pretrained::{Pretrained, summary};
 pub use selfpatch_nn::ops::Activations;
+pub use selfpatch_nn::{Backbone, Group, Pass, Patches};
 
 /// The example of `docs/weights.md` compiles.
 #[cfg(doctest)]

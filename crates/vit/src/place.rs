@@ -1,10 +1,9 @@
-//! Where in a weight file a backbone is: under which keys, behind which prefix.
+//! Finds where in a weight file a backbone is: under which keys, behind which prefix.
 
-use crate::rename::ROTARY;
-use selfpatch_nn::weights::{Place, Weights, WeightsError};
+use selfpatch_weights::{Place, Weights, WeightsError};
 use std::collections::BTreeSet;
 
-/// How the tensors of a backbone are called.
+/// Naming scheme of a backbone's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// DINO, DINOv2, timm, MAE, DeiT, and SelfPatch itself.
@@ -14,7 +13,7 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// Whose names they are, in words.
+    /// The projects whose names these are, in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Timm => "the names of DINO and timm",
@@ -28,13 +27,13 @@ impl Naming {
 pub(crate) struct Candidate {
     /// The keys that lead to its dict.
     pub keys: Vec<String>,
-    /// What stands before its names in that dict, with the last dot; may be empty.
+    /// The prefix of its names in that dict, with the last dot; may be empty.
     pub prefix: String,
     pub naming: Naming,
 }
 
 impl Candidate {
-    /// All that stands before its names, without the last dot.
+    /// Keys and prefix of its names, joined by dots, without the last dot.
     pub fn path(&self) -> String {
         let keys = self.keys.iter().map(|key| format!("{key}."));
         let path = keys.chain([self.prefix.clone()]).collect::<String>();
@@ -45,13 +44,13 @@ impl Candidate {
         self.path().split('.').filter(|part| !part.is_empty()).map(str::to_string).collect()
     }
 
-    /// Whether `key`, perhaps of several parts, is on the way to it.
+    /// Whether `key`, which may have several parts, is on the path to the candidate.
     fn is_under(&self, key: &str) -> bool {
         let key: Vec<&str> = key.split('.').filter(|part| !part.is_empty()).collect();
         !key.is_empty() && self.parts().windows(key.len()).any(|parts| parts == key)
     }
 
-    /// Less is better: the order in which networks are taken when nobody says which.
+    /// Sort key of the preference when no network is asked for; the least is taken.
     fn rank(&self) -> Vec<usize> {
         let rank = |part: &String| PREFERRED.iter().position(|preferred| preferred == part);
         let ranks: Vec<usize> = self.parts().iter().filter_map(rank).collect();
@@ -80,8 +79,8 @@ const ANCHORS: [(&str, Naming); 2] = [
     ("embeddings.patch_embeddings.projection.weight", Naming::Transformers),
 ];
 
-/// The backbone that `key` means, else the preferred one; and the others that there are.
-/// A file that is nothing but one backbone needs no key, whatever it is.
+/// The backbone that `key` selects, or the preferred one, together with the other backbones in the file. A file that
+/// holds only one backbone needs no key.
 pub(crate) fn find(file: &Weights, key: Option<&str>) -> Result<(Candidate, Vec<Candidate>), WeightsError> {
     let places = file.places();
     let mut candidates = Vec::new();
@@ -129,13 +128,13 @@ pub(crate) fn find(file: &Weights, key: Option<&str>) -> Result<(Candidate, Vec<
     Ok((best, others))
 }
 
-/// The parts of all paths, each once.
+/// The distinct parts of all paths.
 fn keys(paths: &[String]) -> String {
     let parts: BTreeSet<&str> = paths.iter().flat_map(|path| path.split('.')).filter(|part| !part.is_empty()).collect();
     parts.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// Reasons for a file without any anchor: part of a name, and what has such names.
+/// Explanations for a file without any anchor: part of a name, and the kind of model that has such names.
 const STRANGERS: [(&str, &str); 24] = [
     ("patch_embed.backbone.", HYBRID),
     ("patch_embeddings.backbone.", HYBRID),
@@ -162,6 +161,9 @@ const STRANGERS: [(&str, &str); 24] = [
     (".bn1.", CONVOLUTION),
     ("features.0.weight", CONVOLUTION),
 ];
+
+pub(crate) const ROTARY: &str = "positions are rotary (DINOv3, EVA-02, RoPE-ViT), which is not computed here; the nearest models are those of \
+                      DINOv2, also with registers";
 
 pub(crate) const HYBRID: &str = "patches are made by a stem of convolutions (hybrid ViT); take the plain model of that size, \
                                  such as timm's vit_small_patch16_224";

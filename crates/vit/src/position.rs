@@ -3,16 +3,16 @@
 use candle_core::{DType, Result, Tensor};
 use num_traits::Float;
 
-/// How a table of positions is resized, as different programs do it. All are bicubic and all leave the table as it is
-/// on its own grid.
+/// How a position table is resized, which differs between programs. All rules are bicubic, and all leave the table
+/// unchanged on its own grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
-    /// DINO and DINOv2 without registers, SelfPatch: the scale is `(n + 0.1) / S`, nothing is smoothed.
+    /// DINO, DINOv2 without registers, SelfPatch: the scale is `(n + 0.1) / S`, without antialiasing.
     #[default]
     Dino,
-    /// timm (`resample_abs_pos_embed`), and DINOv2 with registers: smoothed where the grid becomes smaller.
+    /// timm (`resample_abs_pos_embed`), and DINOv2 with registers: antialiased if the grid becomes smaller.
     Timm,
-    /// Hugging Face transformers: the scale is `n / S`, nothing is smoothed.
+    /// Hugging Face transformers: the scale is `n / S`, without antialiasing.
     Transformers,
 }
 
@@ -20,7 +20,7 @@ impl Rule {
     /// All rules.
     pub const ALL: [Self; 3] = [Self::Dino, Self::Timm, Self::Transformers];
 
-    /// What it is called on a command line.
+    /// Name of the rule on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dino => "dino",
@@ -32,9 +32,9 @@ impl Rule {
 
 /// Positions for a `rows x cols` grid of patches: `table [1, S*S, D]` -> `[1, rows*cols, D]`.
 ///
-/// The table is used as it is only if it has as many entries as the grid and the image is square;
-/// otherwise it is resized bicubically by `rule`; [`Rule::Dino`] is the reference's (`interpolate_pos_encoding`;
-/// QUIRKS 2). Gradients flow to the table.
+/// The table is used unchanged only if it has as many entries as the grid and the image is square; otherwise it is
+/// resized bicubically by `rule`; [`Rule::Dino`] is the reference's (`interpolate_pos_encoding`; QUIRKS 2). Gradients
+/// flow to the table.
 pub fn resize(table: &Tensor, rows: usize, cols: usize, square_image: bool, rule: Rule) -> Result<Tensor> {
     let (_, total, dim) = table.dims3()?;
     if rows * cols == total && square_image {
@@ -80,8 +80,8 @@ fn bicubic_matrix<T: Float>(n_in: usize, n_out: usize, step: T) -> Vec<T> {
     m
 }
 
-/// `[n_out, n_in]` weights of a bicubic resize along one axis (a = -0.5) whose filter is as wide as an output where
-/// the grid becomes smaller, as in torch's `interpolate` with `antialias`.
+/// `[n_out, n_in]` weights of a bicubic resize along one axis (a = -0.5) whose filter is widened to the spacing of
+/// the outputs if the grid becomes smaller, as in torch's `interpolate` with `antialias`.
 fn smoothing_matrix(n_in: usize, n_out: usize) -> Vec<f32> {
     let step = n_in as f64 / n_out as f64;
     let wide = step.max(1.);

@@ -1,4 +1,4 @@
-//! A backbone found in a weight file: the one place that knows keys, prefixes, names and what lies beside.
+//! A backbone found in a weight file: the one place that knows keys, prefixes, names and tensors beside the backbone.
 
 use crate::input::Stated;
 use crate::place::{self, Naming};
@@ -7,49 +7,50 @@ use crate::rename::{Role, SWIGLU, may_be_beside, role};
 use crate::{Vit, VitConfig};
 use candle_core::{DType, Device, Result as Computed, Tensor};
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::{WeightsError, check_strict, read};
+use selfpatch_weights::{WeightsError, check_strict, read};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The backbone of a weight file under the names of DINO and timm, in f32, and what was found beside it.
 ///
-/// [`Vit::new`] on [`Pretrained::config`] asks for exactly these tensors. What a file keeps in another form is brought
-/// into this one without changing what is computed: separate queries, keys and values become one matrix; the gains of
-/// LayerScale are multiplied into the weights of the layer before them; positions of tokens other than patches are
-/// added to these tokens.
+/// [`Vit::new`] on [`Pretrained::config`] asks for exactly these tensors. Parameters that a file keeps in another
+/// form are converted without changing what is computed: separate queries, keys and values become one matrix; the
+/// gains of LayerScale are multiplied into the weights of the layer before them; positions of tokens other than
+/// patches are added to these tokens.
 #[derive(Debug)]
 pub struct Pretrained {
     /// The file.
     pub path: PathBuf,
-    /// Shapes, heads, epsilon and rule of positions.
+    /// Shapes, heads, epsilon and rule for positions.
     pub config: VitConfig,
     /// The parameters by name, f32.
     pub tensors: BTreeMap<String, Tensor>,
-    /// The keys and the prefix that it was found behind, such as `teacher.module.backbone`; may be empty.
+    /// The keys and the prefix behind which the backbone was found, such as `teacher.module.backbone`; may be empty.
     pub place: String,
     /// Keys of other backbones in the file.
     pub others: Vec<String>,
     /// How its tensors were called.
     pub naming: Naming,
-    /// Tensors of the same network that are no part of the backbone, such as `head.mlp.0.weight`.
+    /// Tensors of the same network that do not belong to the backbone, such as `head.mlp.0.weight`.
     pub beside: BTreeMap<String, Tensor>,
     /// What the file, or one beside it, states of heads, epsilon and images.
     pub stated: Stated,
-    /// What was assumed or changed on the way, in words, one thing each.
+    /// Assumptions and conversions made on reading, in words, one each.
     pub notes: Vec<String>,
 }
 
 impl Pretrained {
     /// Finds the backbone of a safetensors or `.pth` file.
     ///
-    /// `key` picks one of several networks: `teacher`, `student` (DINO's `--checkpoint-key`), `base_encoder`, or several
-    /// parts with dots; without it the first that there is of `teacher`, `student`, `state_dict`, `model`,
-    /// `base_encoder`, `momentum_encoder` is taken, else the only one. Prefixes in any nesting are found by themselves.
-    /// `num_heads` of 0 takes what the file or `config.json` beside it states, else one head per 64 channels.
+    /// `key` picks one of several networks: `teacher`, `student` (DINO's `--checkpoint-key`), `base_encoder`, or
+    /// several parts with dots; without it the first existing one of `teacher`, `student`, `state_dict`, `model`,
+    /// `base_encoder`, `momentum_encoder` is taken, otherwise the only one. Prefixes in any nesting are recognised.
+    /// `num_heads` of 0 takes the number that the file or `config.json` beside it states, otherwise one head per 64
+    /// channels.
     ///
     /// # Errors
-    /// A file that cannot be read; no such key; a model that would compute something else, by what it is; names or
-    /// shapes that do not fit, listed; a number of heads other than the stated one.
+    /// A file that cannot be read; a key that does not exist; a model of another kind, which is named; names or
+    /// shapes that do not match, listed; a number of heads other than the stated one.
     pub fn read(path: &Path, key: Option<&str>, num_heads: usize, device: &Device) -> Result<Self, WeightsError> {
         let refused = |reason: String| WeightsError::Backbone { path: path.into(), reason };
         let fail = |e| WeightsError::Model { path: path.into(), source: Box::new(e) };
@@ -191,17 +192,17 @@ impl Pretrained {
         let fail = |e| WeightsError::Model { path: self.path.clone(), source: Box::new(e) };
         let params = Params::frozen(0);
         let vit = Vit::new(&self.config, params.builder(DType::F32, device)).map_err(fail)?;
-        params.assign(self.tensors.iter().map(|(name, t)| (name.as_str(), t))).map_err(fail)?;
+        params.load(&self.tensors, &self.path)?;
         Ok(vit.with_stated(self.stated.clone()))
     }
 
-    /// What lies beside the backbone and is not used by features, by its first name and how many tensors it has:
-    /// `head.* (9 tensors)`. Empty if there is nothing.
+    /// The tensors beside the backbone that features do not use, by the first part of their names with their number:
+    /// `head.* (9 tensors)`. Empty if there are none.
     pub fn left_out(&self) -> String {
         summary(self.beside.keys().map(String::as_str))
     }
 
-    /// What was read, in one line without the file's name.
+    /// A summary of what was read, in one line without the file's name.
     pub fn told(&self) -> String {
         let c = &self.config;
         let place = if self.place.is_empty() { String::new() } else { format!("{}: ", self.place) };
@@ -236,7 +237,7 @@ const BARE_NORM: &str = "its norms only scale (RMSNorm, or LayerNorm without bia
 const BARE_LAYER: &str = "its layers have no biases (proj_bias=False of timm), and this backbone has them; add biases of zeros, \
                           which change nothing, and save it again";
 
-/// Names by their first part, `head.* (9 tensors)`; single ones as they are.
+/// Groups names by their first part, as in `head.* (9 tensors)`; single names stay as they are.
 pub fn summary<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
     for name in names {
@@ -250,7 +251,7 @@ pub fn summary<'a>(names: impl Iterator<Item = &'a str>) -> String {
     groups.into_iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The tensor in f32; the name of its dtype where that is no floating point number.
+/// The tensor in f32; for a dtype that is not floating point, an error with the name of the dtype.
 fn float(tensor: &Tensor) -> Result<Tensor, String> {
     match tensor.dtype() {
         DType::F16 | DType::BF16 | DType::F32 | DType::F64 => tensor.to_dtype(DType::F32).map_err(|e| e.to_string()),
@@ -274,7 +275,7 @@ fn unreadable(names: &[&String], kind: &str) -> String {
     )
 }
 
-/// What a dtype is usually called, beside its name in the file.
+/// The common name of a dtype, in addition to its name in the file.
 fn in_words(kind: &str) -> String {
     let lower = kind.to_lowercase();
     let word = if lower.starts_with("f8") || lower.starts_with("float8") {
@@ -405,7 +406,7 @@ fn fold_positions(parts: &mut BTreeMap<String, Tensor>, notes: &mut Vec<String>)
     Ok(())
 }
 
-/// The first layer of a feed-forward part that makes twice what the second takes.
+/// The name of a gated MLP's first layer, which has twice as many outputs as the second has inputs.
 fn is_gated(parts: &BTreeMap<String, Tensor>) -> Option<&str> {
     let name = parts.keys().find(|name| name.ends_with(".mlp.fc1.weight"))?;
     let second = parts.get(&name.replace(".fc1.", ".fc2."))?;
@@ -413,7 +414,7 @@ fn is_gated(parts: &BTreeMap<String, Tensor>) -> Option<&str> {
     (*rows == 2 * columns).then_some(name)
 }
 
-/// The number of attention heads: as said, as stated, or one per 64 channels.
+/// The number of attention heads: `said` by the caller, stated by the file, or one per 64 channels.
 fn heads(said: usize, stated: &Stated, config: &VitConfig, notes: &mut Vec<String>) -> Result<usize, String> {
     match (said, stated.num_heads) {
         (0, Some(stated)) => Ok(stated),

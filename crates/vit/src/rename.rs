@@ -1,21 +1,22 @@
-//! The names of others, as those of DINO and timm.
+//! Translates other projects' names into those of DINO and timm.
 
-use crate::place::{CLIP, HYBRID, Naming, PYRAMID};
+use crate::place::{CLIP, HYBRID, Naming, PYRAMID, ROTARY};
 
-/// What a tensor of a file is to a backbone.
+/// The role of a file's tensor for a backbone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// One of its parameters, by the name it has here.
+    /// A parameter of the backbone, by its name here.
     Part(String),
-    /// The queries (0), keys (1) or values (2) of an attention that keeps them apart: the name of the whole.
+    /// The queries (0), keys (1) or values (2) of an attention with separate projections, with the name of the joint
+    /// one.
     Third(String, usize),
-    /// Of a head or a decoder, which features do not need.
+    /// A tensor of a head or a decoder, which features do not need.
     Beside,
-    /// Of a model that would compute something else: what it is, and the nearest way out.
+    /// A tensor of a model that computes something else: the kind of model, and the nearest remedy.
     Refused(&'static str),
 }
 
-/// Top-level parts that are no part of a backbone: classifiers, projection heads, masked and pooled tokens.
+/// Top-level modules that do not belong to a backbone: classifiers, projection heads, masked and pooled tokens.
 const BESIDE: [&str; 18] = [
     "head",
     "head_dist",
@@ -37,8 +38,6 @@ const BESIDE: [&str; 18] = [
     "predictor",
 ];
 
-pub(crate) const ROTARY: &str = "positions are rotary (DINOv3, EVA-02, RoPE-ViT), which is not computed here; the nearest models are those of \
-                      DINOv2, also with registers";
 pub(crate) const SWIGLU: &str = "the feed-forward part is gated (SwiGLU), which is not computed here; the S, B and L models of \
                                  DINOv2 have a plain one";
 const RELATIVE: &str = "attention has relative positions or windows (BEiT, Swin), which are not computed here; take a plain ViT, \
@@ -54,7 +53,7 @@ const PARALLEL: &str = "attention and feed-forward part are parallel, which is n
 const QUANTISED: &str = "its weights are quantised integers with scales beside them; save the model before quantisation, in f32, \
                          f16 or bf16";
 
-/// Parts of names that mean another computation.
+/// Parts of names that indicate another computation.
 const FOREIGN: [(&str, &str); 27] = [
     ("rope", ROTARY),
     ("freqs", ROTARY),
@@ -88,13 +87,13 @@ const FOREIGN: [(&str, &str); 27] = [
 /// Parameters of a backbone that belong to no layer.
 const TOKENS: [&str; 5] = ["cls_token", "pos_embed", "reg_token", "register_tokens", "dist_token"];
 
-/// Whether a tensor called `name`, without prefix, that is no weight by its shape or numbers may be a counter or a flag
-/// of the training program (`global_step`), which stands beside a backbone without a prefix.
+/// Whether a tensor called `name`, without prefix, whose shape or dtype is not that of a weight may be a counter or a
+/// flag of the training program (`global_step`) beside a backbone without a prefix.
 pub(crate) fn may_be_beside(name: &str) -> bool {
     !name.contains('.') && !TOKENS.contains(&name)
 }
 
-/// What the tensor called `name`, without prefix, is.
+/// The role of the tensor called `name`, without prefix.
 pub(crate) fn role(name: &str, naming: Naming) -> Role {
     let first = name.split('.').next().unwrap_or_default();
     if BESIDE.contains(&first) || first.starts_with("decoder") {
@@ -109,8 +108,8 @@ pub(crate) fn role(name: &str, naming: Naming) -> Role {
     }
 }
 
-/// DINOv2 keeps its blocks in chunks, `blocks.0.3.norm1.weight` being of block 3, and calls registers so; DeiT III calls
-/// the gains of its branches `gamma_1` and `gamma_2`.
+/// Names of timm for those of DINOv2, which keeps its blocks in chunks (`blocks.0.3.norm1.weight` is of block 3) and
+/// has other names for registers, and of DeiT III, whose branches have gains `gamma_1` and `gamma_2`.
 fn timm(name: &str) -> String {
     if name == "register_tokens" {
         return "reg_token".into();
@@ -130,7 +129,8 @@ fn timm(name: &str) -> String {
     format!("blocks.{block}.{part}")
 }
 
-/// Both generations of names: `encoder.layer.0.attention.attention.query`, and `layers.0.attention.q_proj` of version 5.
+/// The role of a tensor of transformers, by either generation of names: `encoder.layer.0.attention.attention.query`,
+/// and `layers.0.attention.q_proj` of version 5.
 fn transformers(name: &str) -> Role {
     let whole = match name {
         "embeddings.cls_token" => "cls_token",

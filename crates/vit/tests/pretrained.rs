@@ -1,9 +1,9 @@
 //! Files of other programs: small models of timm and transformers (`data/make_models.py`) give the tokens that these
 //! programs give, wherever in a file they are; what would be computed otherwise is refused by name.
 
-use selfpatch_nn::weights::{self, WeightsError, write_safetensors};
 use selfpatch_vit::candle_core::{D, DType, Device, Tensor};
 use selfpatch_vit::{Pretrained, Rule, Vit};
+use selfpatch_weights::{self as weights, WeightsError, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! Loading backbones: layouts, prefixes, strictness, sizes.
 
 use selfpatch_nn::Params;
-use selfpatch_nn::weights::write_safetensors;
 use selfpatch_vit::candle_core::{DType, Device, Result, Tensor};
 use selfpatch_vit::{Vit, VitConfig};
+use selfpatch_weights::write_safetensors;
 use std::path::Path;
 
 /// Weights of a random backbone, each name put through `rename`.

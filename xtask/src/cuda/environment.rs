@@ -40,7 +40,7 @@ pub fn variables(features: &str, purpose: Purpose, workspace: &Path) -> Result<V
     }
     let named = named();
     let nvcc = set("NVCC").map(PathBuf::from).or_else(|| on_path("nvcc", &set("PATH").unwrap_or_default()));
-    let target = crate::target()?;
+    let target = crate::ended::target()?;
     let own = target.join(OWN);
     let toolkit = Toolkit::choose(named.clone(), nvcc, || Ok(toolkit::finished(&own, workspace)?.then_some(own)))?;
 

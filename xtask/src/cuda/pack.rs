@@ -29,14 +29,14 @@ pub fn pack_gpu(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Vari
     };
     let variables = match variables("cuda", Purpose::Pack, workspace) {
         Ok(variables) => variables,
-        Err(e) => return crate::told(Err(e)),
+        Err(e) => return crate::ended::told(Err(e)),
     };
     let code = cargo(&["build", "--release", "--package", "selfpatch-cli", "--features", "cuda"], &variables);
-    if code == ExitCode::SUCCESS { crate::told(pack(out)) } else { code }
+    if code == ExitCode::SUCCESS { crate::ended::told(pack(out)) } else { code }
 }
 
 fn pack(out: Option<PathBuf>) -> Result<(), String> {
-    let target = crate::target()?;
+    let target = crate::ended::target()?;
     let out = out.unwrap_or_else(|| target.join("selfpatch-gpu.tar.gz"));
     let built = target.join("cuda/release/selfpatch");
     let folder = target.join("cuda/selfpatch-gpu");

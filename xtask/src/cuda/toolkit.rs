@@ -28,7 +28,7 @@ const MARKER: &str = "made-of.txt";
 /// Makes the toolkit, or what is missing of it.
 pub fn cuda_toolkit(args: &[String], workspace: &Path) -> ExitCode {
     match path_flag(args, "--dir", HELP) {
-        Ok(root) => crate::told(complete(root, workspace)),
+        Ok(root) => crate::ended::told(complete(root, workspace)),
         Err(code) => code,
     }
 }
@@ -37,7 +37,7 @@ fn complete(root: Option<PathBuf>, workspace: &Path) -> Result<(), String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err("the wheels of the toolkit are for x86-64 Linux: install CUDA and set CUDA_HOME".into());
     }
-    let root = root.map_or_else(|| crate::target().map(|target| target.join(OWN)), Ok)?;
+    let root = root.map_or_else(|| crate::ended::target().map(|target| target.join(OWN)), Ok)?;
     match state(&root, &lock(workspace)?) {
         State::Finished => {}
         State::OtherStub => stand_in(&root, workspace)?,

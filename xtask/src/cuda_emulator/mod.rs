@@ -33,7 +33,7 @@ In place of CARGO-ARGS:
 pub fn cuda_emulate(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) -> ExitCode) -> ExitCode {
     match run(args, workspace, cargo) {
         Ok(code) => code,
-        Err(message) => crate::told(Err(message)),
+        Err(message) => crate::ended::told(Err(message)),
     }
 }
 
@@ -47,7 +47,7 @@ fn run(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Variables) ->
     let mut variables = cuda::variables("cuda", Purpose::Pack, workspace)?;
     let compiler = Compiler {
         sources: workspace.join("xtask/cuda-emulator"),
-        folder: crate::target()?.join("cuda-emulator").join(if asan { "asan" } else { "plain" }),
+        folder: crate::ended::target()?.join("cuda-emulator").join(if asan { "asan" } else { "plain" }),
         toolkit: cuda::root(&variables),
         asan,
     };

@@ -1,7 +1,6 @@
 //! A disk that is full: a small tmpfs.
 
-use super::emptied;
-use super::run::{Bench, curve, is_saving, said, wait};
+use super::run::{Bench, curve, emptied, is_saving, said, wait};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;

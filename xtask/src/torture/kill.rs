@@ -1,7 +1,6 @@
 //! `kill -9` at random moments, every second time while a checkpoint is being written.
 
-use super::emptied;
-use super::run::{Bench, curve, is_saving, wait};
+use super::run::{Bench, curve, emptied, is_saving, wait};
 use std::process::Stdio;
 use std::time::Duration;
 

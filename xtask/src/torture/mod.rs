@@ -8,7 +8,6 @@ mod run;
 mod signals;
 
 use run::Bench;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +18,10 @@ Usage: cargo xtask torture [--short] [--only kill|damage|full|signals|mutants] [
   otherwise 200 kills, 10,000 mutants per format
 Needs Linux; the full disk is a small tmpfs, which only root can mount (else that part says NOT RUN).
 ";
+
+/// Builds and runs the program that breaks files.
+pub const MUTANTS: [&str; 8] =
+    ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
 
 /// What is asked for.
 pub(crate) struct Plan {
@@ -57,7 +60,7 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
         ("signals", Box::new(|| signals::part(&bench))),
         (
             "mutants",
-            Box::new(|| match cargo(&[&crate::MUTANTS[..], &["--", "--count", &mutants]].concat()) {
+            Box::new(|| match cargo(&[&MUTANTS[..], &["--", "--count", &mutants]].concat()) {
                 true => Ok(format!("{mutants} per format: no panic, no abort, none above 1 s")),
                 false => Err("see above".into()),
             }),
@@ -113,11 +116,4 @@ pub(crate) fn plan(args: &[String]) -> Result<Plan, String> {
         }
     }
     Ok(plan)
-}
-
-/// A folder that is made anew.
-fn emptied(path: PathBuf) -> Result<PathBuf, String> {
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(path)
 }

@@ -24,7 +24,8 @@ pub struct Bench {
 impl Bench {
     /// Trains once without disturbance.
     pub fn new(work: PathBuf) -> Result<Self, String> {
-        let mut bench = Self { program: crate::target()?.join("release/selfpatch"), work, curve: BTreeMap::new() };
+        let mut bench =
+            Self { program: crate::ended::target()?.join("release/selfpatch"), work, curve: BTreeMap::new() };
         fs::create_dir_all(&bench.work).map_err(|e| format!("{}: {e}", bench.work.display()))?;
         let straight = bench.work.join("straight");
         let output = bench.train(&straight, &[]).output().map_err(|e| e.to_string())?;
@@ -128,4 +129,11 @@ pub fn wait(child: &mut Child, mut condition: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     false
+}
+
+/// A folder that is made anew.
+pub fn emptied(path: PathBuf) -> Result<PathBuf, String> {
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path)
 }

@@ -1,7 +1,6 @@
 //! Signals that ask to save and end.
 
-use super::emptied;
-use super::run::{Bench, curve, said, wait};
+use super::run::{Bench, curve, emptied, said, wait};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -6,14 +6,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const PAGE: &str = "docs/architecture.md";
 
-/// Packages of this project that each folder's `Cargo.toml` names, by the ends of their names; `build` and tests too.
-fn imports(files: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
+/// Packages of this project that a `Cargo.toml` names, by the ends of their names.
+#[derive(Default)]
+struct Imports {
+    /// What the library or program and its build import.
+    product: BTreeSet<String>,
+    /// What its tests import on top of that.
+    tests: BTreeSet<String>,
+}
+
+/// The imports of each folder.
+fn imports(files: &[Source]) -> BTreeMap<String, Imports> {
     let manifests = files.iter().filter(|f| f.path.ends_with("/Cargo.toml"));
-    let own = |line: &str| {
-        let name = line.strip_prefix("selfpatch-")?;
-        Some(name.split(['.', ' ', '=']).next()?.to_string())
-    };
-    manifests.map(|f| (f.package().to_string(), f.text.lines().filter_map(own).collect())).collect()
+    manifests.map(|f| (f.package().to_string(), of_manifest(&f.text))).collect()
+}
+
+fn of_manifest(text: &str) -> Imports {
+    let (mut imports, mut section) = (Imports::default(), "");
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let Some(name) = line.strip_prefix("selfpatch-").and_then(|rest| rest.split(['.', ' ', '=']).next()) else {
+            continue;
+        };
+        let to = if section.contains("dev-dependencies") { &mut imports.tests } else { &mut imports.product };
+        to.insert(name.to_string());
+    }
+    imports
 }
 
 /// Folder and "may import" of each row of the code map, in its order.
@@ -45,7 +65,11 @@ fn the_code_map_is_what_the_packages_import() {
         }
         match imports.get(folder) {
             None => wrong.push(format!("{PAGE}: there is no {folder}")),
-            Some(found) => {
+            Some(Imports { product: found, tests }) => {
+                let below = tests.iter().filter(|t| !above.contains(t)).cloned().collect::<Vec<_>>().join(", ");
+                if !below.is_empty() {
+                    wrong.push(format!("{folder}/Cargo.toml: tests import {below}, which is not above in {PAGE}"));
+                }
                 let extra = found.difference(&named).cloned().collect::<Vec<_>>().join(", ");
                 if !extra.is_empty() {
                     wrong.push(format!("{folder}/Cargo.toml imports {extra}, which {PAGE} does not let it"));
@@ -62,4 +86,13 @@ fn the_code_map_is_what_the_packages_import() {
         wrong.push(format!("{PAGE}: has no row for {folder}"));
     }
     nothing(wrong);
+}
+
+#[test]
+fn imports_of_tests_are_told_apart() {
+    let text = "[dependencies]\nselfpatch-nn.workspace = true\n\n[dev-dependencies]\nselfpatch-vit = { path = \"a\" }\n\
+        [build-dependencies]\nselfpatch-simd = \"1\"\n[features]\ncuda = [\"selfpatch-nn/cuda\"]\n";
+    let Imports { product, tests } = of_manifest(text);
+    let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!((names(product).as_str(), names(tests).as_str()), ("nn simd", "vit"));
 }

@@ -15,7 +15,7 @@ struct Rule {
     only: &'static [&'static str],
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         says: "only main, which has one thread when it begins, sets environment variables",
         patterns: &["set_var(", "remove_var("],
@@ -47,10 +47,10 @@ const RULES: [Rule; 12] = [
         only: &["crates/eval/src/vit.rs", "crates/eval/src/images.rs", "crates/eval/src/knn.rs"],
     },
     Rule {
-        says: "TOML is read in train and cli alone",
+        says: "TOML is read in run, train, finetune and cli alone",
         patterns: &["toml::", "use toml"],
         within: &["crates/"],
-        only: &["crates/train/", "crates/cli/"],
+        only: &["crates/run/", "crates/train/", "crates/finetune/", "crates/cli/"],
     },
     Rule {
         says: "libraries read no arguments",
@@ -65,11 +65,20 @@ const RULES: [Rule; 12] = [
         only: &["crates/output/", "crates/cli/"],
     },
     Rule {
-        says: "no clock below train but where threads and ffmpeg are waited for",
+        says: "libraries say nothing, by crates/output neither",
+        patterns: &["say!(", "note!("],
+        within: &["crates/"],
+        only: &["crates/output/", "crates/cli/"],
+    },
+    Rule {
+        says: "no clock below run but where threads and ffmpeg are waited for",
         patterns: &["Instant::now", "SystemTime::now"],
         within: &["crates/"],
         only: &[
+            "crates/run/",
             "crates/train/",
+            "crates/finetune/",
+            "crates/check/",
             "crates/cli/",
             "crates/datasets/src/batches.rs",
             "crates/datasets/src/source/clips.rs",

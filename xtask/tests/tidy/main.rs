@@ -2,6 +2,7 @@
 //! and files exist. The commands that the pages show are run by `crates/cli/tests/docs`.
 
 mod arrows;
+mod circles;
 mod invariants;
 mod layout;
 mod names;

@@ -6,8 +6,8 @@ use crate::source::{self, Source, has_word};
 use std::collections::BTreeSet;
 
 /// Folders and files of a run, of an evaluation or of a data set, not of this project.
-const ELSEWHERE: [&str; 8] =
-    ["tb/", "valid/", "train/", "photos/", "checkpoints/", "replay/", "views/", "gpu-report.md"];
+const ELSEWHERE: [&str; 9] =
+    ["tb/", "valid/", "train/", "photos/", "features/", "checkpoints/", "replay/", "views/", "gpu-report.md"];
 
 /// Names of other projects.
 const OF_OTHERS: [&str; 4] = ["GradScaler", "JPEGImages", "ImageSets", "DataLoader"];

@@ -1,12 +1,12 @@
 //! Models judged on videos, each beside what stands for no learning at all.
 
-use super::results::{self, Results, Saved};
-use super::{Args, Videos};
-use crate::about::{About, Facts};
+use super::args::{Args, Videos};
+use crate::about;
 use anyhow::Result;
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_eval::{DavisReport, Evaluation, Protocol, VitFeatures, evaluate, first_mask_copied};
+use selfpatch_eval::results::{self, Results, Saved};
+use selfpatch_eval::{About, DavisReport, Evaluation, Facts, Protocol, VitFeatures, evaluate, first_mask_copied};
 use selfpatch_nn::Params;
 use selfpatch_vit::{Stated, Vit, VitConfig};
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl<'a> Judge<'a> {
         let (config, stated) = (vit.config().clone(), vit.stated().clone());
         let layer = self.args.layer.unwrap_or(config.depth);
         let norm = self.args.norm.unwrap_or(vit.has_norm());
-        let about = About::now(
+        let about = about::now(
             self.videos.facts.clone(),
             self.args.facts(self.videos.size.of(config.patch_size), layer, norm),
             weights,
@@ -145,7 +145,7 @@ impl<'a> Judge<'a> {
         let size = self.videos.size.of(vit.config().patch_size);
         let (propagation, objects) = (self.args.propagation(), self.args.objects());
         let protocol = Protocol { propagation, size, all_masks: results.is_some(), objects };
-        let mut model = VitFeatures::new(vit, self.device.clone()).in_precision(self.args.precision.into());
+        let mut model = VitFeatures::new(vit, self.device.clone()).in_precision(self.args.precision);
         if let Some(layer) = self.args.layer {
             model = model.of_layer(layer)?;
         }

@@ -1,8 +1,8 @@
 //! The synthetic test videos: never a training scene, the same for every model, as fine as its patches need.
 
-use super::Size;
-use crate::about::{self, Facts};
+use super::size::Size;
 use selfpatch_datasets::ProceduralVideos;
+use selfpatch_eval::Facts;
 use serde_json::json;
 use std::ops::RangeInclusive;
 
@@ -28,7 +28,7 @@ pub fn facts(size: Size) -> Facts {
         Size::Grid(tokens) => Some(tokens),
         Size::Fixed(_) => None,
     };
-    about::facts(json!({
+    selfpatch_eval::facts(json!({
         "source": "synthetic",
         "videos": VIDEOS,
         "frames": FRAMES,

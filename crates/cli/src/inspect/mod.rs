@@ -1,25 +1,23 @@
 //! `selfpatch inspect-data`: what a set of images is like, and what the network will see of it.
 
-mod page;
-mod sheet;
-mod suggest;
-mod survey;
+mod settings;
 
 use crate::bounds::{integer, real};
+use crate::flags::Given;
 use crate::interrupt::Guard;
 use crate::recipe::Recipe;
 use crate::{signals, whole};
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_datasets::{ImageSource, LoaderConfig, batch_memory};
+use selfpatch_datasets::{ImageSource, LoaderConfig, Survey, batch_memory, suggest, survey};
+use selfpatch_figures::inspection::{self, Example, Shown, Stages};
 use selfpatch_nn::room;
+use selfpatch_run::replace_file;
 use selfpatch_train::{Config, source};
-use sheet::{Example, Stages};
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use survey::Survey;
+use std::time::{Duration, Instant};
 
 /// Images whose stages are timed.
 const TIMED: usize = 64;
@@ -29,6 +27,8 @@ const PRINTED: usize = 20;
 /// Which images, and how much of them.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    given: Given<false>,
     #[command(flatten)]
     recipe: Recipe,
     /// Read this many images, evenly spread [default: all]
@@ -58,8 +58,9 @@ pub struct Args {
 /// Looks at the data, prints, writes the sheet. False if more images are bad than allowed.
 pub fn run(args: &Args) -> Result<bool> {
     let max_bad = args.max_bad.map(|v| ("data.max_bad".to_string(), toml::Value::Float(v)));
-    let flags: Vec<_> = max_bad.into_iter().collect();
-    let (_, mut config) = args.recipe.resolve(flags.clone())?;
+    let flags: Vec<_> = args.given.settings().into_iter().chain(max_bad).collect();
+    let (mut config, notes) = args.recipe.resolve(flags.clone())?;
+    notes.iter().for_each(|text| note!("note: {text}"));
     anyhow::ensure!(!config.data.path.is_empty(), "which images? --data FOLDER (or another source)");
     config.check_data()?;
     let say = |text: &str| note!("{text}");
@@ -77,39 +78,46 @@ pub fn run(args: &Args) -> Result<bool> {
     let threads = args.num_workers.filter(|n| *n > 0);
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress();
+    let done = |count: usize| {
+        bar.set_length(count as u64);
+        bar.inc(1);
+    };
     let count = args.images.unwrap_or(usize::MAX);
     let suggestion = match &args.write_config {
         Some(_) => {
-            let suggestion = suggest::suggest(&*source, &config, (count, threads), &bar)?;
-            config = args.recipe.resolve(suggestion.settings().into_iter().chain(flags).collect())?.1;
+            let suggestion = suggest(&*source, &config.data.decoding(), count, threads, &done)
+                .map_err(|reason| anyhow!("--write-config: {reason}"))?;
+            bar.reset();
+            config = args.recipe.resolve(settings::settings(&suggestion).into_iter().chain(flags).collect())?.0;
             config.check_data()?;
             Some(suggestion)
         }
         None => None,
     };
-    let survey = survey::survey(&*source, &config.data.decoding(), count, threads, &bar);
+    let survey = survey(&*source, &config.data.decoding(), count, threads, &done);
     bar.finish_and_clear();
     let (examples, stages) = examples(&*source, &config, args.show);
 
     if let (Some(file), Some(suggestion)) = (&args.write_config, &suggestion)
         && survey.bad.len() < survey.read
     {
-        suggestion.write(file, &config, &survey)?;
+        settings::write(suggestion, file, &config, &survey)?;
         note!("settings: {}", file.display());
     }
     let at = |name: &str| args.output_dir.join(name);
+    let write =
+        |name: &str, bytes: &[u8]| replace_file(&at(name), bytes).with_context(|| at(name).display().to_string());
     let globals = config.crops.globals.len();
-    if !examples.is_empty() {
+    if let Some(sheet) = inspection::sheet(&examples, globals) {
         let path = at("contact-sheet.png");
         let mut png = std::io::Cursor::new(Vec::new());
-        let encoded = sheet::sheet(&examples, globals)?.write_to(&mut png, image::ImageFormat::Png);
+        let encoded = sheet.write_to(&mut png, image::ImageFormat::Png);
         encoded.with_context(|| path.display().to_string())?;
-        whole::write(&path, png.into_inner())?;
+        write("contact-sheet.png", &png.into_inner())?;
     }
-    let write = |name: &str, text: &str| whole::write(&at(name), text);
     let json = serde_json::json!({ "data": config.data.path, "survey": &survey, "stages_ms": stages });
-    write("index.html", &page::page(&config.data.path, &survey, &stages, &examples, globals)?)?;
-    write("inspection.json", &serde_json::to_string_pretty(&json)?)?;
+    write("index.html", inspection::page(&config.data.path, &survey, &stages, &examples, globals)?.as_bytes())?;
+    write("inspection.json", serde_json::to_string_pretty(&json)?.as_bytes())?;
     if args.json {
         say!("{json}");
     } else {
@@ -135,14 +143,13 @@ fn examples(source: &dyn ImageSource, config: &Config, show: usize) -> (Vec<Exam
     let (mut examples, mut timed) = (Vec::new(), 0);
     // In an order in which any first few are spread over all of them.
     let step = (1..).map(|i| count * 618 / 1000 + i).find(|s| coprime(*s, count)).unwrap_or(1);
+    let how = Shown { decoding: &decoding, pillow: config.data.resizing(), crops: &config.crops, seed: config.seed };
     for number in 0..tries {
         let mut own = [Duration::ZERO; 3];
         let index = number * step % count;
-        let Ok(example) =
-            sheet::example(source, index, (&decoding, config.data.resizing()), (&config.crops, config.seed), &mut own)
-        else {
-            continue;
-        };
+        let mut begun = Instant::now();
+        let mut lap = |stage: usize| own[stage] += std::mem::replace(&mut begun, Instant::now()).elapsed();
+        let Ok(example) = inspection::example(source, index, &how, &mut lap) else { continue };
         timed += 1;
         times.iter_mut().zip(own).for_each(|(sum, time)| *sum += time);
         if examples.len() < show {

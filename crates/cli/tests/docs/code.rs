@@ -12,7 +12,7 @@ const OF_OTHERS: [&str; 6] = ["--release", "--features", "--workspace", "--path"
 
 /// Sections of the configuration.
 const SECTIONS: [&str; 10] =
-    ["data", "model", "head", "image_loss", "patch_loss", "optim", "crops", "checkpoint", "health", "eval"];
+    ["data", "model", "head", "objective", "patch_loss", "optim", "crops", "checkpoint", "health", "eval"];
 
 /// What the text of a page names that is not there.
 pub fn wrong(path: &str, text: &str, commands: &[String]) -> Vec<String> {

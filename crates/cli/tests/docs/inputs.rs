@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// Fills a folder with `photos`, `photos-by-class`, `frames`, `list.txt`, `list.csv`, `shards`, `bands`, `davis` and
-/// the fixtures of `parity`.
+/// fixtures of `parity`.
 pub fn make(root: &Path) {
     for i in 0..24 {
         picture(i, 120, 90, &root.join(format!("photos/{}/{i:03}.jpg", ["cat", "dog"][i % 2])));
@@ -28,9 +28,9 @@ pub fn make(root: &Path) {
     davis(&root.join("davis"));
     #[cfg(unix)]
     {
-        fs::create_dir_all(root.join("crates/cli/tests")).expect("made");
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        std::os::unix::fs::symlink(fixtures, root.join("crates/cli/tests/fixtures")).expect("a link");
+        fs::create_dir_all(root.join("crates/optim/tests")).expect("made");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../optim/tests/fixtures");
+        std::os::unix::fs::symlink(fixtures, root.join("crates/optim/tests/fixtures")).expect("a link");
     }
 }
 

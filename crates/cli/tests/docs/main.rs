@@ -45,6 +45,7 @@ pages! {
     checkpoints: "docs/checkpoints.md",
     data: "docs/data.md",
     evaluation: "docs/evaluation.md",
+    flags: "docs/flags.md",
     gpu_check: "docs/gpu-check.md",
     gpu: "docs/gpu.md",
     method: "docs/method.md",

@@ -44,6 +44,9 @@ train)
         set -- "$@" --config "$SMALL/small.toml"
     fi
     ;;
+eval-linear)
+    has --epochs "$@" || set -- "$@" --epochs 2
+    ;;
 eval-davis)
     has --n-last-frames "$@" || set -- "$@" --n-last-frames 1
     has --size-mask-neighborhood "$@" || set -- "$@" --size-mask-neighborhood 2

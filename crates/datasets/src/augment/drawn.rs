@@ -2,7 +2,7 @@
 
 use super::crop::Window;
 use super::planes::{Columns, Planes};
-use super::resize::Pillow;
+use super::resize::{Filter, Manner, Pillow};
 use super::{blur, colour, hue, resize};
 use crate::{Image, Samples};
 
@@ -34,6 +34,8 @@ pub struct Drawn {
     pub window: Window,
     /// Rows and columns of the view.
     pub size: usize,
+    /// How values between pixels are made.
+    pub filter: Filter,
     /// Mirrored left and right.
     pub flip: bool,
     /// Changes, in this order.
@@ -98,14 +100,15 @@ impl Picture {
         let (width, height, channels) = self.shape();
         let Window { left, top, width: columns, height: rows } = drawn.window;
         assert!(columns > 0 && rows > 0 && left + columns <= width && top + rows <= height, "{drawn:?}");
+        let manner = Manner { filter: drawn.filter, flip: drawn.flip, pillow: self.pillow };
         match &self.inner {
             Inner::Bytes(picture) => {
-                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, (drawn.flip, self.pillow));
+                let mut planes = resize::resized(picture, drawn.window, drawn.size, manner);
                 drawn.ops.iter().for_each(|op| change_bytes(&mut planes, op, channels));
                 Samples::Bytes(planes.into_values())
             }
             Inner::Floats(picture) => {
-                let mut planes = resize::bicubic(picture, drawn.window, drawn.size, (drawn.flip, self.pillow));
+                let mut planes = resize::resized(picture, drawn.window, drawn.size, manner);
                 drawn.ops.iter().for_each(|op| change_floats(&mut planes, op));
                 Samples::Floats(planes.into_values())
             }

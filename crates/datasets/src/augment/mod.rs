@@ -11,10 +11,12 @@ mod hue;
 mod multi_crop;
 mod planes;
 mod resize;
+mod square;
 mod view;
 
 pub use crop::Window;
 pub use drawn::{Drawn, Op, Picture};
-pub use multi_crop::MultiCrop;
-pub use resize::Pillow;
+pub use multi_crop::{Crops, MultiCrop};
+pub use resize::{Filter, Pillow};
+pub use square::Square;
 pub use view::ViewConfig;

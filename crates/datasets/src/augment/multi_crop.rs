@@ -3,10 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::drawn::Drawn;
+use super::drawn::{Drawn, Picture};
 use super::view::ViewConfig;
-use crate::Error;
 use crate::random::{Purpose, stream};
+use crate::recipe::{Key, Recipe, place, samples};
+use crate::{Decoding, Error, Samples};
 
 /// Global views, each with settings of its own, followed by local views that share theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,5 +131,53 @@ impl MultiCrop {
             self.draw(shape, view, &mut rng)
         };
         (0..self.views()).map(draw).collect()
+    }
+}
+
+/// The views of several images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Crops {
+    /// `[G * B, C, S, S]`: the first global view of every image, then the second of every image.
+    pub globals: Samples,
+    /// `[L * B, C, s, s]` likewise, empty without local views.
+    pub locals: Samples,
+}
+
+impl Recipe for MultiCrop {
+    /// The globals first.
+    type Views = Vec<Samples>;
+    type Batch = Crops;
+
+    fn check(&self, decoding: &Decoding) -> Result<(), Error> {
+        self.validate()?;
+        if decoding.is_rgb() { Ok(()) } else { self.validate_without_rgb() }
+    }
+
+    fn values(&self) -> f64 {
+        let square = |view: &ViewConfig| (view.size as f64).powi(2);
+        let global = self.globals.first().map_or(0., square) * self.globals.len() as f64;
+        global + self.local_count as f64 * square(&self.locals)
+    }
+
+    fn views(&self, picture: &Picture, key: &Key) -> Vec<Samples> {
+        let drawn = self.draw_all(picture.shape(), key.seed, key.epoch, key.id);
+        drawn.iter().map(|view| picture.view(view)).collect()
+    }
+
+    fn empty(&self, images: usize, decoding: &Decoding) -> Crops {
+        let of = |views: usize, size: usize| samples(decoding, views * images * decoding.channels * size * size);
+        let global = self.globals.first().map_or(0, |view| view.size);
+        Crops { globals: of(self.globals.len(), global), locals: of(self.local_count, self.locals.size) }
+    }
+
+    fn put(&self, batch: &mut Crops, slot: usize, images: usize, views: Vec<Samples>) {
+        let globals = self.globals.len();
+        for (number, view) in views.iter().enumerate() {
+            let (target, number) = match number.checked_sub(globals) {
+                None => (&mut batch.globals, number),
+                Some(local) => (&mut batch.locals, local),
+            };
+            place(target, (number * images + slot) * view.len(), view);
+        }
     }
 }

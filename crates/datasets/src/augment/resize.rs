@@ -1,4 +1,4 @@
-//! Bicubic resizing of a window of an image, antialiased, with the arithmetic of Pillow: horizontally
+//! Resizing of a window of an image, bicubic or bilinear, antialiased, with the arithmetic of Pillow: horizontally
 //! first, rounded to bytes, then vertically; from Pillow 13.0 on in the other order where that is shorter
 //! ([`Pillow`]). For bytes the result equals Pillow's bit for bit; other values are resized by the same
 //! weights without rounding.
@@ -23,6 +23,34 @@ impl Pillow {
     fn rows_first(self, (width, height): (usize, usize), (to_width, to_height): (usize, usize)) -> bool {
         // Found with Pillow 13.0.0 on 8,287 sizes at which the orders differ.
         self == Self::V13 && height > to_height && (height - to_height) as i64 > 2 * (width as i64 - to_width as i64)
+    }
+}
+
+/// How values between pixels are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// Keys' cubic with a = -0.5: the views of DINO, and torchvision's `BICUBIC`.
+    #[default]
+    Bicubic,
+    /// Linear: what torchvision's `RandomResizedCrop` does unless it is told otherwise.
+    Bilinear,
+}
+
+impl Filter {
+    /// Pixels to each side that have a weight, where the image is not shrunk.
+    fn reach(self) -> f64 {
+        match self {
+            Self::Bicubic => 2.0,
+            Self::Bilinear => 1.0,
+        }
+    }
+
+    /// Weight of a pixel at a distance of `x`, in Pillow's order of operations.
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Self::Bicubic => cubic(x),
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+        }
     }
 }
 
@@ -83,16 +111,20 @@ impl Sample for f32 {
     }
 }
 
-/// The window of `image` as a square of `size`, mirrored if `flip`. Pixels outside of the window have
-/// no influence.
-pub(super) fn bicubic<T: Sample>(
-    image: &Columns<T>,
-    window: Window,
-    size: usize,
-    (flip, pillow): (bool, Pillow),
-) -> Planes<T> {
-    let across = Weights::new::<T>(window.width, size, 0..size);
-    let down = Weights::new::<T>(window.height, size, 0..size);
+/// How a square is made of a window.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Manner {
+    pub filter: Filter,
+    /// Mirrored left and right.
+    pub flip: bool,
+    pub pillow: Pillow,
+}
+
+/// The window of `image` as a square of `size`. Pixels outside of the window have no influence.
+pub(super) fn resized<T: Sample>(image: &Columns<T>, window: Window, size: usize, manner: Manner) -> Planes<T> {
+    let Manner { filter, flip, pillow } = manner;
+    let across = Weights::new::<T>(filter, window.width, size, 0..size);
+    let down = Weights::new::<T>(filter, window.height, size, 0..size);
     let resampling = Resampling { image, window, across, down, flip };
     match pillow.rows_first((window.width, window.height), (size, size)) {
         true => resampling.rows_first(),
@@ -107,7 +139,7 @@ pub(super) fn centre<T: Sample>(image: &Columns<T>, short: usize, size: usize) -
     let weights = |side: usize| {
         let to = short * side / width.min(height);
         let first = ((to - size) as f64 / 2.0).round_ties_even() as usize; // Python's round
-        Weights::new::<T>(side, to, first..first + size)
+        Weights::new::<T>(Filter::Bicubic, side, to, first..first + size)
     };
     let window = Window { left: 0, top: 0, width, height };
     Resampling { image, window, across: weights(width), down: weights(height), flip: false }.columns_first()
@@ -212,12 +244,12 @@ struct Weights<S> {
 }
 
 impl<S: Copy> Weights<S> {
-    /// From `from` lines to `to`, of which `lines` are wanted: the cubic with a = -0.5, stretched when there are fewer lines than
-    /// before, cut off at the border and made to add up to 1.
-    fn new<T: Sample<Sum = S>>(from: usize, to: usize, lines: Range<usize>) -> Self {
+    /// From `from` lines to `to`, of which `lines` are wanted: the weights of `filter`, stretched when there are fewer
+    /// lines than before, cut off at the border and made to add up to 1.
+    fn new<T: Sample<Sum = S>>(filter: Filter, from: usize, to: usize, lines: Range<usize>) -> Self {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
-        let reach = 2.0 * stretch;
+        let reach = filter.reach() * stretch;
         let count = lines.len();
         let mut all = Self { first: Vec::with_capacity(count), end: Vec::with_capacity(count), values: Vec::new() };
         let mut weights = Vec::new();
@@ -226,7 +258,7 @@ impl<S: Copy> Weights<S> {
             let first = (centre - reach + 0.5).max(0.0) as usize;
             let end = ((centre + reach + 0.5) as usize).min(from);
             weights.clear();
-            weights.extend((first..end).map(|i| cubic((i as f64 - centre + 0.5) * (1.0 / stretch))));
+            weights.extend((first..end).map(|i| filter.weight((i as f64 - centre + 0.5) * (1.0 / stretch))));
             let total: f64 = weights.iter().sum();
             all.values.extend(weights.iter().map(|w| T::weight(if total == 0.0 { *w } else { w / total })));
             all.first.push(first);
@@ -259,6 +291,15 @@ fn cubic(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bicubic<T: Sample>(
+        image: &Columns<T>,
+        window: Window,
+        size: usize,
+        (flip, pillow): (bool, Pillow),
+    ) -> Planes<T> {
+        resized(image, window, size, Manner { flip, pillow, ..Manner::default() })
+    }
 
     fn image(width: usize, height: usize, value: impl Fn(usize, usize) -> u8) -> Columns<u8> {
         let pixels: Vec<u8> = (0..width * height).flat_map(|i| [value(i % width, i / width); 3]).collect();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::crop;
 use super::drawn::{Drawn, Op};
+use super::resize::Filter;
 use crate::random::{coin, shuffle, uniform};
 
 /// The distribution of one kind of view. Every random choice is independent.
@@ -124,7 +125,7 @@ impl ViewConfig {
         if coin(rng, self.solarize) {
             ops.push(Op::Solarize);
         }
-        Drawn { window, size: self.size, flip, ops }
+        Drawn { window, size: self.size, filter: Filter::Bicubic, flip, ops }
     }
 
     fn draw_colours(&self, channels: usize, ops: &mut Vec<Op>, rng: &mut ChaCha8Rng) {

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::names::{files, folders};
-use super::{FRAMES, Sequence};
+use super::names::{FRAMES, files, folders};
+use super::sequence::Sequence;
 use crate::Error;
 use crate::file::text;
 

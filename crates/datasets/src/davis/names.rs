@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
+/// Extensions of frames: every format that is decoded.
+pub(super) const FRAMES: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff"];
+
 /// Paths of what is visible in `folder`, unordered.
 fn visible(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();

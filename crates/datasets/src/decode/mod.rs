@@ -1,7 +1,10 @@
 //! Image files to pixels, strictly: a file is decoded whole or not at all.
 
 mod bmp;
+mod cut;
+mod decoding;
 pub(crate) mod foreign;
+mod format;
 mod frames;
 mod header;
 mod jpeg;
@@ -15,6 +18,8 @@ mod scan;
 mod tiff;
 mod values;
 
+pub use decoding::Decoding;
+pub use format::Format;
 pub use header::Header;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
@@ -27,96 +32,6 @@ use std::path::Path;
 
 use crate::file::contents;
 use crate::{Content, Error, Image, Rgb, Samples};
-
-/// What is made of a file, and what is refused.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decoding {
-    /// Values per pixel. 3 without a `range` means RGB: whatever a file holds is converted.
-    pub channels: usize,
-    /// The values that become 0 and 1. Without it values are bytes.
-    pub range: Option<Range>,
-    /// Turn and mirror as the file's EXIF orientation says; the published program does not. TIFF files that are
-    /// read as RGB are turned in any case, because Pillow does so when it opens them.
-    pub exif: bool,
-    /// Decode JPEG files by libjpeg, as Pillow and OpenCV do, to the same bytes; at half the speed of the
-    /// usual decoder, whose bytes differ by a few levels.
-    pub exact_jpeg: bool,
-    /// Most pixels of an image; larger claims come from broken or hostile headers.
-    pub max_pixels: u64,
-    /// Most bytes of a file.
-    pub max_bytes: u64,
-}
-
-impl Default for Decoding {
-    /// RGB bytes of at most 178,956,970 pixels (where Pillow, too, refuses) from files of at most 1 GiB.
-    fn default() -> Self {
-        Self { channels: 3, range: None, exif: true, exact_jpeg: false, max_pixels: 178_956_970, max_bytes: 1 << 30 }
-    }
-}
-
-/// How an image is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Format {
-    Jpeg,
-    Png,
-    WebP,
-    Bmp,
-    Tiff,
-}
-
-impl Format {
-    /// The format of a file that begins with `bytes`.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
-            [0x89, b'P', b'N', b'G', ..] => Some(Self::Png),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
-            [b'B', b'M', ..] => Some(Self::Bmp),
-            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
-            _ => None,
-        }
-    }
-
-    /// Its name in words.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "JPEG",
-            Self::Png => "PNG",
-            Self::WebP => "WebP",
-            Self::Bmp => "BMP",
-            Self::Tiff => "TIFF",
-        }
-    }
-
-    /// The format that a file name promises, if any.
-    pub fn of_name(name: &str) -> Option<Self> {
-        match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" | "jpe" | "jfif" | "jif" | "pjpeg" | "pjp" => Some(Self::Jpeg),
-            "png" => Some(Self::Png),
-            "webp" => Some(Self::WebP),
-            "bmp" | "dib" => Some(Self::Bmp),
-            "tif" | "tiff" => Some(Self::Tiff),
-            _ => None,
-        }
-    }
-
-    /// What to say about a file whose name promises another format than its content has.
-    pub fn mislabelled(name: &str, bytes: &[u8]) -> Option<String> {
-        let (promised, found) = (Self::of_name(name)?, Self::of(bytes)?);
-        (promised != found).then(|| format!("is named as a {} but is a {}", promised.name(), found.name()))
-    }
-
-    fn library(self) -> image::ImageFormat {
-        match self {
-            Self::Jpeg => image::ImageFormat::Jpeg,
-            Self::Png => image::ImageFormat::Png,
-            Self::WebP => image::ImageFormat::WebP,
-            Self::Bmp => image::ImageFormat::Bmp,
-            Self::Tiff => image::ImageFormat::Tiff,
-        }
-    }
-}
 
 /// Decodes a JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, as 8-bit RGB.
 ///
@@ -143,11 +58,6 @@ pub(crate) fn upright(path: &Path) -> Result<(Rgb, Notes), Error> {
 }
 
 impl Decoding {
-    /// Whether images are 8-bit RGB, on which every augmentation works.
-    pub fn is_rgb(&self) -> bool {
-        self.channels == 3 && self.range.is_none()
-    }
-
     /// Decodes the contents of an image file, or says why not.
     pub fn image(&self, bytes: &[u8]) -> Result<Image, String> {
         self.noted(bytes).map(|(image, _)| image)
@@ -256,21 +166,6 @@ impl Decoding {
         self.admit(width.into(), height.into())?;
         Ok(decoder)
     }
-
-    /// Refuses sides that multiply to too many pixels.
-    fn admit(&self, width: u64, height: u64) -> Result<(), String> {
-        if width.saturating_mul(height) > self.max_pixels {
-            let most = self.max_pixels;
-            return Err(format!("{width} x {height} pixels are more than {most} (data.max_pixels)"));
-        }
-        Ok(())
-    }
-}
-
-/// A value as Pillow makes a byte of it, cut off and not scaled; those that are cut off are counted.
-fn cut(value: f32, count: &mut u64) -> u8 {
-    *count += u64::from(!(0. ..256.).contains(&value));
-    value.clamp(0., 255.) as u8
 }
 
 /// The image as a viewer shows it.

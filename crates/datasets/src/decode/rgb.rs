@@ -1,6 +1,7 @@
 //! Any picture as 8-bit RGB, as Pillow's `convert("RGB")` makes it.
 
-use super::{Notes, cut};
+use super::Notes;
+use super::cut::cut;
 use crate::{Image, Samples};
 use image::DynamicImage;
 

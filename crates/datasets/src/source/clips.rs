@@ -109,7 +109,7 @@ impl Clips {
                 None => "frames auto".into(),
             };
             let how = if access.video_dedup > 0. { format!("{how} alike {}", access.video_dedup) } else { how };
-            match super::open::fingerprint(std::slice::from_ref(clip), &how) {
+            match super::fingerprint::fingerprint(std::slice::from_ref(clip), &how) {
                 Ok(name) => *folder = Some(cache.join(name)),
                 Err(e) => bad(number, Error::decode(clip, e)),
             }

@@ -1,7 +1,9 @@
 //! What pre-training reads: a numbered set of single images, whatever they come from.
 
+mod access;
 mod alike;
 mod clips;
+mod fingerprint;
 mod folder;
 mod left;
 mod manifest;
@@ -18,9 +20,10 @@ mod remote;
 mod shards;
 mod stamp;
 
+pub use access::Access;
 pub use folder::ImageFolder;
 pub use manifest::Manifest;
-pub use open::{Access, open};
+pub use open::open;
 #[cfg(feature = "parquet")]
 pub use parquet::pack as pack_parquet;
 pub use pattern::same_files;

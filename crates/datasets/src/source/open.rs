@@ -4,41 +4,12 @@ use super::clips::{Clips, is_clip};
 use super::folder::{Kind, below, common_folder, holds_image, is_image, unsupported};
 use super::left::LeftOut;
 use super::records::Layout;
-use super::{ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
+use super::{Access, ImageFolder, ImageSource, Manifest, Records, Shards, pattern, remote};
 use crate::Error;
 use crate::file::kind_of;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How sources are reached.
-pub struct Access<'a> {
-    /// Frames of a video per second of it; 0 for all; none for every frame of a video of up to a minute, and 2 per
-    /// second of a longer one.
-    pub video_fps: Option<f32>,
-    /// Frames of a video are left out in which nothing differs by as many levels of 255 from the last one before them
-    /// that is not; 0 for none.
-    pub video_dedup: f32,
-    /// Where frames of videos and copies of parquet files are kept.
-    pub cache: PathBuf,
-    /// Told what takes long.
-    pub say: &'a dyn Fn(&str),
-    /// Asked whether to stop what takes long, which then ends with [`Error::Stopped`].
-    pub stop: &'a dyn Fn() -> bool,
-}
-
-impl Access<'_> {
-    /// As many frames as suit the length of a video, the user's cache folder (`SELFPATCH_CACHE`, else `selfpatch` in
-    /// `XDG_CACHE_HOME` or `~/.cache`), nothing said, no stop.
-    pub fn usual() -> Self {
-        let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let cache = of("SELFPATCH_CACHE")
-            .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("selfpatch")))
-            .or_else(|| of("HOME").map(|p| p.join(".cache").join("selfpatch")))
-            .unwrap_or_else(|| std::env::temp_dir().join("selfpatch-cache"));
-        Self { video_fps: None, video_dedup: 0., cache, say: &|_| (), stop: &|| false }
-    }
-}
 
 /// Opens `spec`:
 ///
@@ -165,7 +136,7 @@ fn is_parquet(path: &Path) -> bool {
 fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let folder = access.cache.join("parquet");
     super::partial::sweep(&folder);
-    let tar = folder.join(format!("{}.tar", fingerprint(&files, "rows")?));
+    let tar = folder.join(format!("{}.tar", super::fingerprint::fingerprint(&files, "rows")?));
     let names = tar.with_extension("json");
     let known: Option<Vec<String>> = fs::read(&names).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let classes = match known {
@@ -184,19 +155,4 @@ fn parquet(files: Vec<PathBuf>, access: &Access) -> Result<Arc<dyn ImageSource>,
 fn parquet(files: Vec<PathBuf>, _: &Access) -> Result<Arc<dyn ImageSource>, Error> {
     let path = files.first().map_or(Path::new("parquet"), PathBuf::as_path);
     Err(Error::layout(path, "parquet needs a build with --features parquet (cargo xtask adds it by itself)"))
-}
-
-/// A name for what is made of `files` as they are now: their places, sizes and times, and `how`.
-pub(super) fn fingerprint(files: &[PathBuf], how: &str) -> Result<String, Error> {
-    let mut hash = blake3::Hasher::new();
-    hash.update(how.as_bytes());
-    for file in files {
-        let real = fs::canonicalize(file).map_err(|e| Error::io(file, e))?;
-        let about = fs::metadata(&real).map_err(|e| Error::io(file, e))?;
-        let changed = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-        hash.update(real.as_os_str().as_encoded_bytes());
-        hash.update(&about.len().to_le_bytes());
-        hash.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
-    }
-    Ok(hash.finalize().to_hex()[..32].to_string())
 }

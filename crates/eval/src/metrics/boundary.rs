@@ -1,9 +1,9 @@
-//! How well the outlines of two regions agree.
+//! F, the agreement of the outlines of two regions.
 
 use super::Region;
 use crate::Error;
 
-/// Tolerance of the outline as a share of the image's diagonal; DAVIS: `bound_th`.
+/// Tolerance of the outline as a fraction of the image's diagonal; DAVIS: `bound_th`.
 const TOLERANCE: f64 = 0.008;
 
 /// Distance in pixels up to which two outline pixels of a `width x height` image match.
@@ -12,8 +12,8 @@ pub fn boundary_radius(width: usize, height: usize) -> usize {
     (TOLERANCE * (w * w + h * h).sqrt()).ceil() as usize
 }
 
-/// F: harmonic mean of the shares of either outline that lie within [`boundary_radius`] of the
-/// other one; 1 if neither region has an outline, 0 if only one has.
+/// F: harmonic mean of the fractions of each outline that lie within [`boundary_radius`] of the other; 1 if neither
+/// region has an outline, 0 if only one has.
 ///
 /// # Errors
 /// [`Error::Shape`] if the sizes differ.
@@ -37,8 +37,8 @@ pub fn boundary_f(truth: &Region, guess: &Region) -> Result<f64, Error> {
     Ok(if sum == 0.0 { 0.0 } else { 2.0 * precision * recall / sum })
 }
 
-/// The outline of a region, as a region of the same size: the pixels that differ from the one to
-/// the right, below, or to the lower right. DAVIS: `_seg2bmap`.
+/// The outline of a region, as a region of the same size: the pixels that differ from the pixel to the right, below,
+/// or to the lower right. DAVIS: `_seg2bmap`.
 pub fn outline(region: &Region) -> Region {
     let mut inside = vec![false; region.inside().len()];
     for Pixel { x, y } in outline_pixels(region) {
@@ -60,8 +60,7 @@ struct Pixel {
     y: usize,
 }
 
-/// The pixels of [`outline`]. Neighbours outside the image repeat the border, so the border itself
-/// is no outline.
+/// The pixels of [`outline`]. Neighbours outside the image repeat the border, so the border itself is not an outline.
 fn outline_pixels(region: &Region) -> Vec<Pixel> {
     let width = region.width();
     let mut pixels = Vec::new();
@@ -91,8 +90,8 @@ impl Disk {
         Self { radius, half }
     }
 
-    /// Pixels covered by a disk around any of `centres`: spans are opened and closed in an array
-    /// of differences, whose running sum is positive where a span covers.
+    /// Pixels covered by a disk around any of `centres`: spans are opened and closed in an array of differences,
+    /// whose running sum is positive inside a span.
     fn cover(&self, centres: &[Pixel], width: usize, height: usize) -> Vec<bool> {
         let mut steps = vec![0_i32; (width + 1) * height];
         for centre in centres {

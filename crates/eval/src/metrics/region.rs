@@ -1,4 +1,4 @@
-//! The pixels of one object, and how much two such sets overlap.
+//! The pixels of one object, and J, the overlap of two such regions.
 
 use crate::Error;
 use selfpatch_datasets::Mask;
@@ -26,7 +26,7 @@ impl Region {
     /// The pixels of `mask` that have this id.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the mask is not filled.
+    /// [`Error::Shape`] if the mask does not have an id for each pixel.
     pub fn of(mask: &Mask, id: u8) -> Result<Self, Error> {
         Self::new(mask.width, mask.height, mask.ids.iter().map(|&x| x == id).collect())
     }
@@ -46,7 +46,7 @@ impl Region {
         &self.inside
     }
 
-    /// Other pixels of the same image, as many as there are.
+    /// A region of the same size with other pixels.
     pub(super) fn with(&self, inside: Vec<bool>) -> Self {
         Self { inside, ..*self }
     }

@@ -15,15 +15,15 @@ pub struct ObjectScore {
     pub f: Statistics,
 }
 
-/// The objects of a video: the ids in its first mask in rising order, background and [`VOID`] left out.
+/// The objects of a video: the ids in its first mask in ascending order, without background and [`VOID`].
 pub fn object_ids(first: &Mask) -> Vec<u8> {
     let mut seen = [false; 256];
     first.ids.iter().for_each(|&id| seen[usize::from(id)] = true);
     (1..VOID).filter(|&id| seen[usize::from(id)]).collect()
 }
 
-/// The objects that the official evaluator counts: every id from 1 to the highest of the first mask. One that no
-/// mask has scores 1 while nothing is predicted for it.
+/// The objects that the official evaluator counts: every id from 1 to the highest of the first mask. An object that
+/// is in no mask scores 1 as long as nothing is predicted for it.
 pub fn official_ids(first: &Mask) -> Vec<u8> {
     let highest = object_ids(first).last().copied().unwrap_or(0);
     (1..=highest).collect()
@@ -35,21 +35,21 @@ pub struct SequenceTally {
     ids: Vec<u8>,
     /// `(J, F)` per frame, one list per object.
     objects: Vec<Vec<(f64, f64)>>,
-    /// Which other ids the true masks had, and the guesses.
+    /// The ids of non-objects in the true masks, and in the predicted masks.
     others: [BTreeSet<u8>; 2],
 }
 
 impl SequenceTally {
-    /// A video with the objects `ids`, see [`object_ids`].
+    /// An empty tally of a video with the objects `ids`, see [`object_ids`].
     pub fn new(ids: Vec<u8>) -> Self {
         Self { objects: vec![Vec::new(); ids.len()], ids, others: Default::default() }
     }
 
-    /// Scores one frame. Pixels that `truth` marks as [`VOID`] belong to no region. Ids that are none of the
-    /// objects belong to none either, and are remembered in [`others`](Self::others).
+    /// Scores one frame. Pixels that `truth` marks as [`VOID`] belong to no region. Ids of non-objects belong to no
+    /// region either, and are recorded in [`others`](Self::others).
     ///
     /// # Errors
-    /// [`Error::Shape`] if the masks are not filled or their sizes differ.
+    /// [`Error::Shape`] if the masks do not have an id for each pixel or their sizes differ.
     pub fn push(&mut self, truth: &Mask, guess: &Mask) -> Result<(), Error> {
         let values = self.ids.par_iter().map(|&id| {
             let expected = Region::of(truth, id)?;
@@ -76,7 +76,7 @@ impl SequenceTally {
         &self.ids
     }
 
-    /// Ids in the scored frames that are none of the objects: those of the true masks, and those of the guesses.
+    /// Ids of non-objects in the scored frames: those of the true masks, and those of the predicted masks.
     pub fn others(&self) -> &[BTreeSet<u8>; 2] {
         &self.others
     }
@@ -86,7 +86,7 @@ impl SequenceTally {
         self.objects.first().map_or(0, Vec::len)
     }
 
-    /// Takes the last scored frame back.
+    /// Removes the last scored frame.
     pub fn drop_last(&mut self) {
         for object in &mut self.objects {
             object.pop();

@@ -5,11 +5,11 @@ use crate::Error;
 
 /// Tokens and labels of one frame.
 pub(super) struct Context {
-    /// Unit vectors by rows of the grid, `[height, D, stride]`: neighbours lie side by side. Columns beyond
-    /// the grid's are zero.
+    /// Unit vectors by rows of the grid, `[height, D, stride]`: neighbours are adjacent in memory. Columns beyond the
+    /// grid are zero.
     units: Vec<f32>,
     dim: usize,
-    /// The width and room for one more tile of the kernel.
+    /// The width of the grid plus padding for one more tile of the kernel.
     stride: usize,
     area: usize,
     /// Soft labels `[area, classes]`.
@@ -17,11 +17,11 @@ pub(super) struct Context {
     classes: usize,
 }
 
-/// Shorter features are divided by this; reference: `F.normalize`, eps.
+/// Lower bound for the length that features are divided by; reference: `F.normalize`, eps.
 const SHORTEST: f32 = 1e-12;
 
 impl Context {
-    /// Normalises features `[height * width, D]`; the labels come later.
+    /// Normalises features `[height * width, D]`; the labels are set later.
     pub(super) fn new((height, width): (usize, usize), features: &[f32]) -> Result<Self, Error> {
         let area = height * width;
         let dim = features.len().checked_div(area).unwrap_or(0);
@@ -44,7 +44,7 @@ impl Context {
         Ok(Self { units, dim, stride, area, votes: Vec::new(), classes: 0 })
     }
 
-    /// Takes labels as planes `[C, area]`.
+    /// Sets labels from planes `[C, area]`.
     pub(super) fn label(&mut self, planes: &[f32]) -> Result<(), Error> {
         let area = self.area;
         let classes = planes.len() / area;
@@ -57,7 +57,7 @@ impl Context {
         Ok(())
     }
 
-    /// Takes labels as they are stored, `[area, classes]`.
+    /// Sets labels in their storage order, `[area, classes]`.
     pub(super) fn adopt(&mut self, votes: Vec<f32>, classes: usize) {
         self.votes = votes;
         self.classes = classes;
@@ -76,7 +76,7 @@ impl Context {
         self.area
     }
 
-    /// Columns of a row in memory.
+    /// Number of columns of a row in memory.
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
@@ -94,7 +94,7 @@ impl Context {
     }
 }
 
-/// Euclidean length, summed in eight parts.
+/// Euclidean length, summed in eight partial sums.
 fn length(vector: &[f32]) -> f32 {
     let mut sums = [0f32; 8];
     let (parts, rest) = vector.as_chunks::<8>();

@@ -1,17 +1,17 @@
-//! Dot products of neighbouring targets with neighbouring keys of a row of the grid. Plain loops over the
-//! keys, which lie side by side, so that the compiler makes vectors of them; the sums stay in registers.
+//! Dot products of neighbouring targets with neighbouring keys of a row of the grid. These are plain loops over keys
+//! that are adjacent in memory, so that the compiler vectorises them; the sums stay in registers.
 
-/// Keys that are taken at once.
+/// Number of keys per tile.
 pub(super) const KEYS: usize = 32;
-/// Neighbouring targets that share them. With 32 keys their sums fill 16 of the 32 registers of AVX-512, and
+/// Number of neighbouring targets per tile. With 32 keys their sums fill 16 of the 32 registers of AVX-512, and
 /// windows of radius 12 are covered exactly.
 pub(super) const TARGETS: usize = 8;
 
-/// Dot products `[TARGETS][KEYS]` of the columns from `target` on in `targets` with those from `key` on in
-/// `keys`. Both are rows of the grid, `[D, stride]`, padded so that as many columns are there. `FUSED`
-/// takes multiply-adds, for CPUs that have them.
+/// Dot products `[TARGETS][KEYS]` of the columns from `target` on in `targets` with those from `key` on in `keys`.
+/// Both are rows of the grid, `[D, stride]`, padded to enough columns. `FUSED` uses fused multiply-adds, for CPUs
+/// that have them.
 ///
-/// Each product is added up in the order of the dimensions, whatever its place, so equal vectors give
+/// Each product is summed in the order of the dimensions, whatever its position in the tile, so equal vectors give
 /// bit-equal products: ties stay ties.
 #[inline(always)]
 pub(super) fn tile<const FUSED: bool>(
@@ -38,7 +38,7 @@ pub(super) fn tile<const FUSED: bool>(
     [s0, s1, s2, s3, s4, s5, s6, s7]
 }
 
-/// `sums + target * keys`.
+/// Computes `sums + target * keys`.
 #[inline(always)]
 fn add<const FUSED: bool>(mut sums: [f32; KEYS], target: f32, keys: &[f32; KEYS]) -> [f32; KEYS] {
     for (sum, key) in sums.iter_mut().zip(keys) {

@@ -1,24 +1,24 @@
 //! The vote of the context on one row of target tokens.
 
-use super::Propagation;
 use super::context::Context;
 use super::kernel::{KEYS, TARGETS, tile};
+use super::settings::Propagation;
 use std::ops::Range;
 
-/// Target rows that go through the context together, so that a row of keys is fetched into the cache once
-/// for all of them.
+/// Number of target rows that are processed together, so that a row of keys is fetched into the cache once for all of
+/// them.
 pub(super) const ROWS: usize = 3;
 
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Cosines of each target of some rows with its window: context by context, row by row.
+    /// Cosines of each target of the current rows with its window: context by context, row by row.
     cosines: Vec<Vec<f32>>,
-    /// A copy of one of them, partly sorted.
+    /// A partly sorted copy of one target's cosines.
     ranked: Vec<f32>,
 }
 
-/// One target frame and those that vote on it, all on the same grid.
+/// A target frame and the context frames that vote on it, all on the same grid.
 pub(super) struct Vote<'a> {
     pub settings: Propagation,
     /// Columns of the grid.
@@ -56,12 +56,12 @@ impl Vote<'_> {
         self.target.area() / self.width
     }
 
-    /// Channels of the labels, at least 1.
+    /// Number of channels of the labels, at least 1.
     fn classes(&self) -> usize {
         self.contexts.first().map_or(1, |context| context.classes())
     }
 
-    /// Positions within the radius of `centre` on a side of `len`; radius 0 reaches everywhere.
+    /// Positions within the radius of `centre` along a side of `len`; radius 0 means all positions.
     fn reach(&self, centre: usize, len: usize) -> Range<usize> {
         match self.settings.neighbourhood {
             0 => 0..len,
@@ -85,7 +85,7 @@ impl Vote<'_> {
         }
     }
 
-    /// Adds the cosines of a row of targets with a row of keys to the lists of the targets.
+    /// Appends the cosines of a row of targets with a row of keys to the lists of the targets.
     #[inline(always)]
     fn compare_rows<const FUSED: bool>(&self, cosines: &mut [Vec<f32>], targets: &[f32], keys: &[f32]) {
         let stride = self.target.stride();
@@ -104,7 +104,8 @@ impl Vote<'_> {
         }
     }
 
-    /// The largest `top_k` of all contexts, and what equals the last of them, share the vote.
+    /// Shares the vote between the `top_k` largest cosines over all contexts, and those that tie with the last of
+    /// them.
     fn decide(&self, ranked: &mut Vec<f32>, cosines: &[f32], window: &Window, votes: &mut [f32]) {
         let temperature = self.settings.temperature;
         let affinity = |cosine: f32| (cosine / temperature).exp();
@@ -131,7 +132,7 @@ impl Vote<'_> {
     }
 }
 
-/// The tokens of each context frame that one target may look at.
+/// The tokens of each context frame that one target is compared with.
 struct Window {
     rows: Range<usize>,
     columns: Range<usize>,
@@ -144,7 +145,7 @@ impl Window {
         self.rows.len() * self.columns.len()
     }
 
-    /// Token of the `index`-th place of the window.
+    /// Token at the `index`-th position of the window.
     fn token(&self, index: usize) -> usize {
         let columns = self.columns.len();
         (self.rows.start + index / columns) * self.width + self.columns.start + index % columns

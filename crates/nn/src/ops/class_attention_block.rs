@@ -3,10 +3,11 @@
 //! The rows of all tokens and, after them, those of the queries are normalised and projected to keys
 //! and values together.
 
-use super::class_attention::{attend, read};
+use super::class_attention::attend::{attend, read};
 use super::gelu;
-use super::layer_norm::Norm;
-use super::linear::{Affine, add_bias};
+use super::layer_norm::norm::Norm;
+use super::linear::add_bias;
+use super::linear::affine::Affine;
 use crate::gradients::deposit;
 use crate::kernel::{self, Buffer, Mat, ROWS_PER_TASK, View, gemm_parallel, matmul_rows};
 use crate::{ClassBlock, Linear, Sequences};

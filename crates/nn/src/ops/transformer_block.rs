@@ -1,7 +1,7 @@
 //! The kernels of one transformer block, forward and backward; see [`super::transformer`].
 
-use super::layer_norm::Norm;
-use super::linear::Affine;
+use super::layer_norm::norm::Norm;
+use super::linear::affine::Affine;
 use super::{attention, gelu};
 use crate::kernel::{Buffer, row_block};
 use crate::{Block, Sequences, Survival};

@@ -42,8 +42,8 @@ pub struct Data {
     #[serde(default = "imagenet_std")]
     pub std: Vec<f32>,
     /// Turn images as their EXIF orientation says. The published program does not, but for TIFF files that it reads
-    /// as RGB. Earlier versions called this `exif_orientation`.
-    #[serde(default, alias = "exif_orientation")]
+    /// as RGB.
+    #[serde(default)]
     pub exif: bool,
     /// Whose order of passes resizing follows: 12 for Pillow up to 12.3, 13 for Pillow from 13.0 on.
     #[serde(default = "twelve")]

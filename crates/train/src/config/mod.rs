@@ -2,11 +2,18 @@
 
 mod data;
 mod eval;
+mod objective;
 mod preset;
+mod saved;
 
 pub use data::{Data, VideoRate};
 pub use eval::{DavisEval, Eval, KnnEval};
+pub use objective::{DinoObjective, ImageObjective};
 pub use preset::Preset;
+pub use selfpatch_matching::Border;
+pub use selfpatch_nn::Precision;
+pub use selfpatch_optim::Algorithm;
+pub use selfpatch_run::{Checkpointing, HealthWatch, NonFinite};
 
 use selfpatch_datasets::MultiCrop;
 use selfpatch_vit::VitConfig;
@@ -33,8 +40,8 @@ pub struct Config {
     pub model: Model,
     /// The projection heads.
     pub head: Head,
-    /// The image objective (DINO).
-    pub image_loss: ImageLoss,
+    /// The image objective.
+    pub objective: ImageObjective,
     /// The patch objective (SelfPatch).
     pub patch_loss: PatchObjective,
     /// The optimiser and its schedules.
@@ -51,33 +58,8 @@ pub struct Config {
     pub eval: Eval,
 }
 
-/// What watches over a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HealthWatch {
-    /// Say in plain words when the numbers look like collapse, divergence or standstill.
-    pub alarms: bool,
-    /// What follows a loss or gradient that is not finite, which never reaches the weights.
-    pub not_finite: NotFinite,
-    /// Steps in a row that may be skipped for it before the run stops all the same.
-    pub most_skipped: usize,
-}
-
-impl Default for HealthWatch {
-    fn default() -> Self {
-        Self { alarms: true, not_finite: NotFinite::Stop, most_skipped: 10 }
-    }
-}
-
-/// What follows a number that is not finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NotFinite {
-    /// Save and stop.
-    Stop,
-    /// Leave the step out and go on.
-    Skip,
-}
+/// The names that `model.arch` may have.
+pub const ARCHITECTURES: [&str; 4] = ["vit_tiny", "vit_small", "vit_base", "custom"];
 
 /// The backbone: a named architecture, or `custom` with its own numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,22 +120,6 @@ pub struct Head {
     pub norm_last_layer: bool,
 }
 
-/// DINO's loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageLoss {
-    /// Temperature of the student.
-    pub student_temp: f64,
-    /// Temperature of the teacher at the start.
-    pub warmup_teacher_temp: f64,
-    /// Temperature of the teacher after its warm-up.
-    pub teacher_temp: f64,
-    /// Epochs of that warm-up.
-    pub warmup_teacher_temp_epochs: usize,
-    /// Momentum of the centres.
-    pub center_momentum: f64,
-}
-
 /// What becomes of a patch's positives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -164,16 +130,6 @@ pub enum Aggregation {
     Mean,
     /// No neighbours at all: the target is the teacher's own patch.
     None,
-}
-
-/// How windows end at the border of the grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Border {
-    /// They wrap around, as in the reference.
-    Torus,
-    /// They are cut off.
-    Clipped,
 }
 
 /// SelfPatch's loss.
@@ -197,41 +153,6 @@ pub struct PatchObjective {
     /// Temperature of the patch teacher; absent: that of the image teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_temp: Option<f64>,
-}
-
-/// Which optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// AdamW.
-    AdamW,
-    /// SGD with momentum 0.9.
-    Sgd,
-    /// LARS.
-    Lars,
-}
-
-/// In which type of numbers products of matrices are computed; see `docs/pretraining.md`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision throughout.
-    #[default]
-    F32,
-    /// bfloat16, for GPUs.
-    Bf16,
-    /// IEEE half precision with a scaled loss, as the published program trains.
-    Fp16,
-}
-
-impl From<Precision> for selfpatch_nn::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Fp16 => Self::F16,
-        }
-    }
 }
 
 /// The optimiser and the values that change over the run.
@@ -279,24 +200,4 @@ pub struct Optim {
 
 fn one() -> usize {
     1
-}
-
-/// When to save and how much to keep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Checkpointing {
-    /// Save after every this many epochs, and always at the end.
-    pub every_epochs: usize,
-    /// And after this many minutes; 0 for epochs alone. It changes no result.
-    #[serde(default = "ten_minutes")]
-    pub every_minutes: f64,
-    /// Newest checkpoints kept.
-    pub keep: usize,
-    /// Checkpoints at the end of every this many epochs are kept for good; 0 for none.
-    #[serde(default)]
-    pub milestone_epochs: usize,
-}
-
-fn ten_minutes() -> f64 {
-    10.
 }

@@ -1,8 +1,8 @@
 //! The published recipes, every field of them.
 
 use super::{
-    Aggregation, Algorithm, Border, Checkpointing, Config, Data, Eval, Head, HealthWatch, ImageLoss, Model, Optim,
-    PatchObjective, Precision, ten_minutes,
+    Aggregation, Algorithm, Border, Checkpointing, Config, Data, DinoObjective, Eval, Head, HealthWatch,
+    ImageObjective, Model, Optim, PatchObjective, Precision,
 };
 use crate::Error;
 use selfpatch_datasets::MultiCrop;
@@ -37,7 +37,7 @@ impl Preset {
             field: "preset".into(),
             reason: format!(
                 "there is no {name:?}{}",
-                crate::overlay::did_you_mean(name, Self::ALL.iter().map(|(n, _)| *n))
+                crate::near::did_you_mean(name, Self::ALL.iter().map(|(n, _)| *n))
             ),
         })
     }
@@ -97,13 +97,7 @@ fn paper() -> Config {
             use_bn_in_head: false,
             norm_last_layer: true,
         },
-        image_loss: ImageLoss {
-            student_temp: 0.1,
-            warmup_teacher_temp: 0.04,
-            teacher_temp: 0.04,
-            warmup_teacher_temp_epochs: 0,
-            center_momentum: 0.9,
-        },
+        objective: ImageObjective::Dino(DinoObjective::default()),
         patch_loss: PatchObjective {
             lambda: 0.1,
             k_num: 4,
@@ -131,7 +125,7 @@ fn paper() -> Config {
             precision: Precision::F32,
             max_steps: None,
         },
-        checkpoint: Checkpointing { every_epochs: 1, every_minutes: ten_minutes(), keep: 3, milestone_epochs: 0 },
+        checkpoint: Checkpointing::default(),
         crops: MultiCrop::dino(224, 96, 8, [0.25, 1.0], [0.05, 0.25]),
         init_from: String::new(),
         health: HealthWatch::default(),
@@ -156,7 +150,11 @@ fn procedural() -> Config {
             mlp_ratio: 4,
         },
         head: Head { out_dim: 512, out_dim_selfpatch: 512, hidden_dim: 256, bottleneck_dim: 64, ..paper.head },
-        image_loss: ImageLoss { warmup_teacher_temp: 0.03, teacher_temp: 0.03, ..paper.image_loss },
+        objective: ImageObjective::Dino(DinoObjective {
+            warmup_teacher_temp: 0.03,
+            teacher_temp: 0.03,
+            ..DinoObjective::default()
+        }),
         patch_loss: PatchObjective { teacher_temp: Some(0.04), ..paper.patch_loss },
         optim: Optim {
             batch_size: 16,

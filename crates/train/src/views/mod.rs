@@ -1,33 +1,21 @@
 //! Pictures of what the teacher does: for a few crops, which patches it takes for positives and
 //! what its last block attends to. They lie in `views/` of the run folder, and the report shows them.
 
-mod picture;
+mod names;
+mod page;
 
-use crate::telemetry::replace_file;
+pub use names::{COLOURS, CROPS, FOLDER, attention_name, positives_name};
+pub use page::section;
+
 use crate::{Config, Error, Trainer};
 use candle_core::{DType, Tensor};
-use picture::Picture;
+use selfpatch_figures::Picture;
 use selfpatch_matching::positives;
+use selfpatch_nn::Backbone;
+use selfpatch_run::replace_file;
 use selfpatch_vit::Vit;
 use std::fs;
 use std::path::Path;
-
-/// The folder's name in the run folder.
-pub const FOLDER: &str = "views";
-/// Most crops that are shown.
-pub const CROPS: usize = 4;
-/// Colours of the query patches, RGB; as many as there are queries.
-pub const COLOURS: [[u8; 3]; 3] = [[255, 80, 70], [70, 220, 90], [70, 170, 255]];
-
-/// The name of the picture of crop `crop` with its query patches and their positives.
-pub fn positives_name(crop: usize) -> String {
-    format!("{crop}-positives.png")
-}
-
-/// The name of the picture of what query patch `query` of crop `crop` attends to.
-pub fn attention_name(crop: usize, query: usize) -> String {
-    format!("{crop}-attention-{query}.png")
-}
 
 /// Writes `views/*.png` into the run folder `folder`, in place of older ones.
 ///
@@ -50,7 +38,8 @@ pub fn write(folder: &Path, trainer: &Trainer, crops: &Tensor, config: &Config) 
     let mut written = Vec::new();
     for crop in 0..count.min(CROPS) {
         let x = crops.narrow(0, crop, 1)?;
-        let picture = Picture::of(&x, (&config.data.mean, &config.data.std), vit.config().patch_size)?;
+        let planes = x.to_dtype(DType::F32)?.squeeze(0)?.flatten(1, 2)?.to_vec2::<f32>()?;
+        let picture = Picture::of(&planes, width, (&config.data.mean, &config.data.std), vit.config().patch_size);
         let marks = queries.iter().zip(COLOURS).enumerate();
         let mut marked = picture.clone();
         marks.clone().for_each(|(_, (&query, colour))| marked.frame(cell(query, cols), colour));
@@ -91,7 +80,7 @@ fn cell(patch: usize, cols: usize) -> (usize, usize) {
 /// What each query patch attends to in the last block, the mean over heads: one number for each
 /// patch, row by row. `x [1, C, S, S]`.
 fn attention(vit: &Vit, x: &Tensor, queries: &[usize]) -> Result<Vec<Vec<f32>>, Error> {
-    let mean = vit.last_attention(x)?.to_dtype(DType::F32)?.mean(1)?.squeeze(0)?.to_vec2::<f32>()?;
+    let mean = vit.attention(x)?.to_dtype(DType::F32)?.mean(1)?.squeeze(0)?.to_vec2::<f32>()?;
     let (height, width) = (x.dim(2)?, x.dim(3)?);
     let (rows, cols) = vit.config().grid(height, width)?;
     let extra = mean.len() - rows * cols; // the class token, where there is one

@@ -89,7 +89,7 @@ fn an_attention_is_the_mean_of_what_heads_attend_to() {
     let x = normal(3, (1, 3, 48, 48)).unwrap();
     let vit = &trainer.teacher().backbone;
     let maps = attention(vit, &x, &[7]).unwrap();
-    let all = vit.last_attention(&x).unwrap().squeeze(0).unwrap().to_vec3::<f32>().unwrap();
+    let all = vit.attention(&x).unwrap().squeeze(0).unwrap().to_vec3::<f32>().unwrap();
     let expected: Vec<f32> = (0..36).map(|k| all.iter().map(|h| h[7][k]).sum::<f32>() / all.len() as f32).collect();
     assert!(maps[0].iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
     assert!((maps[0].iter().sum::<f32>() - 1.).abs() < 1e-4);

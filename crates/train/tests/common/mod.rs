@@ -1,10 +1,12 @@
 //! A tiny run, and ways to make it go.
 #![allow(dead_code)] // each test program uses some of it
 
+use selfpatch_losses::At;
 use selfpatch_nn::random::normal;
+use selfpatch_run::{Event, Resume, Session};
 use selfpatch_train::candle_core::{Device, Tensor};
-use selfpatch_train::config::Config;
-use selfpatch_train::{Error, Event, Hyper, Measure, Network, Preset, Resume, Session, run};
+use selfpatch_train::config::{Config, DinoObjective, ImageObjective};
+use selfpatch_train::{Error, Hyper, Measure, Network, Preset, run};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -18,6 +20,7 @@ pub fn tiny(folder: &Path) -> Config {
     c.model.embed_dim = 12;
     c.model.depth = 2;
     c.model.drop_path_rate = 0.2;
+    c.objective = ImageObjective::Dino(DinoObjective::default());
     c.head.out_dim = 32;
     c.head.out_dim_selfpatch = 24;
     c.head.hidden_dim = 16;
@@ -34,14 +37,8 @@ pub fn crops(images: usize) -> Vec<Tensor> {
         .to_vec()
 }
 
-pub const HYPER: Hyper = Hyper {
-    lr: 1e-3,
-    weight_decay: 0.04,
-    momentum: 0.9,
-    teacher_temp: 0.04,
-    patch_teacher_temp: 0.04,
-    freeze_last_layer: false,
-};
+pub const HYPER: Hyper =
+    Hyper { lr: 1e-3, weight_decay: 0.04, momentum: 0.9, patch_teacher_temp: 0.04, at: At { step: 0, epoch: 9 } };
 
 /// A judge that is not called.
 pub fn unasked(_: Measure, _: &Network) -> Result<f64, String> {
@@ -64,7 +61,7 @@ pub fn go_on(config: &Config, session: &Session) -> Result<Vec<f64>, Error> {
     let mut losses = Vec::new();
     run(config, session, &Device::Cpu, &mut unasked, |event| {
         if let Event::Step(record) = event {
-            losses.push(record.train_loss);
+            losses.push(record.number("train_loss"));
         }
     })?;
     Ok(losses)

@@ -1,9 +1,10 @@
 //! RGB of a page, as Pillow's `convert("RGB")` makes it.
 
 use super::layout::{Kind, Layout, photometric};
+use crate::decode::Notes;
+use crate::decode::cut::cut;
 use crate::decode::libjpeg::from_cmyk;
 use crate::decode::values::Stored;
-use crate::decode::{Notes, cut};
 
 /// RGB bytes of a page, or why it has none.
 pub(super) fn to_rgb(l: &Layout, stored: &Stored, notes: &mut Notes) -> Result<Vec<u8>, String> {

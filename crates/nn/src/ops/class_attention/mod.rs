@@ -1,6 +1,7 @@
 //! Class attention: the query token of each sequence reads itself and the sequence's tokens; only the
 //! query is updated. For each block `c += attn(norm1(c), norm1([c; x]))`, then `c += mlp(norm2(c))`.
 
+pub(super) mod attend;
 #[cfg(feature = "cuda")]
 pub(super) mod cuda;
 #[cfg(feature = "cuda")]
@@ -13,8 +14,6 @@ use crate::precision::to_full;
 use crate::{ClassBlock, LayerNorm, Linear, Sequences};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use candle_nn::ops::softmax;
-use rayon::prelude::*;
-use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// `x [T, D]`, the learned query `cls` (`D` elements) -> the query of each sequence after all blocks,
@@ -165,28 +164,6 @@ impl CustomOp2 for ClassAttention {
         };
         Ok((tensor(x.track_op(), dx, x)?, tensor(cls.track_op(), dcls, cls)?))
     }
-}
-
-/// Scores of one head: `p_j = softmax(scale * q . k_j)`, first over the query's own key.
-#[inline(always)]
-pub(super) fn attend<'a>(q: &[f32], keys: impl Iterator<Item = &'a [f32]>, p: &mut [f32]) {
-    let scale = (q.len() as f32).powf(-0.5);
-    p.iter_mut().zip(keys).for_each(|(p, key)| *p = scale * kernel::dot(q, key));
-    super::attention::softmax_row(p);
-}
-
-/// `out = sum_j p_j v_j`.
-#[inline(always)]
-pub(super) fn read<'a>(p: &[f32], values: impl Iterator<Item = &'a [f32]>, out: &mut [f32]) {
-    out.fill(0.);
-    for (p, value) in p.iter().zip(values) {
-        out.iter_mut().zip(value).for_each(|(out, v)| *out += p * v);
-    }
-}
-
-/// Runs `f(i, part)` for the rows of `width` in `out`, in parallel.
-pub(super) fn each_row(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    out.par_chunks_exact_mut(width).enumerate().for_each(|(i, row)| wide!(f(i, row)));
 }
 
 #[cfg(test)]

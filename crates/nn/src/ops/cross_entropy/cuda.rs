@@ -1,6 +1,6 @@
 //! The CUDA kernels. No number comes back to the host: losses stay on the device.
 
-use super::Temperatures;
+use super::temperatures::Temperatures;
 use crate::cuda::{Grid, Module, launch, record, run, scale, single, spread, suffix, uninitialised};
 use crate::ops::sum_rows;
 use crate::{cuda_args, cuda_module};

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cuda")]
 pub(super) mod cuda;
+mod temperatures;
 
 use crate::kernel::{self, Buffer, ROWS_PER_TASK, View};
 use crate::precision::to_full;
@@ -12,15 +13,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 use selfpatch_simd::wide;
 use std::sync::Mutex;
-
-/// Temperatures of the two networks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Temperatures {
-    /// Of the student.
-    pub student: f64,
-    /// Of the teacher.
-    pub teacher: f64,
-}
+pub use temperatures::Temperatures;
 
 /// Each student row against the centred, sharpened teacher row at the same place:
 /// `q_r = softmax((t_r - c) / T_t)`. `student`, `teacher` `[R, K]`, `center [1, K]`, one weight per row

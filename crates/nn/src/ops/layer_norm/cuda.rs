@@ -1,5 +1,6 @@
 //! Layer norm on CUDA; see `layer_norm.cu`.
 
+use super::branch::Branch;
 use crate::cuda::{Grid, Module, launch, record, run, suffix, uninitialised};
 use crate::ops::linear::cuda::column_sums;
 use crate::{cuda_args, cuda_module, deposit_tensor};
@@ -10,16 +11,6 @@ const MODULE: Module = cuda_module!("layer_norm");
 const WARPS: usize = 4;
 /// Shared memory that every device has.
 const SHARED: usize = 64 * 1024;
-
-/// A branch that is still to be added to the residual stream: `scale (values + bias)`.
-pub(in crate::ops) struct Branch {
-    /// `[T, D]`, in the type of computation.
-    pub values: Tensor,
-    /// `[D]`.
-    pub bias: Option<Tensor>,
-    /// Of each row, `[T]`; `None` for 1.
-    pub scale: Option<Tensor>,
-}
 
 /// A norm's output.
 pub(in crate::ops) struct Normed {

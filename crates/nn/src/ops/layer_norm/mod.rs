@@ -1,9 +1,11 @@
 //! Layer normalisation over the last dimension: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
 #[cfg(feature = "cuda")]
+pub(in crate::ops) mod branch;
+#[cfg(feature = "cuda")]
 pub(in crate::ops) mod cuda;
+pub(super) mod norm;
 
-use crate::gradients::deposit;
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
@@ -36,45 +38,6 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     centred.broadcast_div(&(variance + eps)?.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
-}
-
-/// A norm's parameters, borrowed.
-pub(super) struct Norm<'a> {
-    weight: View<'a>,
-    bias: View<'a>,
-    eps: f32,
-}
-
-impl<'a> Norm<'a> {
-    pub(super) fn of(layer: &'a crate::LayerNorm) -> Result<Self> {
-        Ok(Self { weight: View::of(&layer.weight)?, bias: View::of(&layer.bias)?, eps: layer.eps as f32 })
-    }
-
-    pub(super) fn width(&self) -> usize {
-        self.weight.len()
-    }
-
-    /// See [`forward_rows`].
-    pub(super) fn rows(&self, x: &[f32], kept: Option<(&mut [f32], &mut [f32])>, y: &mut [f32]) {
-        forward_rows(x, (&self.weight, &self.bias), self.eps, kept, y);
-    }
-
-    /// `y` once more, from the normalised rows that were kept.
-    pub(super) fn rows_again(&self, hat: &[f32], y: &mut [f32]) {
-        affine_rows(hat, (&self.weight, &self.bias), y);
-    }
-
-    /// See [`backward_rows`].
-    pub(super) fn rows_backward(&self, hat: &[f32], inv: &[f32], dy: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
-        backward_rows(hat, inv, dy, &self.weight, dx)
-    }
-
-    /// Deposits the sums of what [`Norm::rows_backward`] returned for each part of the rows.
-    pub(super) fn deposit(&self, layer: &crate::LayerNorm, parts: Vec<(Vec<f32>, Vec<f32>)>) -> Result<()> {
-        let (dw, db): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        deposit(&layer.weight, || (&*kernel::add_up(dw, self.width())).into())?;
-        deposit(&layer.bias, || (&*kernel::add_up(db, self.width())).into())
-    }
 }
 
 /// Normalises the rows of `x` (`[rows, n]`): writes `hat = (x - mean) / sd` and `1 / sd` where asked to

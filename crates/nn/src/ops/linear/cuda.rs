@@ -1,7 +1,7 @@
 //! What stands around the products of linear layers on CUDA; see `linear.cu`.
 
 use crate::cuda::{Arg, Grid, Module, launch, matmul, record, run, suffix, t, uninitialised};
-use crate::ops::layer_norm::cuda::Branch;
+use crate::ops::layer_norm::branch::Branch;
 use crate::precision::compute_dtype;
 use crate::{cuda_module, deposit_tensor};
 use candle_core::{DType, Result, Tensor, bail};

@@ -1,15 +1,13 @@
 //! Affine map of the last dimension: `y = x W^T + b`.
 
+pub(super) mod affine;
 #[cfg(feature = "cuda")]
 pub(in crate::ops) mod cuda;
 
-use crate::gradients::deposit;
-use crate::kernel::{self, Buffer, Mat, View};
+use crate::kernel::{self, Mat};
 use crate::precision::{compute_dtype, to_full};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 use selfpatch_simd::wide;
-use std::borrow::Cow;
 
 /// `x [.., I]`, `weight [O, I]`, `bias [O]` -> `[.., O]`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -61,120 +59,6 @@ pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<T
         None => y,
     };
     y.reshape(shape)
-}
-
-/// A linear layer's parameters, borrowed.
-pub(super) struct Affine<'a> {
-    weight: View<'a>,
-    bias: Option<View<'a>>,
-    /// `[inputs, outputs]`, if many rows are to come.
-    transposed: Option<Buffer>,
-    inputs: usize,
-    outputs: usize,
-}
-
-/// From this many rows on the weights are turned around for the forward product.
-const MANY_ROWS: usize = 512;
-
-impl<'a> Affine<'a> {
-    pub(super) fn of(layer: &'a crate::Linear) -> Result<Self> {
-        let (outputs, inputs) = layer.weight.dims2()?;
-        let bias = layer.bias.as_ref().map(View::of).transpose()?;
-        Ok(Self { weight: View::of(&layer.weight)?, bias, transposed: None, inputs, outputs })
-    }
-
-    /// The same, prepared for a forward pass of `rows` rows.
-    pub(super) fn forward_of(layer: &'a crate::Linear, rows: usize) -> Result<Self> {
-        let mut affine = Self::of(layer)?;
-        if rows >= MANY_ROWS {
-            affine.transposed = Some(kernel::transposed(&affine.weight, affine.inputs));
-        }
-        Ok(affine)
-    }
-
-    /// `W^T`.
-    fn factor(&self) -> Mat<'_> {
-        match &self.transposed {
-            Some(w) => Mat::dense(w, self.outputs),
-            None => Mat::transposed(&self.weight, self.inputs),
-        }
-    }
-
-    pub(super) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// The bias; zeros where there is none.
-    pub(super) fn bias(&self) -> Cow<'_, [f32]> {
-        match &self.bias {
-            Some(bias) => Cow::Borrowed(bias),
-            None => Cow::Owned(vec![0.; self.outputs]),
-        }
-    }
-
-    /// `y = x W^T + b` on all threads.
-    pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
-        let (k, n) = (self.inputs, self.outputs);
-        let rows = kernel::row_block(x.len() / k);
-        x.par_chunks(rows * k).zip(y.par_chunks_mut(rows * n)).for_each(|(x, y)| {
-            self.product(x, y);
-            if let Some(bias) = &self.bias {
-                add_bias(y, bias);
-            }
-        });
-    }
-
-    /// `y = x W^T` on all threads.
-    pub(super) fn forward_unbiased(&self, x: &[f32], y: &mut [f32]) {
-        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        kernel::matmul_rows(dims, y, Mat::dense(x, self.inputs), self.factor(), |_, _| ());
-    }
-
-    /// `y = x W^T` on all threads even for a few rows, whose columns are then divided.
-    pub(super) fn product_of_few(&self, x: &[f32], y: &mut [f32]) {
-        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        kernel::gemm_parallel(dims, y, Mat::dense(x, self.inputs), self.factor());
-    }
-
-    /// `dx = dy W` likewise.
-    pub(super) fn product_backward_of_few(&self, dy: &[f32], dx: &mut [f32]) {
-        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
-        kernel::gemm_parallel(dims, dx, Mat::dense(dy, self.outputs), Mat::dense(&self.weight, self.inputs));
-    }
-
-    /// `y = x W^T` on this thread.
-    pub(super) fn product(&self, x: &[f32], y: &mut [f32]) {
-        let dims = (x.len() / self.inputs, self.outputs, self.inputs);
-        kernel::gemm(dims, y, self.outputs, false, 1., Mat::dense(x, self.inputs), self.factor());
-    }
-
-    /// `dx = dy W` on this thread.
-    pub(super) fn product_backward(&self, dy: &[f32], dx: &mut [f32]) {
-        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
-        let w = Mat::dense(&self.weight, self.inputs);
-        kernel::gemm(dims, dx, self.inputs, false, 1., Mat::dense(dy, self.outputs), w);
-    }
-
-    /// `dx = dy W` on all threads.
-    pub(super) fn backward(&self, dy: &[f32], dx: &mut [f32]) {
-        let dims = (dy.len() / self.outputs, self.inputs, self.outputs);
-        let w = Mat::dense(&self.weight, self.inputs);
-        kernel::matmul_rows(dims, dx, Mat::dense(dy, self.outputs), w, |_, _| ());
-    }
-
-    /// Deposits `dW = dy^T x` and `db = sum(dy)`.
-    pub(super) fn deposit(&self, layer: &crate::Linear, dy: &[f32], x: &[f32]) -> Result<()> {
-        let (n, k) = (self.outputs, self.inputs);
-        deposit(&layer.weight, || {
-            let mut dw = Buffer::stale(n * k);
-            kernel::gemm_parallel((n, k, x.len() / k), &mut dw, Mat::transposed(dy, n), Mat::dense(x, k));
-            dw
-        })?;
-        match &layer.bias {
-            Some(bias) => deposit(bias, || (&*kernel::column_sums(dy, n)).into()),
-            None => Ok(()),
-        }
-    }
 }
 
 /// `y += bias` for every row.

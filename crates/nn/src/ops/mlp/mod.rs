@@ -7,7 +7,8 @@ mod cuda;
 
 use super::anchor::anchor;
 use super::gelu;
-use super::linear::{Affine, add_bias, reference as linear_reference};
+use super::linear::affine::Affine;
+use super::linear::{add_bias, reference as linear_reference};
 use crate::Linear;
 use crate::kernel::{self, Buffer, View, row_block};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};

@@ -1,6 +1,6 @@
 //! The CUDA kernels.
 
-use super::SHORTEST;
+use super::shortest::SHORTEST;
 use crate::cuda::{Grid, Module, launch, record, run, suffix, uninitialised};
 use crate::{cuda_args, cuda_module};
 use candle_core::{D, DType, Result, Tensor};

@@ -2,15 +2,14 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod shortest;
 
 use crate::kernel::{self, ROWS_PER_TASK, View};
 use crate::precision::to_full;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use selfpatch_simd::wide;
-
-/// Below this length a row is divided by it instead.
-const SHORTEST: f32 = 1e-12;
+use shortest::SHORTEST;
 
 /// Over the last dimension; any shape.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {

@@ -5,7 +5,8 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use super::class_attention::{attend, check, each_row, linear, norm, read, update};
+use super::class_attention::attend::{attend, each_row, read};
+use super::class_attention::{check, linear, norm, update};
 use super::class_attention_block::Weights;
 use super::gelu;
 use crate::ClassBlock;

@@ -1,7 +1,7 @@
 //! On CUDA some thousand rows at a time: their logits, losses and gradients, and what these add to the
 //! gradients of rows and prototypes. The backward pass is left to multiply with the gradient of the loss.
 
-use super::Projected;
+use super::projected::Projected;
 use crate::cuda::{add_matmul, matmul, matmul_into, record, scale, single, t, uninitialised};
 use crate::ops::cross_entropy::cuda::{compare, on_device, weighted_sum};
 use crate::ops::prototypes::Scaled;

@@ -5,35 +5,19 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod projected;
 
 use super::cross_entropy::{Temperatures, matched_cross_entropy_reference, row, sharpen};
 use super::prototypes::{self, deposit_gradients, scaled, scales};
 use crate::kernel::{self, Buffer, Mat, View, fusible, gemm};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+pub use projected::Projected;
 use rayon::prelude::*;
 use selfpatch_simd::wide;
 use std::sync::Mutex;
 
 /// Rows of one task: a constant, so that sums are grouped alike on any number of threads.
 const ROWS: usize = 128;
-
-/// Rows and the weight-normed prototypes that they are to be multiplied with.
-#[derive(Clone, Debug)]
-pub struct Projected {
-    /// `[R, D]`, of unit length.
-    pub rows: Tensor,
-    /// Directions of the prototypes, `[K, D]`.
-    pub weight_v: Tensor,
-    /// Their lengths, `[K, 1]`.
-    pub weight_g: Tensor,
-}
-
-impl Projected {
-    /// The logits, `[R, K]`.
-    pub fn logits(&self) -> Result<Tensor> {
-        super::prototypes(&self.rows, &self.weight_v, &self.weight_g)
-    }
-}
 
 /// [`matched_cross_entropy`](super::matched_cross_entropy) of the logits of both networks: the weighted
 /// sum of the rows' losses (a scalar) and the mean of the teacher's logits, `[1, K]`.

@@ -1,11 +1,12 @@
 //! The stack of blocks on CUDA: products by cuBLAS, everything between them in a few passes over memory.
 //! The residual stream is f32; what the products take and give has the type of computation.
 
-use super::{Activations, Survivals};
+use super::pass::{Activations, Survivals};
 use crate::cuda::{matmul, record, spread, t, uninitialised};
 use crate::ops::attention::cuda::{self as attention, Packed};
 use crate::ops::gelu::cuda as gelu;
-use crate::ops::layer_norm::cuda::{self as layer_norm, Branch, Normed};
+use crate::ops::layer_norm::branch::Branch;
+use crate::ops::layer_norm::cuda::{self as layer_norm, Normed};
 use crate::ops::linear::cuda::{branch_gradient, column_sums, residual};
 use crate::precision::compute_dtype;
 use crate::{Block, LayerNorm, Linear, Sequences, Survival, deposit_tensor};

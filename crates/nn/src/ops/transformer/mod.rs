@@ -7,6 +7,7 @@
 
 #[cfg(feature = "cuda")]
 pub(super) mod cuda;
+mod pass;
 
 use super::anchor::anchor;
 use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
@@ -14,21 +15,8 @@ use super::{attention, linear_reference};
 use crate::kernel::{self, Buffer, View};
 use crate::{Block, Sequences, Survival};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+pub use pass::{Activations, Survivals};
 use std::sync::Mutex;
-
-/// What the backward pass finds in memory, and what it computes a second time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Activations {
-    /// All that it needs: fastest.
-    #[default]
-    Keep,
-    /// Each block's input only, a fourteenth of that or less, for one more forward pass.
-    Recompute,
-}
-
-/// Stochastic depth of one pass: for each block its attention branch and its feed-forward branch;
-/// `None` where a branch is never dropped.
-pub type Survivals = Vec<[Option<Survival>; 2]>;
 
 /// `x [T, D]` through `blocks`, one after the other -> `[T, D]`.
 pub fn transformer(

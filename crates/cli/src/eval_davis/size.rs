@@ -1,0 +1,22 @@
+//! How large the frames are that a model sees.
+
+use selfpatch_eval::FrameSize;
+
+/// At which size a model sees frames.
+#[derive(Clone, Copy)]
+pub enum Size {
+    /// The same for every model.
+    Fixed(FrameSize),
+    /// Tokens per side of a square frame, whatever the patches.
+    Grid(usize),
+}
+
+impl Size {
+    /// For a model with patches of `patch` pixels.
+    pub fn of(self, patch: usize) -> FrameSize {
+        match self {
+            Self::Fixed(size) => size,
+            Self::Grid(tokens) => FrameSize::ShortSide(tokens * patch),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Augmentation against values of the original programs, by the comparisons of `selfpatch parity`.
+
+use anyhow::Result;
+
+#[path = "../../check/src/parity/datasets.rs"]
+mod datasets;
+
+#[test]
+fn every_fixture_of_this_crate_agrees() -> Result<()> {
+    let outcome = selfpatch_fixture::proven(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"), datasets::CHECKS)?;
+    assert!(outcome.passed, "{}", outcome.table());
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Heads, image objectives and the patch loss against values of the original programs, by the comparisons of `selfpatch parity`.
+
+use anyhow::Result;
+
+#[path = "../../check/src/parity/losses/mod.rs"]
+mod losses;
+
+#[test]
+fn every_fixture_of_this_crate_agrees() -> Result<()> {
+    let outcome = selfpatch_fixture::proven(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"), losses::CHECKS)?;
+    assert!(outcome.passed, "{}", outcome.table());
+    Ok(())
+}

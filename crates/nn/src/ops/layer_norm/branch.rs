@@ -1,0 +1,13 @@
+//! A residual branch whose sum is left to the op that follows.
+
+use candle_core::Tensor;
+
+/// A branch that is still to be added to the residual stream: `scale (values + bias)`.
+pub(in crate::ops) struct Branch {
+    /// `[T, D]`, in the type of computation.
+    pub values: Tensor,
+    /// `[D]`.
+    pub bias: Option<Tensor>,
+    /// Of each row, `[T]`; `None` for 1.
+    pub scale: Option<Tensor>,
+}

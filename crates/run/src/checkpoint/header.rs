@@ -1,0 +1,34 @@
+//! `state.json`.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Version of the layout; another one is refused.
+pub(super) const FORMAT: u32 = 2;
+
+/// What `state.json` says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub format: u32,
+    /// Finished steps.
+    pub step: usize,
+    /// Images of the data, which tell where in an epoch the step is.
+    pub images: usize,
+    /// The task's own.
+    #[serde(flatten)]
+    pub values: Map<String, Value>,
+    /// File name to BLAKE3 digest.
+    pub files: BTreeMap<String, String>,
+}
+
+/// BLAKE3 digest of a file as hexadecimal digits.
+pub(super) fn digest(path: &Path) -> Result<String, Error> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs::File::open(path).map_err(Error::io(path))?;
+    std::io::copy(&mut file, &mut hasher).map_err(Error::io(path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,105 @@
+//! How a session of a run begins and ends, and what happens in between.
+
+use crate::{Alarm, Estimate, Record};
+use selfpatch_datasets::Fault;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+/// Which checkpoint a session goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest whole one of the run, if there is any.
+    #[default]
+    Auto,
+    /// None: a run that has one is left alone.
+    Never,
+    /// This one, or the newest of this run; the run that goes on may be another.
+    From(PathBuf),
+}
+
+/// How a session of a run begins, and what ends it.
+pub struct Session<'a> {
+    /// Discard an earlier run in the same folder.
+    pub overwrite: bool,
+    /// Where to go on.
+    pub resume: Resume,
+    /// Fields that may differ from those of the checkpoint, such as `optim.lr`.
+    pub overrides: &'a [String],
+    /// How the user wrote what was asked for, for messages; may be empty.
+    pub asked: &'a [Asked],
+    /// Set by whoever wants the run to save and end after the step at hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// A setting as a user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Place of the field, such as `optim.lr`.
+    pub field: String,
+    /// The flag, such as `--lr`.
+    pub flag: String,
+    /// Its value, such as `1e-4`.
+    pub value: String,
+}
+
+/// What happens during a session, for whoever shows it.
+pub enum Event<'a> {
+    /// Before the first step.
+    Start {
+        /// Images of one epoch, without those that do not fill a batch.
+        images: usize,
+        /// What the task says of itself, line by line.
+        about: Vec<String>,
+        /// Steps already finished by an earlier session.
+        first_step: usize,
+        /// Steps at which the run ends.
+        steps: usize,
+        /// Steps of one epoch.
+        steps_per_epoch: usize,
+    },
+    /// When the first batch is there and before its step: how long the steps take that are left.
+    Estimate(&'a Estimate),
+    /// After each step.
+    Step(&'a Record),
+    /// After each checkpoint.
+    Saved(&'a Path),
+    /// Something is wrong with a sample; the first time that it is met.
+    Fault(&'a Fault),
+    /// The run looks ill.
+    Alarm(&'a Alarm),
+    /// Something that takes long before the first step.
+    Notice(&'a str),
+    /// Something the user should know that does not stop the run.
+    Warning(String),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are done that this session was asked for.
+    Complete,
+    /// They were done before.
+    WasComplete,
+    /// Told to stop, saved after this many steps.
+    Stopped(usize),
+}
+
+/// What a session left.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// How it ended.
+    pub end: End,
+    /// What is left of its epochs, where it was stopped or `optim.max_steps` ended it.
+    pub cut: Option<Cut>,
+}
+
+/// A run that ended before its epochs did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Steps done.
+    pub step: usize,
+    /// Steps of all its epochs.
+    pub of: usize,
+}
