@@ -74,7 +74,9 @@ fn done() -> ExitCode {
         "train" | "watch" | "replay" | "inspect-data" | "eval-davis" | "eval-knn" | "eval-linear" | "davis-metrics"
         | "parity" | "gpu-check" => {
             let features = features::wanted(command, rest);
-            let mut all = vec!["run", "--release", "--package", "selfpatch-cli"];
+            // Not `--package`: without it the whole workspace chooses the features of dependencies, so
+            // that the program and the tests share one build of them.
+            let mut all = vec!["run", "--release", "--bin", "selfpatch"];
             if !features.is_empty() {
                 all.extend(["--features", features.as_str()]);
             }
@@ -83,7 +85,7 @@ fn done() -> ExitCode {
             with_features(&all, &features, Purpose::Run)
         }
         "build" => {
-            let mut all = vec!["build", "--release", "--package", "selfpatch-cli"];
+            let mut all = vec!["build", "--release", "--bin", "selfpatch"];
             all.extend(rest.iter().map(String::as_str));
             with_features(&all, &features::named(rest), Purpose::Build)
         }
@@ -91,7 +93,7 @@ fn done() -> ExitCode {
         "cuda" => with_features(&rest.iter().map(String::as_str).collect::<Vec<_>>(), "cuda", Purpose::Build),
         "pack-gpu" => cuda::pack_gpu(rest, workspace, &|args, variables| run(args, &manifest, variables)),
         "bench" => {
-            let mut all = vec!["run", "--release", "--package", "selfpatch-benches", "--bin", "selfpatch-bench", "--"];
+            let mut all = vec!["run", "--release", "--bin", "selfpatch-bench", "--"];
             all.extend(rest.iter().map(String::as_str));
             cargo(&all)
         }

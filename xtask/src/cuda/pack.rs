@@ -31,7 +31,7 @@ pub fn pack_gpu(args: &[String], workspace: &Path, cargo: &dyn Fn(&[&str], &Vari
         Ok(variables) => variables,
         Err(e) => return crate::ended::told(Err(e)),
     };
-    let code = cargo(&["build", "--release", "--package", "selfpatch-cli", "--features", "cuda"], &variables);
+    let code = cargo(&["build", "--release", "--bin", "selfpatch", "--features", "cuda"], &variables);
     if code == ExitCode::SUCCESS { crate::ended::told(pack(out)) } else { code }
 }
 

@@ -20,8 +20,7 @@ Needs Linux; the full disk is a small tmpfs, which only root can mount (else tha
 ";
 
 /// Builds and runs the program that breaks files.
-pub const MUTANTS: [&str; 8] =
-    ["run", "--release", "--package", "selfpatch-fuzz", "--features", "idx", "--bin", "mutants"];
+pub const MUTANTS: [&str; 6] = ["run", "--release", "--bin", "mutants", "--features", "idx"];
 
 /// What is asked for.
 pub(crate) struct Plan {
@@ -40,7 +39,7 @@ pub fn torture(args: &[String], cargo: &dyn Fn(&[&str]) -> bool) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if !cargo(&["build", "--release", "--package", "selfpatch-cli"]) {
+    if !cargo(&["build", "--release", "--bin", "selfpatch"]) {
         return ExitCode::FAILURE;
     }
     let work = std::env::temp_dir().join(format!("selfpatch-torture-{}", std::process::id()));
