@@ -4,21 +4,19 @@ use crate::about;
 use crate::bounds::{integer, real};
 use crate::device::{self, Compute};
 use crate::interrupt::Guard;
-use crate::model::WeightFile;
-use crate::subject::{Asked, RANDOM, Sight, Subject};
+use crate::labelled::{self, Set, Sets};
+use crate::subject::{self, RANDOM, Sight, Subject};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selfpatch_datasets::{Access, Samples};
-use selfpatch_eval::images::{Labelled, embed, labelled, renumbered, split};
+use selfpatch_eval::images::embed;
 use selfpatch_eval::{Error, KnnScores, classify, facts};
 use selfpatch_model::Encoder;
 use selfpatch_nn::autocast;
 use selfpatch_train::config::Precision;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 
 /// DINO's numbers of neighbours.
 const USUAL: [usize; 4] = [10, 20, 100, 200];
@@ -26,33 +24,16 @@ const USUAL: [usize; 4] = [10, 20, 100, 200];
 /// What is evaluated, on what, and how.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run whose teacher is evaluated [default: the newest in ./runs]
-    #[arg(long, value_name = "DIR", conflicts_with = "weights")]
-    run: Option<PathBuf>,
     #[command(flatten)]
-    file: WeightFile,
-    /// Labelled images that vote: a folder per class, or any other source with classes
-    #[arg(long, value_name = "SOURCE", required_unless_present = "data_path")]
-    train: Option<String>,
-    /// Labelled images to classify [default: every fifth of --train, which then does not vote]
-    #[arg(long, value_name = "SOURCE", conflicts_with = "data_path")]
-    val: Option<String>,
-    /// A folder with a folder train and a folder val, instead of --train and --val
-    #[arg(long, value_name = "DIR", conflicts_with = "train")]
-    data_path: Option<String>,
+    subject: subject::Args,
+    #[command(flatten)]
+    data: labelled::Args,
     /// Neighbours that vote, one number or several [default: those of 10 20 100 200 for which there are images]
     #[arg(long, visible_alias = "k", value_name = "K", num_args = 1.., value_parser = integer(1, 1_000_000))]
     nb_knn: Option<Vec<usize>>,
     /// Divisor of the cosine in the exponent of a vote
     #[arg(long, default_value_t = 0.07, value_parser = real(1e-4, 1e4))]
     temperature: f64,
-    /// Take only so many images of each source, evenly spread [default: all]
-    #[arg(long, value_name = "N", value_parser = integer(1, 1 << 40))]
-    most: Option<usize>,
-    /// Side of the central square that the model sees [default: as the run or the file states; else 224, or the side of
-    /// its position table if that is less]
-    #[arg(long, value_name = "PIXELS", value_parser = integer(1, 4096))]
-    image_size: Option<usize>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -73,21 +54,6 @@ pub struct Outcome {
     pub left_out: Vec<(&'static str, String)>,
 }
 
-/// Labelled images that vote and those to classify, each with the flag or field that names them in messages.
-pub struct Sets {
-    /// Those that vote.
-    pub train: (&'static str, Labelled),
-    /// Those to classify.
-    pub val: (&'static str, Labelled),
-}
-
-impl Sets {
-    /// Images of both.
-    pub fn images(&self) -> usize {
-        self.train.1.places.len() + self.val.1.places.len()
-    }
-}
-
 /// Evaluates and prints. False if an image could not be read.
 pub fn run(args: &Args) -> Result<bool> {
     let device = args.compute.device()?;
@@ -95,13 +61,10 @@ pub fn run(args: &Args) -> Result<bool> {
     let guard = Guard::new().context("signal handlers")?;
     let stop = || guard.stop();
     let access = Access { say: &say, stop: &stop, ..Access::usual() };
-    let (train, val) = match &args.data_path {
-        Some(root) => (format!("{root}/train"), format!("{root}/val")),
-        None => (args.train.clone().unwrap_or_default(), args.val.clone().unwrap_or_default()),
-    };
-    let sets = open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
+    let sources = args.data.sources();
+    let sets = sources.open(["--train", "--val"], &access)?;
     guard.release();
-    let count = sets.train.1.places.len();
+    let count = sets.train.count();
     let ks = match &args.nb_knn {
         Some(ks) => ks.clone(),
         None => USUAL.into_iter().filter(|&k| k <= count).collect(),
@@ -111,11 +74,10 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     ensure!(!ks.is_empty(), "--train: has {count} images, fewer than any usual number of neighbours; say --nb-knn");
 
-    let asked = Asked { run: args.run.as_deref(), file: &args.file, image_size: args.image_size };
-    let Subject { what, encoder, sight, seed, weights, .. } = Subject::of(&asked, device)?;
+    let Subject { what, encoder, sight, seed, weights, .. } = Subject::of(&args.subject, device)?;
     let random = encoder.untrained(seed, &sight.device)?;
     let measured = |what: &str, model: &Encoder| -> Result<Outcome> {
-        let bar = progress(what, args.json, sets.images() as u64);
+        let bar = progress(what, args.json, (count + sets.val.count()) as u64);
         let features = |images: &Tensor| autocast(args.precision, || model.features(images));
         let tell = &mut |done: usize| bar.set_position(done as u64);
         let outcome = classified(&sets, &sight, &ks, args.temperature, &features, tell)?;
@@ -131,10 +93,9 @@ pub fn run(args: &Args) -> Result<bool> {
     for (set, text) in &left_out {
         note!("note: {set}: {text}");
     }
-    let classes = sets.train.1.labels.iter().collect::<BTreeSet<_>>().len();
-    let images = [count, sets.val.1.places.len()];
-    let val = if val.is_empty() { "every fifth of them" } else { &val };
-    let data = facts(json!({ "train": train, "val": val, "most": args.most }));
+    let (classes, images) = (sets.classes(), [count, sets.val.count()]);
+    let val = if sources.val.is_empty() { "every fifth of them" } else { &sources.val };
+    let data = facts(json!({ "train": sources.train, "val": val, "most": sources.most }));
     let protocol = facts(json!({
         "feature": encoder.feature(),
         "image_size": sight.centre.size,
@@ -172,28 +133,6 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(skipped.is_empty())
 }
 
-/// The images that vote and those to classify, whose classes have the same numbers. Flags or fields are named in
-/// errors; without `val` every fifth image of `train` is classified.
-pub fn open(
-    train_name: &'static str,
-    train: &str,
-    val_name: &'static str,
-    val: &str,
-    most: usize,
-    access: &Access,
-) -> Result<Sets> {
-    let read = |spec: &str| anyhow::Ok(labelled(selfpatch_datasets::open(spec, access)?, most)?);
-    let all = read(train).context(train_name)?;
-    if val.is_empty() {
-        let (train, val) = split(all);
-        ensure!(!val.places.is_empty(), "{train_name}: has too few images to classify every fifth of them");
-        // Both are of one source.
-        return Ok(Sets { train: (train_name, train), val: (train_name, val) });
-    }
-    let val = read(val).and_then(|val| Ok(renumbered(&all, val)?)).context(val_name)?;
-    Ok(Sets { train: (train_name, all), val: (val_name, val) })
-}
-
 /// Classifies the second set by the first. `features` makes `[B, D]` of images `[B, C, S, S]`; `tell` hears how many
 /// images are done.
 pub fn classified(
@@ -205,13 +144,18 @@ pub fn classified(
     tell: &mut dyn FnMut(usize),
 ) -> std::result::Result<Outcome, Error> {
     let mut encode = |squares: &[Samples]| features(&sight.pixels(squares)?);
-    let train = embed(&sets.train.1, &sight.centre, &mut encode, tell)?;
-    let before = train.labels.len() + train.skipped.len();
-    let val = embed(&sets.val.1, &sight.centre, &mut encode, &mut |done| tell(before + done))?;
+    let mut embedded = |set: &Set, tell: &mut dyn FnMut(usize)| {
+        embed(&set.images, &sight.centre, &mut encode, tell).map_err(|e| match e {
+            Error::Images(reason) => Error::Images(format!("{}: {reason}", set.name)),
+            other => other,
+        })
+    };
+    let train = embedded(&sets.train, tell)?;
+    let val = embedded(&sets.val, &mut |done| tell(sets.train.count() + done))?;
     let scores = classify(&train.embedded()?, &val.embedded()?, ks, temperature)?;
-    let named = |name, texts: Vec<String>| texts.into_iter().map(move |text| (name, text));
-    let left_out = named(sets.train.0, train.left_out).chain(named(sets.val.0, val.left_out)).collect();
-    Ok(Outcome { scores, skipped: [train.skipped, val.skipped].concat(), left_out })
+    let named = |set: &Set, texts: Vec<String>| texts.into_iter().map(|text| (set.name, text)).collect();
+    let left_out: [Vec<_>; 2] = [named(&sets.train, train.left_out), named(&sets.val, val.left_out)];
+    Ok(Outcome { scores, skipped: [train.skipped, val.skipped].concat(), left_out: left_out.concat() })
 }
 
 fn progress(what: &str, quiet: bool, images: u64) -> ProgressBar {

@@ -3,21 +3,19 @@
 use crate::about;
 use crate::bounds::{integer, real};
 use crate::device::Compute;
-use crate::eval_knn;
 use crate::interrupt;
-use crate::model::WeightFile;
+use crate::labelled::{self, Sources};
 use crate::progress::Show;
 use crate::signals;
-use crate::subject::{Asked, RANDOM, Subject};
+use crate::subject::{self, RANDOM, Subject};
 use anyhow::{Context, Result, anyhow, ensure};
 use selfpatch_datasets::{Access, Samples};
 use selfpatch_eval::facts;
-use selfpatch_finetune::linear::{self, Config, Data, Encode, Model, Optim, Row, SHEET, Sets, TASK, Verdict};
+use selfpatch_finetune::linear::{self, Config, Data, Encode, Model, Optim, Row, SHEET, TASK, Verdict};
 use selfpatch_output::ended;
 use selfpatch_run::{Checkpointing, End, Error, HealthWatch, Resume, Session};
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -30,20 +28,10 @@ const DINO_RATE: f64 = 1e-3;
 /// What is probed, on what, and how.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run whose teacher is probed [default: the newest in ./runs]
-    #[arg(long, value_name = "DIR", conflicts_with = "weights")]
-    run: Option<PathBuf>,
     #[command(flatten)]
-    file: WeightFile,
-    /// Labelled images to learn from: a folder per class, or any other source with classes
-    #[arg(long, value_name = "SOURCE", required_unless_present = "data_path")]
-    train: Option<String>,
-    /// Labelled images to be judged by [default: every fifth of --train, which is then not learnt from]
-    #[arg(long, value_name = "SOURCE", conflicts_with = "data_path")]
-    val: Option<String>,
-    /// A folder with a folder train and a folder val, instead of --train and --val
-    #[arg(long, value_name = "DIR", conflicts_with = "train")]
-    data_path: Option<String>,
+    subject: subject::Args,
+    #[command(flatten)]
+    data: labelled::Args,
     /// DINO's protocol: a new random view of each image in every epoch, one rate (0.001 unless --lr says otherwise);
     /// without it features are made once, and the best of several rates is chosen on a held-out tenth
     #[arg(long)]
@@ -58,13 +46,6 @@ pub struct Args {
     /// --augment 0.001]
     #[arg(long, num_args = 1.., value_name = "RATE", value_parser = real(1e-9, 1e6))]
     lr: Vec<f64>,
-    /// Take only so many images of each source, evenly spread [default: all]
-    #[arg(long, value_name = "N", value_parser = integer(1, 1 << 40))]
-    most: Option<usize>,
-    /// Side of the square that the model sees [default: as the run or the file states; else 224, or the side of its position
-    /// table if that is less]
-    #[arg(long, value_name = "PIXELS", value_parser = integer(1, 4096))]
-    image_size: Option<usize>,
     /// Seed of the classifiers, of the order of images and of views
     #[arg(long, default_value_t = 0)]
     seed: u32,
@@ -95,18 +76,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let device = args.compute.device()?;
     let stop = signals::stop().context("signal handlers")?;
     interrupt::remember().context("signal handlers")?;
-    let show = RefCell::new(Show::new(SHEET));
+    let show = RefCell::new(match args.json {
+        true => Show::quiet(SHEET),
+        false => Show::new(SHEET),
+    });
     let say = |text: &str| show.borrow().say(text);
     let is_over = || stop.load(Ordering::Relaxed);
     let access = Access { say: &say, stop: &is_over, ..Access::usual() };
-    let (train, val) = match &args.data_path {
-        Some(root) => (format!("{root}/train"), format!("{root}/val")),
-        None => (args.train.clone().unwrap_or_default(), args.val.clone().unwrap_or_default()),
-    };
-    let sets = eval_knn::open("--train", &train, "--val", &val, args.most.unwrap_or(usize::MAX), &access)?;
-    let asked = Asked { run: args.run.as_deref(), file: &args.file, image_size: args.image_size };
-    let subject = Subject::of(&asked, device.clone())?;
-    let config = args.config(&subject, train, val)?;
+    let sources = args.data.sources();
+    let sets = sources.open(["--train", "--val"], &access)?;
+    let (classes, images) = (sets.classes(), [sets.train.count(), sets.val.count()]);
+    ensure!(classes > 1, "--train: has images of {classes} class alone; there is nothing to tell apart");
+    let subject = Subject::of(&args.subject, device.clone())?;
+    let config = args.config(&subject, sources)?;
     let random = subject.encoder.untrained(subject.seed, &device)?;
     let width = subject.encoder.probe_width();
     let encode =
@@ -117,17 +99,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         linear::Subject { name: "", encode: trained, width },
         linear::Subject { name: "random", encode: untrained, width },
     ];
-    let (of_train, of_val) = (sets.train.1, sets.val.1);
-    let classes = of_train.labels.iter().collect::<BTreeSet<_>>().len();
-    let images = [of_train.places.len(), of_val.places.len()];
-    ensure!(classes > 1, "--train: has images of {classes} class alone; there is nothing to tell apart");
-    let sets = Sets { train: of_train, val: of_val, centre: subject.sight.centre.clone() };
+    let (train, val, centre) = (sets.train.images, sets.val.images, subject.sight.centre.clone());
+    let sets = linear::Sets { train, val, centre };
     let session = Session { overwrite: args.overwrite, resume: Resume::Auto, overrides: &[], asked: &[], stop: &stop };
-    let tell = &mut |event: selfpatch_run::Event| {
-        if !args.json {
-            show.borrow_mut().event(event);
-        }
-    };
+    let tell = &mut |event: selfpatch_run::Event| show.borrow_mut().event(event);
     let verdict = linear::run(&config, &session, &sets, &subjects, &device, tell).map_err(refused)?;
     show.borrow().finish();
     for (name, reason) in &verdict.noticed.skipped {
@@ -160,8 +135,8 @@ fn refused(error: Error) -> anyhow::Error {
 
 impl Args {
     /// The settings of the probe's own run.
-    fn config(&self, subject: &Subject, train: String, val: String) -> Result<Config> {
-        let of = match (&self.file.weights, subject.path.parent().and_then(Path::parent)) {
+    fn config(&self, subject: &Subject, data: Sources) -> Result<Config> {
+        let of = match (&self.subject.file.weights, subject.path.parent().and_then(Path::parent)) {
             (None, Some(run)) => run.file_name(),
             _ => subject.path.file_stem(),
         };
@@ -185,9 +160,9 @@ impl Args {
                 image_size: subject.sight.centre.size,
             },
             data: Data {
-                path: train,
-                val,
-                most: self.most,
+                path: data.train,
+                val: data.val,
+                most: data.most,
                 augment: self.augment,
                 workers: self.num_workers,
                 max_bad: 0.01,

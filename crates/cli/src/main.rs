@@ -15,6 +15,7 @@ mod gpu_check;
 mod hub;
 mod inspect;
 mod interrupt;
+mod labelled;
 mod model;
 mod parity;
 mod progress;

@@ -46,6 +46,8 @@ pub struct Show {
     measured: Vec<Option<f64>>,
     /// Whether it was told that lines are lost.
     told: Cell<bool>,
+    /// Whether standard output is left to the result, and only what is wrong is said, on standard error.
+    quiet: bool,
 }
 
 impl Show {
@@ -67,12 +69,22 @@ impl Show {
             measured: vec![None; sheet.measured.len()],
             sheet,
             told: Cell::new(false),
+            quiet: false,
         }
+    }
+
+    /// Shows only what is wrong, on standard error: standard output is left to the result.
+    pub fn quiet(sheet: Sheet) -> Self {
+        let mut show = Self::new(sheet);
+        (show.terminal, show.quiet) = (None, true);
+        show
     }
 
     /// Shows what has happened.
     pub fn event(&mut self, event: Event) {
         match event {
+            Event::Start { .. } | Event::Estimate(_) | Event::Step(_) | Event::Saved(_) | Event::Notice(_)
+                if self.quiet => {}
             Event::Start { images, about, first_step, steps, steps_per_epoch } => {
                 (self.steps, self.first) = (steps as u64, first_step as u64);
                 self.say(&format!("{images} images per epoch, {steps_per_epoch} steps per epoch, {steps} steps"));
@@ -170,6 +182,7 @@ impl Show {
         match &self.terminal {
             // A terminal that is gone ends no run.
             Some(terminal) => _ = terminal.write_str(&format!("{CLEAR}{line}\n{}", self.shown.borrow())),
+            None if self.quiet => note!("{line}"),
             None => self.line(line),
         }
     }

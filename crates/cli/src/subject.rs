@@ -16,14 +16,18 @@ use std::path::{Path, PathBuf};
 /// What the same architecture without training is called.
 pub const RANDOM: &str = "random initialisation";
 
-/// What was asked for.
-pub struct Asked<'a> {
-    /// A run; without it and without a file the newest one.
-    pub run: Option<&'a Path>,
-    /// A weight file.
-    pub file: &'a WeightFile,
-    /// Side of the central square in pixels.
-    pub image_size: Option<usize>,
+/// Flags that say what is evaluated.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run whose teacher is evaluated [default: the newest in ./runs]
+    #[arg(long, value_name = "DIR", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    #[command(flatten)]
+    pub file: WeightFile,
+    /// Side of the square that the model sees [default: as the run or the file states; else 224, or the side of its
+    /// position table if that is less]
+    #[arg(long, value_name = "PIXELS", value_parser = crate::bounds::integer(1, 4096))]
+    image_size: Option<usize>,
 }
 
 /// How a model is shown images.
@@ -65,15 +69,15 @@ pub struct Subject {
 
 impl Subject {
     /// The model asked for and how it sees: as in the run's training, or as DINO's evaluation.
-    pub fn of(asked: &Asked, device: Device) -> Result<Self> {
+    pub fn of(asked: &Args, device: Device) -> Result<Self> {
         let (path, what, seed, encoder, shown) = match &asked.file.weights {
             Some(path) => {
-                let encoder = model::encoder_of_file(asked.file, path, &device)?;
+                let encoder = model::encoder_of_file(&asked.file, path, &device)?;
                 let shown = model::shown(&encoder.backbone)?;
                 (hub::local(path)?.to_path_buf(), "weights", about::SEED, encoder, shown)
             }
             None => {
-                let run = asked.run.map_or_else(|| model::newest(Path::new("runs")), |run| Ok(run.into()))?;
+                let run = asked.run.clone().map_or_else(|| model::newest(Path::new("runs")), Ok)?;
                 let config = model::config_of(&run)?;
                 let encoder = model::encoder(&run, &config, &device)?;
                 let (decoding, pixels, data) = (config.data.decoding(), config.model.image_size, config.data);

@@ -2,9 +2,10 @@
 
 use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
-use crate::eval_knn::{self, Outcome, classified};
+use crate::eval_knn::{Outcome, classified};
 use crate::flags::Given;
 use crate::interrupt;
+use crate::labelled::Sources;
 use crate::model;
 use crate::progress::Show;
 use crate::recipe::Recipe;
@@ -208,10 +209,11 @@ fn knn<'a>(
     let (video_fps, video_dedup) = (config.data.video_fps.per_second(), config.data.video_dedup);
     let is_over = || stop.load(Ordering::Relaxed);
     let access = Access { video_fps, video_dedup, say, stop: &is_over, ..Access::usual() };
-    let open = || eval_knn::open("eval.knn.train", &d.train, "eval.knn.val", &d.val, d.most, &access);
+    let sources = Sources { train: d.train.clone(), val: d.val.clone(), most: Some(d.most) };
+    let open = || sources.open(["eval.knn.train", "eval.knn.val"], &access);
     let sets = (d.every > 0).then(open).transpose()?;
     if let Some(sets) = &sets {
-        let n = sets.train.1.places.len();
+        let n = sets.train.count();
         ensure!(d.k <= n, "eval.knn.k: {} neighbours cannot be chosen from {n} images of eval.knn.train", d.k);
     }
     let sight = Sight {
@@ -231,7 +233,7 @@ fn knn<'a>(
         for (name, reason) in skipped.iter().filter(|(name, _)| told.insert(name.clone())) {
             say(&format!("skipped {name}: {reason}"));
         }
-        let all = sets.images();
+        let all = sets.train.count() + sets.val.count();
         if skipped.len() as f64 > config.data.max_bad * all as f64 {
             return Err(format!("{} of {all} images cannot be used, more than data.max_bad allows", skipped.len()));
         }

@@ -2,28 +2,12 @@
 
 mod common;
 
-use common::{err, out, said, selfpatch};
+use common::{TRAIN, done, err, out, said, selfpatch};
 use selfpatch_datasets::{Mask, ProceduralVideos, VideoSource, decode_mask, write_mask};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-const SMALL: [&str; 13] = [
-    "train",
-    "--set",
-    "data.procedural_images=16",
-    "--set",
-    "model.embed_dim=24",
-    "--set",
-    "model.depth=2",
-    "--set",
-    "head.hidden_dim=16",
-    "--out_dim=32",
-    "--out_dim_selfpatch=16",
-    "--batch_size_per_gpu=8",
-    "--max-steps=1",
-];
 
 /// Two synthetic videos of six frames in DAVIS's layout, called a and b.
 fn davis(root: &Path) {
@@ -60,9 +44,8 @@ fn everything_is_written_and_scored_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();
     davis(&root.join("davis"));
-    assert!(selfpatch(root, &SMALL).status.success());
-    let output = selfpatch(root, &[&EVAL[..], &["--output-dir", "out", "--json"]].concat());
-    assert!(output.status.success(), "{}", err(&output));
+    done(root, &[&TRAIN[..], &["--max-steps=1"]].concat());
+    let output = done(root, &[&EVAL[..], &["--output-dir", "out", "--json"]].concat());
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let at = |name: &str| root.join("out").join(name);
     // A mask for every frame, the first one being the annotation.
@@ -95,16 +78,14 @@ fn everything_is_written_and_scored_again() {
     }
 
     // The written masks, scored by themselves, have the same scores.
-    let again = selfpatch(root, &["davis-metrics", "--annotations", "davis", "--results", "out/masks", "--json"]);
-    assert!(again.status.success(), "{}", err(&again));
+    let again = done(root, &["davis-metrics", "--annotations", "davis", "--results", "out/masks", "--json"]);
     let again: Value = serde_json::from_slice(&again.stdout).expect("JSON");
     assert_eq!(again["global"], report["global"]);
     assert_eq!(again["sequences"]["b"]["objects"], report["sequences"]["b"]["objects"]);
 
     // Another block, without norm, beside the first results.
     let other = [&EVAL[..], &["--layer", "1", "--norm", "false", "--output-dir", "other", "--compare", "out"]].concat();
-    let output = selfpatch(root, &other);
-    assert!(output.status.success(), "{}", err(&output));
+    done(root, &other);
     let both = fs::read_to_string(root.join("other/report.html")).expect("a page");
     assert!(both.len() > page.len());
     let twice = ["eval-davis", "--run", "runs/default", "./runs/default", "--output-dir", "x"];
@@ -129,10 +110,9 @@ fn a_browser_shows_the_report() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();
     davis(&root.join("davis"));
-    assert!(selfpatch(root, &SMALL).status.success());
+    done(root, &[&TRAIN[..], &["--max-steps=1"]].concat());
     for (dir, compare) in [("one", &[][..]), ("two", &["--compare", "one"])] {
-        let output = selfpatch(root, &[&EVAL[..], &["--output-dir", dir], compare].concat());
-        assert!(output.status.success(), "{}", err(&output));
+        done(root, &[&EVAL[..], &["--output-dir", dir], compare].concat());
     }
     let Some(dom) = browsed(&root.join("two/report.html"), &root.join("profile")) else {
         println!("no chromium on the PATH: not tried");
@@ -149,9 +129,8 @@ fn training_measures_its_teacher() {
     let root = folder.path();
     davis(&root.join("davis"));
     let own = ["--epochs=2", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=davis"];
-    let train = [&SMALL[..12], &own].concat();
-    let output = selfpatch(root, &train);
-    assert!(output.status.success(), "{}", err(&output));
+    let train = [&TRAIN[..], &own].concat();
+    let output = done(root, &train);
     assert!(out(&output).contains("teacher after step 4: J&F "), "{}", out(&output));
     let log = fs::read_to_string(root.join("runs/default/log.jsonl")).expect("a log");
     let measured: Vec<f64> =
@@ -164,7 +143,7 @@ fn training_measures_its_teacher() {
     assert!(fs::read_to_string(root.join("runs/default/report.html")).expect("a page").contains("Teacher on videos"));
     // Videos that are not there are found before the first step.
     let absent =
-        [&SMALL[..12], &["--name=x", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=no"]].concat();
+        [&TRAIN[..], &["--name=x", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=no"]].concat();
     let output = selfpatch(root, &absent);
     assert!(
         err(&output).contains("\nerror: eval.davis.data_path: ") && !root.join("runs/x").exists(),
@@ -179,9 +158,8 @@ fn videos_with_a_first_mask_alone_are_carried_through() {
     let root = folder.path();
     davis(&root.join("davis"));
     (1..6).for_each(|i| fs::remove_file(root.join(format!("davis/Annotations/480p/b/{i:05}.png"))).expect("removed"));
-    assert!(selfpatch(root, &SMALL).status.success());
-    let output = selfpatch(root, &[&EVAL[..], &["--output-dir", "out"]].concat());
-    assert!(output.status.success(), "{}", err(&output));
+    done(root, &[&TRAIN[..], &["--max-steps=1"]].concat());
+    let output = done(root, &[&EVAL[..], &["--output-dir", "out"]].concat());
     assert!(err(&output).contains("b has too few annotations to be scored"), "{}", err(&output));
     assert!(root.join("out/masks/b/00005.png").is_file());
 }
@@ -197,10 +175,8 @@ fn what_the_frames_hold_beyond_rgb_bytes_is_counted_and_said_once() {
         if i < 3 { picture.to_luma16().save(path) } else { picture.to_rgba8().save(path) }.expect("written");
     }
     let own = ["--name=deep", "--set", "eval.davis.every=1", "--set", "eval.davis.data_path=davis"];
-    let trained = selfpatch(root, &[&SMALL[..], &own].concat());
-    assert!(trained.status.success(), "{}", err(&trained));
-    let output = selfpatch(root, &[&EVAL[..], &["--json"]].concat());
-    assert!(output.status.success(), "{}", err(&output));
+    let trained = done(root, &[&TRAIN[..], &["--max-steps=1"], &own[..]].concat());
+    let output = done(root, &[&EVAL[..], &["--json"]].concat());
     let lines = [
         "sequence b: 3 of 5 images hold values of more than 8 bits (up to 16), read as bytes: grey above 255 is white, \
          colours keep their high byte; ",
@@ -220,7 +196,7 @@ fn broken_sequences_are_named_and_the_others_scored() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();
     davis(&root.join("davis"));
-    assert!(selfpatch(root, &SMALL).status.success());
+    done(root, &[&TRAIN[..], &["--max-steps=1"]].concat());
     let masks = root.join("davis/Annotations/480p/b");
     let whole = fs::read(masks.join("00000.png")).expect("read");
     let mask =

@@ -2,51 +2,12 @@
 
 mod common;
 
-use common::{err, said, selfpatch};
+use common::{TRAIN, colours, done, err, json, refused, said, selfpatch};
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
-use std::process::Output;
 
-/// The error of a command that must fail.
-fn refused(folder: &Path, args: &[&str]) -> String {
-    let output = selfpatch(folder, args);
-    assert!(!output.status.success(), "{args:?}");
-    err(&output)
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", err(output));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-/// `count` images of each colour, of sizes and shades of their own, a folder per colour.
-fn colours(root: &Path, count: usize, colours: &[&str]) {
-    for name in colours {
-        fs::create_dir_all(root.join(name)).expect("made");
-        for i in 0..count {
-            let picture = image::RgbImage::from_fn(60 + i as u32, 64, |x, y| {
-                let light = 150 + ((x * 3 + y * 5) as usize * (i + 1) % 90) as u8;
-                image::Rgb(if *name == "red" { [light, 20, 20] } else { [20, 20, light] })
-            });
-            picture.save(root.join(name).join(format!("{i}.png"))).expect("written");
-        }
-    }
-}
-
-const TRAIN: [&str; 21] = [
-    "train",
-    "--set",
-    "data.procedural_images=16",
-    "--set",
-    "model.embed_dim=24",
-    "--set",
-    "model.depth=2",
-    "--set",
-    "head.hidden_dim=16",
-    "--out_dim=32",
-    "--out_dim_selfpatch=16",
-    "--batch_size_per_gpu=8",
+/// Measures the teacher by the two colours after each of two epochs.
+const MEASURED: [&str; 9] = [
     "--epochs=2",
     "--set",
     "eval.knn.every=1",
@@ -66,8 +27,7 @@ fn two_colours_are_told_apart_during_training_and_after() {
     colours(&root.join("colours/val"), 3, &["red", "blue"]);
     let deep = image::open(root.join("colours/val/blue/2.png")).expect("a picture").to_rgba16();
     deep.save(root.join("colours/val/blue/2.png")).expect("written");
-    let output = selfpatch(root, &TRAIN);
-    assert!(output.status.success(), "{}", err(&output));
+    let output = done(root, &[&TRAIN[..], &MEASURED].concat());
     // Measured twice, said once.
     let note = "note: eval.knn.val: 1 of 6 images have samples that RGB leaves out (alpha, or further bands; up to 1 per \
                 pixel) (the first is blue/2.png)";
@@ -78,7 +38,7 @@ fn two_colours_are_told_apart_during_training_and_after() {
         log.lines().filter_map(|l| serde_json::from_str::<Value>(l).expect("JSON")["knn_top1"].as_f64()).collect();
     assert_eq!(measured, [1., 1.]);
 
-    let output = selfpatch(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]);
+    let output = done(root, &["eval-knn", "--data_path", "colours", "--nb_knn", "5", "16", "--json"]);
     let report = json(&output);
     assert_eq!(report["feature"], "class token after class attention");
     assert_eq!([&report["classes"], &report["train_images"], &report["val_images"]], [2, 16, 6]);
@@ -96,13 +56,13 @@ fn two_colours_are_told_apart_during_training_and_after() {
 
     // A lone backbone has no class token; every fifth image is left to classify.
     let args = ["eval-knn", "--train", "colours/train", "--k=3", "--json", "--weights"];
-    let report = json(&selfpatch(root, &[&args[..], &["runs/default/export/backbone.safetensors"]].concat()));
+    let report = json(&done(root, &[&args[..], &["runs/default/export/backbone.safetensors"]].concat()));
     assert!(report["feature"].as_str().is_some_and(|f| f.starts_with("mean of the patch tokens")), "{report}");
     assert_eq!([&report["train_images"], &report["val_images"]], [13, 3]);
     assert_eq!(report["scores"][0]["top1"], 1.);
     // A whole network has its class attention with it.
     let teacher = "runs/default/checkpoints/step-000004/teacher.safetensors";
-    let report = json(&selfpatch(root, &[&args[..], &[teacher]].concat()));
+    let report = json(&done(root, &[&args[..], &[teacher]].concat()));
     assert_eq!(report["feature"], "class token after class attention");
 
     // Broken images are named, the others classified.
@@ -131,6 +91,17 @@ fn what_cannot_be_classified_is_refused_before_anything_is_done() {
     let says = refused(root, &["eval-knn", "--train=train/red", "--val=val", "--k=1"]);
     assert!(says.contains("--train: no image has a class"), "{says}");
     assert!(refused(root, &["eval-knn"]).contains("--train"));
+
+    fs::create_dir(root.join("broken")).expect("made");
+    fs::create_dir(root.join("broken/red")).expect("made");
+    fs::write(root.join("broken/red/1.png"), "no image").expect("written");
+    done(root, &[&TRAIN[..], &["--epochs=1", "--output-dir=run"]].concat());
+    for (flag, sources) in
+        [("--val", ["--train=train", "--val=broken"]), ("--train", ["--train=broken", "--val=train"])]
+    {
+        let says = refused(root, &[&["eval-knn", "--run=run", "--k=1"][..], &sources].concat());
+        assert!(says.contains(&format!("{flag}: no image can be read; red/1.png: ")), "{says}");
+    }
 
     let train = |set: &[&str]| {
         let all: Vec<&str> = set.iter().flat_map(|s| ["--set", s]).collect();

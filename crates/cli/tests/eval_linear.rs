@@ -2,58 +2,11 @@
 
 mod common;
 
-use common::{err, out, said, selfpatch};
+use common::{TRAIN, colours, done, err, json, out, refused, said, selfpatch};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
-
-/// The error of a command that must fail.
-fn refused(folder: &Path, args: &[&str]) -> String {
-    let output = selfpatch(folder, args);
-    assert!(!output.status.success(), "{args:?}: {}", said(&output));
-    err(&output)
-}
-
-fn done(folder: &Path, args: &[&str]) -> Output {
-    let output = selfpatch(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", said(&output));
-    output
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(output)))
-}
-
-/// `count` images of each colour, of sizes and shades of their own, a folder per colour.
-fn colours(root: &Path, count: usize, colours: &[&str]) {
-    for name in colours {
-        fs::create_dir_all(root.join(name)).expect("made");
-        for i in 0..count {
-            let picture = image::RgbImage::from_fn(60 + i as u32, 64, |x, y| {
-                let light = 150 + ((x * 3 + y * 5) as usize * (i + 1) % 90) as u8;
-                image::Rgb(if *name == "red" { [light, 20, 20] } else { [20, 20, light] })
-            });
-            picture.save(root.join(name).join(format!("{i}.png"))).expect("written");
-        }
-    }
-}
-
-const TRAIN: [&str; 12] = [
-    "train",
-    "--set",
-    "data.procedural_images=16",
-    "--set",
-    "model.embed_dim=24",
-    "--set",
-    "model.depth=2",
-    "--set",
-    "head.hidden_dim=16",
-    "--out_dim=32",
-    "--out_dim_selfpatch=16",
-    "--batch_size_per_gpu=8",
-];
 
 /// 3 steps per epoch.
 const PROBE: [&str; 5] = ["eval-linear", "--data-path", "colours", "--batch-size", "8"];
@@ -214,6 +167,33 @@ fn an_image_that_cannot_be_read_is_named_by_every_session() {
         let report = json(&output);
         assert!(report["skipped"] == 1 && report["scores"]["top1"].is_number(), "{session}: {report}");
     }
+}
+
+#[test]
+fn what_is_wrong_does_not_mix_with_the_one_object() {
+    let folder = begun();
+    let root = folder.path();
+    colours(&root.join("colours/train"), 60, &["blue", "red"]);
+    // A broken image among the random views, and a file that a folder of images does not read.
+    fs::write(root.join("colours/train/red/1.png"), "no image").expect("written");
+    fs::write(root.join("colours/train/more.tar"), "").expect("written");
+    let output = selfpatch(root, &probe(&["--epochs=1", "--augment", "--json"]));
+    let says = err(&output);
+    assert!(json(&output)["scores"]["top1"].is_number());
+    assert!(says.contains("skipped red/1.png: ") && says.contains("more.tar"), "{says}");
+    assert!(!says.contains("images/s"), "{says}");
+}
+
+#[test]
+fn images_none_of_which_can_be_read_are_refused_by_name() {
+    let folder = begun();
+    let root = folder.path();
+    for colour in ["blue", "red"] {
+        fs::create_dir_all(root.join("broken").join(colour)).expect("made");
+        fs::write(root.join("broken").join(colour).join("1.png"), "no image").expect("written");
+    }
+    let says = refused(root, &["eval-linear", "--train=colours/train", "--val=broken", "--epochs=1"]);
+    assert!(says.contains("data: no image can be read; blue/1.png: "), "{says}");
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Embedding {
 /// `[B, D]`; `tell` is called with the number of images done.
 ///
 /// # Errors
-/// [`Error::Model`] if the model fails or gives non-finite values.
+/// [`Error::Model`] if the model fails or gives non-finite values; [`Error::Images`] if no image can be read.
 pub fn embed(
     images: &Labelled,
     centre: &Centre,
@@ -163,6 +163,9 @@ pub fn embed(
         }
         done += places.len();
         tell(done);
+    }
+    if let (true, Some((name, reason))) = (all.labels.is_empty(), all.skipped.first()) {
+        return Err(Error::Images(format!("no image can be read; {name}: {reason}")));
     }
     all.left_out = tally.told(&|place| images.source.name(place));
     Ok(all)
@@ -258,5 +261,14 @@ mod tests {
         for (row, place) in got.features.chunks_exact(2).zip(read) {
             assert!((row[0] / row[1] * 100. - place as f32).abs() < 1e-4, "{place}: {row:?}");
         }
+    }
+
+    #[test]
+    fn images_none_of_which_can_be_read_are_an_error() {
+        let broken = Labelled { source: numbers(6, &["a", "b"]), places: vec![4], labels: vec![1] };
+        let mut encode = |_: &[Samples]| -> candle_core::Result<Tensor> { panic!("nothing to encode") };
+        let error = embed(&broken, &Centre::new(Decoding::default(), 7), &mut encode, &mut |_| ());
+        let error = error.expect_err("nothing was read").to_string();
+        assert!(error.starts_with("no image can be read; number 4: "), "{error}");
     }
 }

@@ -60,8 +60,10 @@ pub fn run<T: Task>(
         steps_per_epoch: course.schedule.per_epoch,
     });
     let images = course.watched.clone().map_or(images, |watched| watched as Arc<dyn ImageSource>);
-    course.task.prepare(images, tell)?;
-    course.go(tell)
+    match course.task.prepare(images, session.stop, tell) {
+        Err(Error::Data(selfpatch_datasets::Error::Stopped { .. })) if course.is_stopped() => course.leave(tell),
+        prepared => prepared.and_then(|()| course.go(tell)),
+    }
 }
 
 /// How long a run is.
@@ -184,6 +186,13 @@ impl<'a, T: Task> Course<'a, T> {
         Ok(self.schedule.summary(self.settings, End::Complete, self.step))
     }
 
+    /// Ends a session that was stopped before its first step. A run without checkpoint gets one, so that the next session
+    /// finds what was made.
+    fn leave(mut self, tell: &mut dyn FnMut(Event)) -> Result<Summary, Error> {
+        self.save(&Due { save: self.step == 0, all: true }, tell)?;
+        self.close(tell)
+    }
+
     /// Tells what is wrong with samples, each the first time that it is met.
     fn faults(&mut self, loaded: &Loaded<T::Batch>, tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
         let new = self.left_out_first();
@@ -252,7 +261,9 @@ impl<'a, T: Task> Course<'a, T> {
         // Whoever wants the run to stop does not want to wait for this.
         let measured = match self.is_stopped() {
             true => Numbers::default(),
-            false => self.task.measure(self.step, &mut |reason| tell(Event::Warning(reason))),
+            false => {
+                self.task.measure(self.step, self.step == self.schedule.end, &mut |reason| tell(Event::Warning(reason)))
+            }
         };
         let is_measured = !measured.is_empty();
         let record = Record::new(self.step as u64)

@@ -6,6 +6,7 @@ use crate::{Alarm, Error, Estimate, Numbers, Record, Settings, Sheet};
 use selfpatch_datasets::{Fault, ImageSource, Recipe, Tally};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Work that is done in steps over epochs of images: pre-training, a probe, a segmenter.
@@ -39,11 +40,17 @@ pub trait Task {
     }
 
     /// Gets ready for the first step of a session, with the images to read from: those of [`Task::images`], watched for
-    /// changes. What takes long is told to `tell`.
+    /// changes. What takes long is told to `tell`, and ends early once `stop` is set.
     ///
     /// # Errors
-    /// When the images cannot be used.
-    fn prepare(&mut self, images: Arc<dyn ImageSource>, tell: &mut dyn FnMut(Event)) -> Result<(), Error>;
+    /// When the images cannot be used; [`Stopped`](selfpatch_datasets::Error::Stopped) when it ended early: the
+    /// next session prepares again, and may find in the folder of the run what was made.
+    fn prepare(
+        &mut self,
+        images: Arc<dyn ImageSource>,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), Error>;
 
     /// The batches of an epoch, counted from 0, from its step `first` on.
     fn epoch(&self, epoch: u64, first: usize) -> Batches<Self::Batch>;
@@ -74,8 +81,9 @@ pub trait Task {
     /// When that fails.
     fn explain(&mut self, batch: &Self::Batch, step: usize, error: &Error) -> Result<Explained, Error>;
 
-    /// Measures what has been learnt, if it is time after `step` steps. What cannot be measured is told to `warn`.
-    fn measure(&mut self, _step: usize, _warn: &mut dyn FnMut(String)) -> Numbers {
+    /// Measures what has been learnt, if it is time after `step` steps; `is_last`: the run ends with them. What cannot be
+    /// measured is told to `warn`.
+    fn measure(&mut self, _step: usize, _is_last: bool, _warn: &mut dyn FnMut(String)) -> Numbers {
         Numbers::default()
     }
 

@@ -1,4 +1,4 @@
-//! What changes over the steps of a run, and when it ends.
+//! What changes over the steps of a run.
 
 use crate::{Config, Hyper};
 use selfpatch_losses::{At, Temperature};
@@ -6,8 +6,6 @@ use selfpatch_optim::Cosine;
 
 /// Values over the steps of a run.
 pub(crate) struct Plan {
-    /// Steps at which the run ends.
-    pub end: usize,
     per_epoch: usize,
     lr: Cosine,
     weight_decay: Cosine,
@@ -24,7 +22,6 @@ impl Plan {
         let lr = o.lr * o.batch_size as f64 / 256.; // reference: linear scaling rule
         let warmup = (o.warmup_epochs * per_epoch as f64).round() as usize;
         Self {
-            end: steps.min(o.max_steps.unwrap_or(steps)),
             per_epoch,
             lr: Cosine::new(lr, o.min_lr, steps).with_warmup(warmup),
             weight_decay: Cosine::new(o.weight_decay, o.weight_decay_end, steps),

@@ -13,6 +13,7 @@ use selfpatch_run::{
     Alarm, Batches, Estimate, Event, Explained, Found, Numbers, Record, Seen, Sheet, State, StepError, Task, loaded,
 };
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How the teacher is measured on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,12 @@ impl Task for Pretraining<'_> {
         Ok(vec![format!("{parameters}, about {} of memory", scaled(memory as f64, "B"))])
     }
 
-    fn prepare(&mut self, images: Arc<dyn ImageSource>, _tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
+    fn prepare(
+        &mut self,
+        images: Arc<dyn ImageSource>,
+        _stop: &AtomicBool,
+        _tell: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
         self.loader = crate::data::loader(self.config, images)?;
         self.rate = estimate::rate(self.config, &self.trainer, &self.device)?;
         Ok(())
@@ -160,8 +166,8 @@ impl Task for Pretraining<'_> {
         Ok(Explained { place, kept: Some(file), advice })
     }
 
-    fn measure(&mut self, step: usize, warn: &mut dyn FnMut(String)) -> Numbers {
-        let (per_epoch, end) = (self.loader.steps_per_epoch(), self.plan.end);
+    fn measure(&mut self, step: usize, is_last: bool, warn: &mut dyn FnMut(String)) -> Numbers {
+        let per_epoch = self.loader.steps_per_epoch();
         let eval = &self.config.eval;
         let all = [
             (Measure::Davis, "eval.davis", "davis_jf", eval.davis.every),
@@ -169,7 +175,7 @@ impl Task for Pretraining<'_> {
         ];
         let mut numbers = Numbers::default();
         for (what, field, name, every) in all {
-            if every == 0 || !(step.is_multiple_of(every * per_epoch) || step == end) {
+            if every == 0 || !(step.is_multiple_of(every * per_epoch) || is_last) {
                 continue;
             }
             match (self.judge)(what, self.trainer.teacher()) {

@@ -68,15 +68,11 @@ impl Features {
         device: &Device,
         tell: &mut dyn FnMut(usize),
     ) -> Result<Self, Error> {
-        let failed = |e: selfpatch_eval::Error| Error::Config { field: "model".into(), reason: e.to_string() };
+        let failed = |e: selfpatch_eval::Error| {
+            let field = if matches!(e, selfpatch_eval::Error::Images(_)) { "data" } else { "model" };
+            Error::Config { field: field.into(), reason: e.to_string() }
+        };
         let all = embed(images, centre, &mut |squares| encode(squares), tell).map_err(failed)?;
-        if all.labels.is_empty() {
-            let (name, reason) = all.skipped.first().cloned().unwrap_or_default();
-            return Err(Error::Config {
-                field: "data".into(),
-                reason: format!("no image can be read; {name}: {reason}"),
-            });
-        }
         let rows = Tensor::from_vec(all.features, (all.labels.len(), all.width), device)?;
         let places = all.places.into_iter().map(|place| place as u32).collect();
         let noticed = Noticed { skipped: all.skipped, left_out: all.left_out };

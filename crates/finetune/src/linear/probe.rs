@@ -10,11 +10,12 @@ use candle_core::{Device, Tensor};
 use selfpatch_datasets::{ImageSource, Loader, LoaderConfig, Purpose, Samples, Square, shuffle, stream};
 use selfpatch_eval::images::{Centre, Labelled};
 use selfpatch_run::{
-    Batches, Error, Event, Explained, Found, Loaded, Numbers, Seen, Settings, Sheet, State, StepError, Task, loaded,
+    Batches, Error, Event, Explained, Found, Loaded, Numbers, Seen, Sheet, State, StepError, Task, loaded,
 };
 use selfpatch_weights::write_safetensors;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A model whose features are judged.
@@ -127,6 +128,7 @@ impl<'a> Probe<'a> {
         subject: usize,
         set: &str,
         images: &Labelled,
+        stop: &AtomicBool,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Features, Error> {
         let Subject { name, encode, .. } = &self.subjects[subject];
@@ -142,7 +144,17 @@ impl<'a> Probe<'a> {
                 tell(Event::Notice(&format!("features of {name}: {done} of {count} images")));
             }
         };
-        let features = Features::made(images, &self.sets.centre, *encode, &self.device, &mut progress)?;
+        let encode = |squares: &[Samples]| match stop.load(Ordering::Relaxed) {
+            true => Err(candle_core::Error::Msg("stopped".into())),
+            false => encode(squares),
+        };
+        let made = Features::made(images, &self.sets.centre, &encode, &self.device, &mut progress);
+        let features = made.map_err(|e| match stop.load(Ordering::Relaxed) {
+            true => {
+                Error::Data(selfpatch_datasets::Error::Stopped { what: format!("while features of {name} were made") })
+            }
+            false => e,
+        })?;
         features.write(run, &name)?;
         Ok(features)
     }
@@ -213,7 +225,12 @@ impl Task for Probe<'_> {
         Ok(vec![format!("{train} images to learn from, {val} to be judged by, {} classes", classes(self.sets))])
     }
 
-    fn prepare(&mut self, images: Arc<dyn ImageSource>, tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
+    fn prepare(
+        &mut self,
+        images: Arc<dyn ImageSource>,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
         if self.config.data.augment {
             self.loader = Some(self.views(Arc::clone(&images))?);
         }
@@ -222,7 +239,7 @@ impl Task for Probe<'_> {
             self.sets.train.places.iter().enumerate().map(|(i, place)| (*place as u32, i)).collect();
         for subject in 0..self.subjects.len() {
             let [val_name, train_name] = SETS;
-            let val = self.features(subject, val_name, &self.sets.val, tell)?;
+            let val = self.features(subject, val_name, &self.sets.val, stop, tell)?;
             let train = match kept.places.is_empty() {
                 true => Features {
                     rows: val.rows.narrow(0, 0, 0)?,
@@ -230,7 +247,7 @@ impl Task for Probe<'_> {
                     places: Vec::new(),
                     noticed: Noticed::default(),
                 },
-                false => self.features(subject, train_name, &kept, tell)?,
+                false => self.features(subject, train_name, &kept, stop, tell)?,
             };
             if subject == 0 {
                 self.skipped = val.noticed.skipped.len() + train.noticed.skipped.len();
@@ -296,10 +313,8 @@ impl Task for Probe<'_> {
         Ok(numbers)
     }
 
-    fn measure(&mut self, step: usize, warn: &mut dyn FnMut(String)) -> Numbers {
-        let (per_epoch, common) = (self.steps_per_epoch(), self.config.common());
-        let end = (per_epoch * common.epochs).min(common.max_steps.unwrap_or(usize::MAX));
-        if !(step.is_multiple_of(per_epoch) || step == end) {
+    fn measure(&mut self, step: usize, is_last: bool, warn: &mut dyn FnMut(String)) -> Numbers {
+        if !(step.is_multiple_of(self.steps_per_epoch()) || is_last) {
             return Numbers::default();
         }
         let mut numbers = Numbers::default();

@@ -22,6 +22,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The subject's name.
+    #[serde(skip)]
     pub name: &'static str,
     /// The class is the first guess, 0 to 1.
     pub top1: f64,
