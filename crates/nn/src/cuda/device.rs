@@ -2,7 +2,7 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
-use candle_core::{Device, Result};
+use candle_core::{CudaDevice, Device, Result, bail};
 
 /// GPU number `ordinal` with one stream for all threads of this process, and memory that is kept from step
 /// to step.
@@ -14,6 +14,16 @@ pub fn new(ordinal: usize) -> Result<Device> {
     unsafe { cuda.disable_event_tracking() };
     if let Some(pool) = pool(&device)? {
         keep_memory(pool)?;
+    }
+    Ok(device)
+}
+
+/// The device, which must be one that [`new`] made. Kernels are launched and memory is freed in the order of its
+/// one stream; a device that tracks events may have others, among which nothing would keep this order.
+pub fn own(device: &Device) -> Result<&CudaDevice> {
+    let device = device.as_cuda_device()?;
+    if device.cuda_stream().context().is_event_tracking() {
+        bail!("the kernels need a CUDA device of selfpatch_nn::cuda::new_device; this one was made otherwise")
     }
     Ok(device)
 }

@@ -1,6 +1,7 @@
 //! Products of matrices by cuBLAS.
 
-use super::{address, own, uninitialised};
+use super::device::own;
+use super::tensors::{address, uninitialised};
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
 use candle_core::{DType, Result, Tensor, bail};

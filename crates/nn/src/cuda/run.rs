@@ -1,6 +1,6 @@
 //! Runs of elements that a thread reads and writes at once.
 
-use super::address;
+use super::tensors::address;
 use candle_core::{Result, Tensor};
 
 /// Bytes of the longest run.

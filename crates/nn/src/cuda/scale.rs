@@ -1,6 +1,7 @@
 //! Scaling by a number that only the device knows.
 
-use super::{Arg, Grid, Module, launch, run};
+use super::launch::{Arg, Grid, Module, launch};
+use super::run::run;
 use crate::{cuda_args, cuda_module};
 use candle_core::{Result, Tensor};
 

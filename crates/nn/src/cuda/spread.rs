@@ -1,7 +1,8 @@
 //! Numbers that many rows share, without sending one per row: the driver lets the host wait for everything
 //! before it copies more than a few pages of ordinary memory.
 
-use super::{Arg, Grid, Module, launch, uninitialised};
+use super::launch::{Arg, Grid, Module, launch};
+use super::tensors::uninitialised;
 use crate::cuda_module;
 use candle_core::{DType, Device, Result, Tensor};
 
