@@ -48,7 +48,7 @@ pub struct Args {
 
 /// What one run reports; the peer prints the same fields.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Report {
+struct DavisTimes {
     /// From file to written mask, all frames but the first.
     seconds_per_frame: f64,
     /// Tokens of a frame.
@@ -88,18 +88,18 @@ pub fn run(args: &Args) -> Result<()> {
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        let a: Report = serde_json::from_slice(&output.stdout).context("the report")?;
+        let a: DavisTimes = serde_json::from_slice(&output.stdout).context("the report")?;
         say!("pair {pair}: selfpatch {}", told(&a));
         ours.push(a);
         if let Some(python) = &args.python {
-            let b: Report =
+            let b: DavisTimes =
                 serde_json::from_str(&peer(python, "davis.py", &arguments)?).context("the peer's report")?;
             say!("pair {pair}: PyTorch   {}", told(&b));
             theirs.push(b);
         }
     }
     if !theirs.is_empty() {
-        let ratio = |of: fn(&Report) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| of(b) / of(a)).collect());
+        let ratio = |of: fn(&DavisTimes) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| of(b) / of(a)).collect());
         say!(
             "medians of pairwise ratios: end to end {:.2}, forward {:.2}, propagation {:.1}; memory {:.2} of PyTorch's",
             ratio(|r| r.seconds_per_frame),
@@ -111,7 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn told(r: &Report) -> String {
+fn told(r: &DavisTimes) -> String {
     let [whole, forward, votes] = [r.seconds_per_frame, r.forward, r.propagation].map(|s| s * 1e3);
     format!("{whole:.0} ms per frame: forward {forward:.0}, propagation {votes:.0}; {:.2} GB", r.peak_memory / 1e9)
 }
@@ -167,7 +167,7 @@ impl DenseFeatures for Timed {
     }
 }
 
-fn measure(args: &Args) -> Result<Report> {
+fn measure(args: &Args) -> Result<DavisTimes> {
     let folder = DavisFolder::open(&args.data_path, "2017", "val", "480p")?;
     let videos = Beginning { videos: &folder, sequence: sequence(args)?, frames: args.frames };
     let vit = Vit::load(&args.weights, None, args.heads, &Device::Cpu)?;
@@ -202,7 +202,7 @@ fn measure(args: &Args) -> Result<Report> {
         votes.push(start.elapsed().as_secs_f64());
     }
     let full = settings.n_last_frames.min(votes.len() - 1);
-    Ok(Report {
+    Ok(DavisTimes {
         seconds_per_frame: whole / (frames.len() - 1) as f64,
         forward: median(model.seconds.into_inner().split_off(1)),
         propagation: median(votes.split_off(full)),

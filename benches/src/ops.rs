@@ -2,7 +2,7 @@
 
 use crate::bounds::whole;
 use crate::machine::{self, median};
-use crate::step::{Report, Shape};
+use crate::step::{Shape, StepTimes};
 use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
 use selfpatch_aggregation::{Aggregator, AggregatorConfig};
@@ -300,13 +300,13 @@ fn targets(args: &Args) -> Result<()> {
         .collect::<candle_core::Result<Vec<_>>>()?;
     let once =
         || crops.iter().try_for_each(|(x, near)| aggregator.patches(x, &positives(x, near, shape.k_num)?).map(drop));
-    let report = Report::of(shape, rayon::current_num_threads(), timed(&once, args.calls)?, 0.);
+    let report = StepTimes::of(shape, rayon::current_num_threads(), timed(&once, args.calls)?, 0.);
     say!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
 
 /// The same in a process of its own.
-pub fn targets_apart(shape: &Shape, calls: usize) -> Result<Report> {
+pub fn targets_apart(shape: &Shape, calls: usize) -> Result<StepTimes> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.args(["ops", "--targets-json", "--calls", &calls.to_string()]).args(shape.arguments());
     crate::scaling::reported(command)

@@ -2,7 +2,7 @@
 
 use crate::bounds::whole;
 use crate::machine;
-use crate::step::{Report, Shape};
+use crate::step::{Shape, StepTimes};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
@@ -46,15 +46,15 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// `bench step` in a process of its own.
-pub fn measured_apart(shape: &Shape, steps: usize) -> Result<Report> {
+pub fn measured_apart(shape: &Shape, steps: usize) -> Result<StepTimes> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
     command.arg("step").args(shape.arguments()).args(["--json", "--warmup", "3", "--steps", &steps.to_string()]);
     reported(command)
 }
 
-/// Runs a program that prints a [`Report`] as its last line.
-pub fn reported(mut command: Command) -> Result<Report> {
+/// Runs a program that prints a [`StepTimes`] as its last line.
+pub fn reported(mut command: Command) -> Result<StepTimes> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stderr(Stdio::piped()).output().with_context(|| format!("{name} could not be started"))?;
     if !output.status.success() {

@@ -117,7 +117,7 @@ impl Shape {
 
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct StepTimes {
     pub arch: String,
     /// `selfpatch` or `pytorch`.
     pub mode: String,
@@ -186,7 +186,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args) -> Result<Report> {
+fn measure(args: &Args) -> Result<StepTimes> {
     let shape = &args.shape;
     let threads = shape.threads.unwrap_or_else(machine::cores);
     if threads == 0 || shape.batch == 0 || args.steps == 0 {
@@ -211,11 +211,11 @@ fn measure(args: &Args) -> Result<Report> {
             took.push(start.elapsed().as_secs_f64());
         }
     }
-    let report = Report::of(shape, threads, took, loss);
+    let report = StepTimes::of(shape, threads, took, loss);
     drop((trainer, crops));
     let peak = machine::gemm_peak();
     let rate = flops / report.seconds_per_step_median;
-    Ok(Report {
+    Ok(StepTimes {
         estimated_memory_bytes,
         flops: Some(flops),
         gflops_per_second: Some(rate / 1e9),
@@ -225,7 +225,7 @@ fn measure(args: &Args) -> Result<Report> {
     })
 }
 
-impl Report {
+impl StepTimes {
     /// What every measurement has: `took` are the seconds of the timed steps, at least one.
     pub fn of(shape: &Shape, threads: usize, took: Vec<f64>, loss: f64) -> Self {
         let steps = took.len();

@@ -4,7 +4,7 @@ use crate::about;
 use anyhow::{Context, Result, bail};
 use selfpatch_datasets::{Mask, decode_binary_mask, decode_mask, natural};
 use selfpatch_eval::metrics::SequenceTally;
-use selfpatch_eval::results::Saved;
+use selfpatch_eval::results::SavedResults;
 use selfpatch_eval::{DavisReport, Facts, Objects, Row, SequenceReport, facts, table};
 use selfpatch_output::plain;
 use serde_json::json;
@@ -88,7 +88,8 @@ pub fn run(args: &Args) -> Result<bool> {
         let about = about::now(data, protocol, Facts::new());
         let (random_initialisation, first_mask_copied) = (None, None);
         let failed = failed.clone();
-        let saved = Saved { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about };
+        let saved =
+            SavedResults { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about };
         saved.write(folder, &args.split)?;
     }
     Ok(failed.is_empty())

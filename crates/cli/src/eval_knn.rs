@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 /// How one set of images was classified by another.
-pub struct Outcome {
+pub struct Classified {
     /// For each number of neighbours.
     pub scores: Vec<KnnScores>,
     /// The images that could not be read, and why.
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<bool> {
 
     let Subject { what, encoder, sight, seed, weights, .. } = Subject::of(&args.subject, device)?;
     let random = encoder.untrained(seed, &sight.device)?;
-    let measured = |what: &str, model: &Encoder| -> Result<Outcome> {
+    let measured = |what: &str, model: &Encoder| -> Result<Classified> {
         let bar = progress(what, args.json, (count + sets.val.count()) as u64);
         let features = |images: &Tensor| autocast(args.precision, || model.features(images));
         let tell = &mut |done: usize| bar.set_position(done as u64);
@@ -84,9 +84,9 @@ pub fn run(args: &Args) -> Result<bool> {
         bar.finish_and_clear();
         Ok(outcome)
     };
-    let Outcome { scores, skipped, left_out } = measured(what, &encoder)?;
+    let Classified { scores, skipped, left_out } = measured(what, &encoder)?;
     // What cannot be read, or is left out, is the same.
-    let Outcome { scores: floor, .. } = measured(RANDOM, &random)?;
+    let Classified { scores: floor, .. } = measured(RANDOM, &random)?;
     for (name, reason) in &skipped {
         note!("error: skipped {name}: {reason}");
     }
@@ -142,7 +142,7 @@ pub fn classified(
     temperature: f64,
     features: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
     tell: &mut dyn FnMut(usize),
-) -> std::result::Result<Outcome, Error> {
+) -> std::result::Result<Classified, Error> {
     let mut encode = |squares: &[Samples]| features(&sight.pixels(squares)?);
     let mut embedded = |set: &Set, tell: &mut dyn FnMut(usize)| {
         embed(&set.images, &sight.centre, &mut encode, tell).map_err(|e| match e {
@@ -155,7 +155,7 @@ pub fn classified(
     let scores = classify(&train.embedded()?, &val.embedded()?, ks, temperature)?;
     let named = |set: &Set, texts: Vec<String>| texts.into_iter().map(|text| (set.name, text)).collect();
     let left_out: [Vec<_>; 2] = [named(&sets.train, train.left_out), named(&sets.val, val.left_out)];
-    Ok(Outcome { scores, skipped: [train.skipped, val.skipped].concat(), left_out: left_out.concat() })
+    Ok(Classified { scores, skipped: [train.skipped, val.skipped].concat(), left_out: left_out.concat() })
 }
 
 fn progress(what: &str, quiet: bool, images: u64) -> ProgressBar {

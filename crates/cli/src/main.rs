@@ -62,7 +62,7 @@ enum Command {
     EvalLinear(Box<eval_linear::Args>),
     /// Score masks of any program by the J and F of DAVIS
     DavisMetrics(Box<davis_metrics::Args>),
-    /// Repeat a step that a run could not take because a number was not finite
+    /// Repeat a step that a run could not take because a number was non-finite
     Replay(replay::Args),
     /// Compare with fixtures computed by the original program
     Parity(parity::Args),

@@ -14,7 +14,7 @@ pub struct Args {
     compute: Compute,
 }
 
-/// Prints how the step goes; false if a number is not finite again.
+/// Prints how the step goes; false if a number is non-finite again.
 pub fn run(args: &Args) -> Result<bool> {
     let replay = replay(&args.file, &args.compute.device()?)?;
     say!("step {} with {} images: {}", replay.step, replay.names.len(), replay.names.join(", "));

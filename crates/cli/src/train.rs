@@ -2,7 +2,7 @@
 
 use crate::device::Compute;
 use crate::eval_davis::{Size, synthetic};
-use crate::eval_knn::{Outcome, classified};
+use crate::eval_knn::{Classified, classified};
 use crate::flags::Given;
 use crate::interrupt;
 use crate::labelled::Sources;
@@ -227,7 +227,7 @@ fn knn<'a>(
         let Some(sets) = &sets else { return Err("eval.knn.every is 0".into()) };
         let features = |images: &Tensor| teacher.image_features(images);
         let outcome = classified(sets, &sight, &[d.k], d.temperature, &features, &mut |_| ());
-        let Outcome { scores, skipped, left_out } = outcome.map_err(|e| e.to_string())?;
+        let Classified { scores, skipped, left_out } = outcome.map_err(|e| e.to_string())?;
         let notes = left_out.iter().map(|(set, text)| format!("note: {set}: {text}"));
         notes.filter(|note| told.insert(note.clone())).for_each(|note| say(&note));
         for (name, reason) in skipped.iter().filter(|(name, _)| told.insert(name.clone())) {

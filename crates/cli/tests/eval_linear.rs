@@ -76,7 +76,7 @@ fn two_colours_are_told_apart_by_a_linear_classifier() {
     assert_eq!([&again["scores"], &again["random_initialisation"]], [scores, &report["random_initialisation"]]);
     assert_eq!(numbers(&run), before);
     let screen = out(&done(root, &["watch", "runs/linear-default", "--once"]));
-    assert!(screen.contains("step 12 of 12") && !screen.contains("not finite"), "{screen}");
+    assert!(screen.contains("step 12 of 12") && !screen.contains("non-finite"), "{screen}");
 
     // A bare backbone: what DINO's probe sees of it, the last blocks side by side.
     let backbone = "runs/default/export/backbone.safetensors";

@@ -213,7 +213,7 @@ fn a_run_that_falls_ill_says_where_and_the_step_can_be_repeated() -> Outcome {
     let ill = command(folder.path(), &train(&planted)).output()?;
     let text = said(&ill);
     assert_eq!(ill.status.code(), Some(1), "{text}");
-    assert!(text.contains("not finite") && text.contains("first seen in") && !text.contains("panicked"), "{text}");
+    assert!(text.contains("non-finite") && text.contains("first seen in") && !text.contains("panicked"), "{text}");
     let replay = fs::read_dir(folder.path().join("runs/default/replay"))?.next().ok_or("no replay file")??.path();
     let again = command(folder.path(), &["replay", &replay.to_string_lossy()]).output()?;
     assert_eq!(again.status.code(), Some(1));

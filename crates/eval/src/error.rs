@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{0}")]
     Images(String),
     /// A feature that is NaN or infinite (or whose norm overflows `f32`).
-    #[error("the feature of token {token} is not finite")]
+    #[error("the feature of token {token} is non-finite")]
     NotFinite {
         /// Index of the token in row-major order.
         token: usize,

@@ -40,7 +40,7 @@ impl Embedded {
         for (image, row) in features.chunks_exact_mut(width).enumerate() {
             let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
             if !length.is_finite() {
-                return Err(Error::Model(format!("the feature of image {image} is not finite")));
+                return Err(Error::Model(format!("the feature of image {image} is non-finite")));
             }
             row.iter_mut().for_each(|x| *x /= length.max(SHORTEST));
         }

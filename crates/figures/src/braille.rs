@@ -11,7 +11,7 @@ pub struct Chart {
 }
 
 /// `values` from left to right over `width` x `height` characters, neighbours averaged where there are
-/// more values than columns of dots. What is not finite is a gap; `None` if nothing else is there.
+/// more values than columns of dots. What is non-finite is a gap; `None` if nothing else is there.
 pub fn chart(values: &[f64], width: usize, height: usize) -> Option<Chart> {
     let count = values.len().min(2 * width);
     let column = |i: usize| {

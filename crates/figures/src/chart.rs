@@ -53,8 +53,8 @@ pub fn figure(chart: &Chart, steps: &Axis) -> String {
     }
     let note = match gaps {
         0 => String::new(),
-        1 => "<small>1 value was not finite and is left out.</small>".to_owned(),
-        n => format!("<small>{n} values were not finite and are left out.</small>"),
+        1 => "<small>1 value was non-finite and is left out.</small>".to_owned(),
+        n => format!("<small>{n} values were non-finite and are left out.</small>"),
     };
     let mut grid = String::new();
     let mut labels = String::new();

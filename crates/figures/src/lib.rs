@@ -23,4 +23,4 @@ pub mod words;
 pub use axis::Axis;
 pub use chart::{Chart, Curve, MAX_POINTS, figure};
 pub use page::{document, escape};
-pub use picture::Picture;
+pub use picture::PatchPicture;

@@ -5,7 +5,7 @@ const SIDE: usize = 224;
 
 /// RGB pixels, and how its patches lie in them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct PatchPicture {
     width: usize,
     height: usize,
     /// `[H, W, 3]` row-major.
@@ -14,7 +14,7 @@ pub struct Picture {
     patch: usize,
 }
 
-impl Picture {
+impl PatchPicture {
     /// The pixels of one normalised crop, a plane `[H * W]` of each of `C` channels in rows of `width`, enlarged by
     /// the whole factor that comes nearest to 224 pixels. `mean` and `std`: those of the normalisation, of each
     /// channel. `patch`: side of a patch in pixels of the crop.
@@ -107,13 +107,13 @@ mod tests {
     use super::*;
 
     /// A crop of 4 x 4 pixels in patches of 2 whose values are its pixel numbers.
-    fn crop(channels: usize) -> Picture {
+    fn crop(channels: usize) -> PatchPicture {
         let plane = |c: usize| (c * 16..c * 16 + 16).map(|i| i as f32 / 255.).collect();
         let planes: Vec<Vec<f32>> = (0..channels).map(plane).collect();
-        Picture::of(&planes, 4, (&vec![0.; channels], &vec![1.; channels]), 2)
+        PatchPicture::of(&planes, 4, (&vec![0.; channels], &vec![1.; channels]), 2)
     }
 
-    fn at(p: &Picture, x: usize, y: usize) -> [u8; 3] {
+    fn at(p: &PatchPicture, x: usize, y: usize) -> [u8; 3] {
         let i = (y * p.width + x) * 3;
         [p.pixels[i], p.pixels[i + 1], p.pixels[i + 2]]
     }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(at(&crop(2), 56, 0), [1; 3], "the first channel");
         assert_eq!(at(&crop(5), 56, 0), [1, 17, 33], "the first three");
         let large = vec![vec![0.; 448 * 448]; 3];
-        let p = Picture::of(&large, 448, (&[2., -2., 0.5], &[1.; 3]), 16);
+        let p = PatchPicture::of(&large, 448, (&[2., -2., 0.5], &[1.; 3]), 16);
         assert_eq!((p.width, at(&p, 0, 0)), (448, [255, 0, 128]));
     }
 

@@ -4,7 +4,7 @@
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
-        "not finite".to_owned()
+        "non-finite".to_owned()
     } else if size == 0.0 {
         "0".to_owned()
     } else if !(1e-3..1e6).contains(&size) {
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         let shown = [5e-4, 0.04, 9.123456, 812.34, 999_999.9, 1e6, f64::INFINITY].map(number);
-        assert_eq!(shown, ["5.000e-4", "0.04000", "9.123", "812.3", "1000000", "1.000e6", "not finite"]);
+        assert_eq!(shown, ["5.000e-4", "0.04000", "9.123", "812.3", "1000000", "1.000e6", "non-finite"]);
         assert_eq!(
             [0.01, 0.2, 3.2, 5.926, 15.0, 64.0, 0.0, 812.3].map(brief),
             ["0.01", "0.2", "3.2", "5.9", "15", "64", "0", "812"]

@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// The loss is no longer a number.
     #[error(
-        "the loss is not finite at step {step} ({}); the weights were left as they were before this step",
+        "the loss is non-finite at step {step} ({}); the weights were left as they were before this step",
         listed(losses)
     )]
     NonFinite {
@@ -58,7 +58,7 @@ pub enum Error {
         losses: Vec<(&'static str, f64)>,
     },
     /// The loss is a number, one of its gradients is not.
-    #[error("the gradient of {parameter} is not finite; the weights were left as they were before this step")]
+    #[error("the gradient of {parameter} is non-finite; the weights were left as they were before this step")]
     NonFiniteGradient {
         /// The first parameter it was seen in.
         parameter: String,

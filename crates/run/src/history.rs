@@ -58,7 +58,7 @@ impl History {
 
 /// The settings of a run as its newest session had them.
 #[derive(Clone, Debug)]
-pub struct Saved<S> {
+pub struct SavedRun<S> {
     /// The run's folder.
     pub folder: PathBuf,
     /// Its settings, [`Settings::moved`] to this working directory.
@@ -67,7 +67,7 @@ pub struct Saved<S> {
     pub history: History,
 }
 
-impl<S: Settings> Saved<S> {
+impl<S: Settings> SavedRun<S> {
     /// Of the run in `folder`; `None` where there is no `config.toml`.
     ///
     /// # Errors

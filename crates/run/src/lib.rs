@@ -68,7 +68,7 @@ pub use faults::FaultLog;
 pub use fields::Difference;
 pub use files::{name_file, replace_file};
 pub use follow::Follower;
-pub use history::{History, Overridden, Saved};
+pub use history::{History, Overridden, SavedRun};
 pub use log::{LogError, LogWriter};
 pub use numbers::{Number, Numbers};
 pub use outline::Outline;

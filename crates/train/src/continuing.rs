@@ -4,7 +4,7 @@ use crate::layers::{Layers, renamed};
 use crate::{Config, Error, Preset, Setting, did_you_mean};
 use selfpatch_datasets::same_files;
 use selfpatch_run::place::{place, run_name};
-use selfpatch_run::{Resume, Saved, fields};
+use selfpatch_run::{Resume, SavedRun, fields};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub struct Chosen {
 pub fn chosen(layers: &Layers, resume: &Path, overwrite: bool) -> Result<Chosen, Error> {
     let other = match resume.to_str() {
         Some("auto" | "never") => None,
-        _ => Some(Saved::named(resume)?),
+        _ => Some(SavedRun::named(resume)?),
     };
     let named = layers.text("output_dir").map(PathBuf::from);
     let named = named.or_else(|| layers.text("name").map(|name| Path::new("runs").join(name)));
@@ -44,7 +44,7 @@ pub fn chosen(layers: &Layers, resume: &Path, overwrite: bool) -> Result<Chosen,
         .or_else(|| other.as_ref().map(|other| other.folder.clone()))
         .unwrap_or_else(|| Path::new("runs").join(&default_name));
     let mut notes = layers.notes.clone();
-    let saved = Saved::<Config>::of(&folder)?;
+    let saved = SavedRun::<Config>::of(&folder)?;
     match &saved {
         // The name is the data's: it must not lead to a run on other data.
         Some(saved) if !has_own_name => {
@@ -132,7 +132,7 @@ fn unknown(folder: &Path) -> String {
 }
 
 /// Fields to which a preset or file still gives the value before it was overridden on the way, with the value since.
-fn remembered(config: &Config, layers: &Layers, saved: &Saved<Config>) -> Result<Vec<Setting>, Error> {
+fn remembered(config: &Config, layers: &Layers, saved: &SavedRun<Config>) -> Result<Vec<Setting>, Error> {
     if layers.preset.is_none() && !layers.has_file() {
         return Ok(Vec::new());
     }
@@ -155,7 +155,7 @@ fn is_same_folder(a: &Path, b: &Path) -> bool {
 /// The name of a run of an older version on the same data.
 fn older(source: &str) -> Option<&'static str> {
     let is_on = |name: &&str| {
-        let saved = Saved::<Config>::of(&Path::new("runs").join(name)).ok().flatten();
+        let saved = SavedRun::<Config>::of(&Path::new("runs").join(name)).ok().flatten();
         saved.is_some_and(|saved| is_same(&saved.settings.data.path, source))
     };
     OLDER.into_iter().find(is_on)

@@ -1,4 +1,4 @@
-//! Where a number that is not finite came from.
+//! Where a number that is non-finite came from.
 
 use crate::{Error, Hyper, Network, Trainer};
 use candle_core::{DType, Result, Tensor};
@@ -6,7 +6,7 @@ use selfpatch_nn::Backbone;
 use selfpatch_nn::{Params, autocast};
 use selfpatch_vit::Pass;
 
-/// The first place, in the order of the computation, with a number that is not finite, in words: pixels,
+/// The first place, in the order of the computation, with a number that is non-finite, in words: pixels,
 /// weights, then each layer of the teacher and of the student, with the sample and the view. `names`: of the
 /// images of the batch. The error of the step tells which gradient, if the forward pass is finite.
 ///
@@ -104,7 +104,7 @@ fn bad_layer(network: &Network, crop: &Tensor) -> Result<Option<(String, usize)>
     Ok(None)
 }
 
-/// The first entry along the first dimension that is not finite throughout.
+/// The first entry along the first dimension that is non-finite throughout.
 fn bad_row(t: &Tensor) -> Result<Option<usize>> {
     let rows = t.detach().to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
     Ok(rows.iter().position(|row| row.iter().any(|v| !v.is_finite())))

@@ -6,7 +6,7 @@
 //!
 //! Refused, before anything is written: unknown fields (with the nearest valid name), impossible
 //! combinations, empty or missing data, a folder that holds another run. During the run: a loss that
-//! is not finite, an image that cannot be read.
+//! is non-finite, an image that cannot be read.
 //!
 //! ```
 //! use selfpatch_train::{Preset, Settings, Trainer};
@@ -63,7 +63,7 @@ pub use config::{Config, Preset};
 pub use data::source;
 pub use memory::Memory;
 pub use near::did_you_mean;
-pub use network::{Network, NetworkConfig, Rows, Target};
+pub use network::{Network, NetworkConfig, PatchTarget, Rows};
 pub use overlay::{Setting, resolve, resolve_over};
 pub use pixels::{MEAN, STD, normalized};
 pub use pretraining::{Judge, Measure};

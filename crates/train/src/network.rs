@@ -57,7 +57,7 @@ pub struct Rows {
 
 /// How the targets of the patch objective are made on the grid of one crop size.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum PatchTarget {
     /// Choose the k most similar neighbours, pool them by class attention.
     ClassAttention(Neighbours, usize),
     /// Choose them, take their mean.
@@ -103,7 +103,7 @@ impl<B: Backbone + Clone> Network<B> {
 
     /// The teacher's side: all crops, and targets for the patches of **all** of them (QUIRKS 8), each from its own
     /// crop; `targets`: one per crop size.
-    pub fn teacher(&self, patches: &Patches, targets: &[Target]) -> Result<Rows> {
+    pub fn teacher(&self, patches: &Patches, targets: &[PatchTarget]) -> Result<Rows> {
         let (tokens, sequences) = self.backbone.packed(patches, &Pass::default())?;
         let class = self.class_head.project(&self.aggregator.images(&tokens, &sequences)?)?;
         let patch = match &self.patch_head {
@@ -114,7 +114,7 @@ impl<B: Backbone + Clone> Network<B> {
     }
 
     /// What the patch head of the teacher is given: `tokens [T, D]` -> `[T, D]`.
-    fn targets(&self, tokens: &Tensor, patches: &Patches, targets: &[Target]) -> Result<Tensor> {
+    fn targets(&self, tokens: &Tensor, patches: &Patches, targets: &[PatchTarget]) -> Result<Tensor> {
         let dim = tokens.dim(1)?;
         let mut first = 0;
         let pooled = patches.groups().iter().zip(targets).map(|(group, target)| {
@@ -122,11 +122,13 @@ impl<B: Backbone + Clone> Network<B> {
             let tokens = tokens.narrow(0, first, group.count * n)?.reshape((group.count, n, dim))?;
             first += group.count * n;
             match target {
-                Target::ClassAttention(near, k) => self.aggregator.patches(&tokens, &positives(&tokens, near, *k)?),
-                Target::Mean(near, k) => {
+                PatchTarget::ClassAttention(near, k) => {
+                    self.aggregator.patches(&tokens, &positives(&tokens, near, *k)?)
+                }
+                PatchTarget::Mean(near, k) => {
                     self.aggregator.norm(&mean_of_positives(&tokens, &positives(&tokens, near, *k)?)?)
                 }
-                Target::Own => self.aggregator.norm(&tokens),
+                PatchTarget::Own => self.aggregator.norm(&tokens),
             }
         });
         Sequences::join(&pooled.collect::<Result<Vec<_>>>()?)

@@ -75,7 +75,7 @@ pub struct Replay {
     pub step: usize,
     /// Its images.
     pub names: Vec<String>,
-    /// Its numbers; or what was not finite, and where it was seen first.
+    /// Its numbers; or what was non-finite, and where it was seen first.
     pub outcome: Result<StepReport, (Error, String)>,
 }
 

@@ -1,6 +1,6 @@
 //! What a step is done with: what changes from step to step, and what is fixed for a run.
 
-use crate::network::{NetworkConfig, Target};
+use crate::network::{NetworkConfig, PatchTarget};
 use crate::{Config, Error};
 use selfpatch_losses::{At, Temperature};
 use selfpatch_nn::Precision;
@@ -32,7 +32,7 @@ pub struct Settings {
     /// Weight of the patch loss.
     pub lambda: f64,
     /// How patch targets are made, one per crop size.
-    pub targets: Vec<Target>,
+    pub targets: Vec<PatchTarget>,
     /// Temperature of the student.
     pub student_temp: f64,
     /// Temperature of the image teacher.
@@ -67,9 +67,9 @@ impl Settings {
             .into_iter()
             .map(|size| {
                 Ok(match (config.neighbours(size)?, config.patch_loss.aggregation) {
-                    (Some((near, k)), Aggregation::ClassAttention) => Target::ClassAttention(near, k),
-                    (Some((near, k)), _) => Target::Mean(near, k),
-                    (None, _) => Target::Own,
+                    (Some((near, k)), Aggregation::ClassAttention) => PatchTarget::ClassAttention(near, k),
+                    (Some((near, k)), _) => PatchTarget::Mean(near, k),
+                    (None, _) => PatchTarget::Own,
                 })
             })
             .collect::<std::result::Result<_, Error>>()?;

@@ -129,7 +129,7 @@ impl Trainer {
         }
         let mut parcel = Parcel::default();
         let run = || self.gradients(crops, images, step, hyper, &mut parcel);
-        let Outcome { mut grads, loss, updates, readings } = autocast(self.settings.precision, run)?;
+        let Computed { mut grads, loss, updates, readings } = autocast(self.settings.precision, run)?;
         self.mark(&mut grads, &loss)?;
         let norms = self.optimise(&mut grads, hyper)?;
         drop(grads);
@@ -189,9 +189,9 @@ impl Trainer {
         step: usize,
         hyper: &Hyper,
         parcel: &mut Parcel,
-    ) -> Result<Outcome> {
+    ) -> Result<Computed> {
         let depth = self.survivals(crops, images, step)?;
-        let mut sum: Option<Outcome> = None;
+        let mut sum: Option<Computed> = None;
         for part in parts(images, self.settings.accumulate) {
             let share = part.len() as f64 / images as f64;
             let n = part.len();
@@ -210,7 +210,7 @@ impl Trainer {
             let grads = backward(&scaled(&loss.total, share * self.scaler.map_or(1., |s| s.scale))?)?;
             let Loss { total, updates, .. } = loss;
             let loss = scaled(&total.detach(), share)?;
-            let part = Outcome { grads, loss, updates: updates.scaled(share)?, readings };
+            let part = Computed { grads, loss, updates: updates.scaled(share)?, readings };
             sum = Some(match sum {
                 Some(sum) => sum.plus(part, &self.student_params)?,
                 None => part,
@@ -341,7 +341,7 @@ impl Trainer {
 }
 
 /// What a step has computed before it changes anything.
-struct Outcome {
+struct Computed {
     /// Gradients of the scaled loss, summed over all parts.
     grads: Gradients,
     /// The unscaled loss, summed over all parts.
@@ -351,7 +351,7 @@ struct Outcome {
     readings: Vec<(Readings, f64)>,
 }
 
-impl Outcome {
+impl Computed {
     /// `self` with the outcome of another part added.
     fn plus(mut self, part: Self, params: &Params) -> Result<Self> {
         let vars: Vec<Var> = params.iter().map(|(_, var)| var).collect();

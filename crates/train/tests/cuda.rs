@@ -123,7 +123,7 @@ fn a_number_that_is_non_finite_changes_nothing() -> Result<(), Error> {
         bad[1] = (&bad[1] * f64::NAN)?;
         trainer.step(&good, 2, 0, &HYPER)?;
         let before = state(&trainer)?;
-        let error = trainer.step(&bad, 2, 1, &HYPER).expect_err("not finite");
+        let error = trainer.step(&bad, 2, 1, &HYPER).expect_err("non-finite");
         assert!(matches!(error, Error::NonFinite { step: 1, .. }), "{error}");
         assert!(before == state(&trainer)?);
         trainer.step(&good, 2, 2, &HYPER)?;

@@ -47,7 +47,7 @@ fn a_value_that_is_non_finite_is_named_kept_and_stops_the_run() -> Outcome {
         assert!(place.contains(expected), "{place}");
         assert!(error.as_ref().err().is_some_and(|e| e.to_string().contains("cargo xtask replay")));
         let again = replay(file, &Device::Cpu)?;
-        let (_, place_again) = again.outcome.expect_err("not finite again");
+        let (_, place_again) = again.outcome.expect_err("non-finite again");
         assert_eq!(&place_again, place);
         assert_eq!((again.step, again.names.len()), (0, 4));
         // Saved as it was before the step, told in the list of alarms.

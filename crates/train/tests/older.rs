@@ -4,7 +4,7 @@
 mod common;
 
 use common::{go, session};
-use selfpatch_run::{Event, Saved, Session, log};
+use selfpatch_run::{Event, SavedRun, Session, log};
 use selfpatch_train::candle_core::Device;
 use selfpatch_train::config::ImageObjective;
 use selfpatch_train::{Config, run};
@@ -32,7 +32,7 @@ fn it_goes_on_as_it_would_have() -> Outcome {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("old");
     copy(&older, &run)?;
-    let config = Saved::<Config>::of(&run)?.expect("settings of a run").settings;
+    let config = SavedRun::<Config>::of(&run)?.expect("settings of a run").settings;
     let losses = go(&config, false)?;
     let all = log::read(&older)?;
     let truth: Vec<f64> = all[4..].iter().map(|r| r.number("train_loss")).collect();
@@ -59,7 +59,7 @@ fn what_was_overridden_under_an_old_name_stays_overridden() -> Outcome {
     fs::write(&config, fs::read_to_string(&config)?.replace("\nteacher_temp = 0.03", "\nteacher_temp = 0.05"))?;
     let known = r#"{"overrides": {"image_loss.teacher_temp": {"from": "0.03", "to": "0.05"}}}"#;
     fs::write(old.join("resume.json"), known)?;
-    let config = Saved::<Config>::of(&old)?.expect("settings of a run").settings;
+    let config = SavedRun::<Config>::of(&old)?.expect("settings of a run").settings;
     let ImageObjective::Dino(dino) = &config.objective;
     assert_eq!((dino.teacher_temp, dino.warmup_teacher_temp), (0.05, 0.03));
     let config =

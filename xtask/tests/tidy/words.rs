@@ -4,7 +4,7 @@ use crate::nothing;
 use crate::source;
 
 /// Each with what is said instead.
-const INSTEAD: [(&str, &str); 2] = [("made-up", "synthetic"), ("made up", "synthetic")];
+const INSTEAD: [(&str, &str); 3] = [("made-up", "synthetic"), ("made up", "synthetic"), ("not finite", "non-finite")];
 
 #[test]
 fn one_word_for_one_thing() {

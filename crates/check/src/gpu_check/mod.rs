@@ -24,7 +24,7 @@ use anyhow::{Context, Result, anyhow};
 use clock::Clock;
 use job::Job;
 use peers::Peers;
-use report::{Parity, Report, Run, Training};
+use report::{GpuReport, Parity, Run, Training};
 use selfpatch_train::config::Precision;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,14 +66,14 @@ struct Check<'a> {
     ours: Worker,
     /// PyTorch, if it is to be measured.
     peers: Option<Peers>,
-    report: Report,
+    report: GpuReport,
 }
 
 impl<'a> Check<'a> {
     fn new(options: &'a Options, work: &'a Path) -> Self {
         let clock = Clock::new(Duration::from_secs_f64(60. * options.minutes));
         let ours = Worker::new(options.on_device.clone(), work.join("device.log"));
-        Self { options, work, clock, ours, peers: None, report: Report::new(options.minutes, options.quick) }
+        Self { options, work, clock, ours, peers: None, report: GpuReport::new(options.minutes, options.quick) }
     }
 
     fn wants(&self, part: Part) -> bool {
@@ -138,7 +138,7 @@ impl<'a> Check<'a> {
     fn speed(&mut self, tell: Tell) -> Result<()> {
         tell("\ntraining steps, ours and PyTorch's in turn");
         let Some(peers) = &mut self.peers else { return Ok(()) };
-        let mut save = |report: &mut Report| {
+        let mut save = |report: &mut GpuReport| {
             report.seconds = self.clock.passed();
             save::save(report, &self.options.out)
         };

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Everything that was found. `docs/gpu-check.md` describes the fields.
 #[derive(Serialize)]
-pub struct Report {
+pub struct GpuReport {
     schema: u32,
     program: String,
     /// When it was started, UTC.
@@ -210,7 +210,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-impl Report {
+impl GpuReport {
     /// Nothing yet.
     pub fn new(minutes: f64, quick: bool) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

@@ -4,7 +4,7 @@
 use super::clock::Clock;
 use super::job::{Job, Shape, Speed};
 use super::peers::Peers;
-use super::report::{Program, Report, Row};
+use super::report::{GpuReport, Program, Row};
 use super::worker::{Answer, Worker};
 use super::{options::Tell, table};
 use anyhow::Result;
@@ -41,8 +41,8 @@ pub fn run(
     ours: &mut Worker,
     peers: &mut Peers,
     clock: &Clock,
-    report: &mut Report,
-    save: &mut dyn FnMut(&mut Report) -> Result<()>,
+    report: &mut GpuReport,
+    save: &mut dyn FnMut(&mut GpuReport) -> Result<()>,
     tell: Tell,
 ) -> Result<()> {
     let cells = cells(quick);

@@ -1,6 +1,6 @@
 //! The files of the report.
 
-use super::report::Report;
+use super::report::GpuReport;
 use super::table;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub const JSON: &str = "gpu-report.json";
 const TABLES: &str = "gpu-report.md";
 
 /// Writes report and tables, each whole or not at all.
-pub fn save(report: &Report, folder: &Path) -> Result<()> {
+pub fn save(report: &GpuReport, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let json = serde_json::to_string_pretty(report)?;
     for (name, text) in [(JSON, json), (TABLES, table::markdown(report))] {

@@ -2,13 +2,13 @@
 
 use super::facts::Facts;
 use super::job::Speed;
-use super::report::{Parity, Program, Report, Row, Run, Timed, median};
+use super::report::{GpuReport, Parity, Program, Row, Run, Timed, median};
 use super::worker::Answer;
 use selfpatch_train::config::Precision;
 use std::fmt::Write;
 
 /// Everything.
-pub fn markdown(report: &Report) -> String {
+pub fn markdown(report: &GpuReport) -> String {
     let mut out = format!("## gpu-check, {}\n", report.date);
     if let Some(facts) = &report.device {
         let _ = writeln!(out, "{}.", device(facts));

@@ -30,10 +30,10 @@ pub fn losses(precision: Precision, steps: usize, folder: &Path, device: &Device
     }
 }
 
-/// A curve as a worker tells it: JSON has no word for a loss that is not finite.
+/// A curve as a worker tells it: JSON has no word for a loss that is non-finite.
 pub fn finite(losses: Vec<Option<f64>>) -> Result<Vec<f64>, String> {
     let known =
-        |(i, loss): (usize, Option<f64>)| loss.ok_or_else(|| format!("the loss of step {} is not finite", i + 1));
+        |(i, loss): (usize, Option<f64>)| loss.ok_or_else(|| format!("the loss of step {} is non-finite", i + 1));
     losses.into_iter().enumerate().map(known).collect()
 }
 
@@ -123,7 +123,7 @@ mod tests {
     fn a_loss_that_is_non_finite_is_named() -> Result<(), serde_json::Error> {
         let curve = |losses: &[f64]| Ok(finite(serde_json::from_value(serde_json::to_value(losses)?)?));
         assert_eq!(curve(&[5.5, 4.])?, Ok(vec![5.5, 4.]));
-        assert_eq!(curve(&[5.5, f64::NAN])?, Err("the loss of step 2 is not finite".into()));
+        assert_eq!(curve(&[5.5, f64::NAN])?, Err("the loss of step 2 is non-finite".into()));
         Ok(())
     }
 

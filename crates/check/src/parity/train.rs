@@ -11,7 +11,7 @@ use selfpatch_matching::{Border, Neighbours};
 use selfpatch_nn::Backbone;
 use selfpatch_nn::{Precision, backward};
 use selfpatch_optim::{Algorithm, Clip, Cosine, Rules, norm};
-use selfpatch_train::{Hyper, MEAN, NetworkConfig, Rows, STD, Settings, Target, Trainer, normalized};
+use selfpatch_train::{Hyper, MEAN, NetworkConfig, PatchTarget, Rows, STD, Settings, Trainer, normalized};
 use selfpatch_vit::{Activations, Pass, VitConfig};
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn replay(f: &Fixture, report: &mut Report, dtype: DType, p: &str) -> Result<()>
         .map(|x| {
             let (_, _, height, width) = x.dims4()?;
             let (rows, cols) = vit.grid(height, width)?;
-            Ok(Target::ClassAttention(Neighbours::new(rows, cols, 3, Border::Torus)?, integer(s, "k")?))
+            Ok(PatchTarget::ClassAttention(Neighbours::new(rows, cols, 3, Border::Torus)?, integer(s, "k")?))
         })
         .collect::<Result<_>>()?;
     let schedule = Schedule::of(s)?;

@@ -5,7 +5,7 @@ use crate::about;
 use anyhow::Result;
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selfpatch_eval::results::{self, Results, Saved};
+use selfpatch_eval::results::{self, Results, SavedResults};
 use selfpatch_eval::{About, DavisReport, Evaluation, Facts, Protocol, VitFeatures, evaluate, first_mask_copied};
 use selfpatch_nn::Params;
 use selfpatch_vit::{Stated, Vit, VitConfig};
@@ -64,9 +64,9 @@ impl Judged {
         })?)
     }
 
-    fn saved(&self) -> Saved {
+    fn saved(&self) -> SavedResults {
         let Evaluation { report, unscored, failures, notes } = &self.evaluation;
-        Saved {
+        SavedResults {
             label: self.label.clone(),
             report: report.clone(),
             unscored: unscored.clone(),

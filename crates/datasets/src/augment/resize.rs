@@ -123,8 +123,8 @@ pub(super) struct Manner {
 /// The window of `image` as a square of `size`. Pixels outside of the window have no influence.
 pub(super) fn resized<T: Sample>(image: &Columns<T>, window: Window, size: usize, manner: Manner) -> Planes<T> {
     let Manner { filter, flip, pillow } = manner;
-    let across = Weights::new::<T>(filter, window.width, size, 0..size);
-    let down = Weights::new::<T>(filter, window.height, size, 0..size);
+    let across = LineWeights::new::<T>(filter, window.width, size, 0..size);
+    let down = LineWeights::new::<T>(filter, window.height, size, 0..size);
     let resampling = Resampling { image, window, across, down, flip };
     match pillow.rows_first((window.width, window.height), (size, size)) {
         true => resampling.rows_first(),
@@ -139,7 +139,7 @@ pub(super) fn centre<T: Sample>(image: &Columns<T>, short: usize, size: usize) -
     let weights = |side: usize| {
         let to = short * side / width.min(height);
         let first = ((to - size) as f64 / 2.0).round_ties_even() as usize; // Python's round
-        Weights::new::<T>(Filter::Bicubic, side, to, first..first + size)
+        LineWeights::new::<T>(Filter::Bicubic, side, to, first..first + size)
     };
     let window = Window { left: 0, top: 0, width, height };
     Resampling { image, window, across: weights(width), down: weights(height), flip: false }.columns_first()
@@ -150,9 +150,9 @@ struct Resampling<'a, T: Sample> {
     image: &'a Columns<T>,
     window: Window,
     /// What each column of the square is made of.
-    across: Weights<T::Sum>,
+    across: LineWeights<T::Sum>,
     /// What each row is made of.
-    down: Weights<T::Sum>,
+    down: LineWeights<T::Sum>,
     flip: bool,
 }
 
@@ -202,7 +202,14 @@ const LANES: usize = 64;
 /// Weighted sums of lines: line `i` of `out` is made of the lines of `from` that `weights` names, each
 /// `stride` long, from element `skip` on. `reverse` counts the lines of `out` from the last.
 #[inline(always)]
-fn combine<T: Sample>(from: &[T], stride: usize, skip: usize, weights: &Weights<T::Sum>, reverse: bool, out: &mut [T]) {
+fn combine<T: Sample>(
+    from: &[T],
+    stride: usize,
+    skip: usize,
+    weights: &LineWeights<T::Sum>,
+    reverse: bool,
+    out: &mut [T],
+) {
     let count = weights.first.len();
     let len = out.len() / count;
     for line in 0..count {
@@ -236,14 +243,14 @@ fn combine<T: Sample>(from: &[T], stride: usize, skip: usize, weights: &Weights<
 }
 
 /// Which lines make up each line of the result, and how much of them.
-struct Weights<S> {
+struct LineWeights<S> {
     first: Vec<usize>,
     /// Where the weights of each line end.
     end: Vec<usize>,
     values: Vec<S>,
 }
 
-impl<S: Copy> Weights<S> {
+impl<S: Copy> LineWeights<S> {
     /// From `from` lines to `to`, of which `lines` are wanted: the weights of `filter`, stretched when there are fewer
     /// lines than before, cut off at the border and made to add up to 1.
     fn new<T: Sample<Sum = S>>(filter: Filter, from: usize, to: usize, lines: Range<usize>) -> Self {

@@ -94,7 +94,7 @@ pub(super) fn used(shape: Shape, stored: Stored, want: &Decoding) -> Result<(Ima
         }
         (Stored::Wide(mut v), Some(range)) => {
             if v.iter().any(|v| !v.is_finite()) {
-                return Err("holds values that are not finite numbers".into());
+                return Err("holds values that are non-finite".into());
             }
             let ranges: Vec<[f32; 2]> = (0..channels).map(|c| range.of(c)).collect();
             for pixel in v.chunks_exact_mut(channels) {
@@ -245,6 +245,6 @@ mod tests {
         let values = [0f32, f32::NAN, 1., 2.];
         TiffEncoder::new(&mut file).unwrap().write_image::<colortype::Gray32Float>(2, 2, &values).unwrap();
         let error = tiff(file.get_ref(), &want(1, Some([0., 2.]))).unwrap_err();
-        assert!(error.contains("not finite"), "{error}");
+        assert!(error.contains("non-finite"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ use selfpatch_datasets::{Mask, VideoSource, write_mask_with};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use saved::Saved;
+pub use saved::SavedResults;
 use whole::replace;
 
 /// Columns of an animation.

@@ -1,6 +1,6 @@
 //! Results of evaluations, read back, and the sequences in them.
 
-use super::saved::Saved;
+use super::saved::SavedResults;
 use crate::about::About;
 use crate::error::Error;
 use crate::scores::{DavisReport, Scores, SequenceReport};
@@ -29,8 +29,8 @@ pub struct Run {
 
 /// Reads the results that an evaluation left in `folder`.
 pub fn read(folder: &Path) -> Result<Run, Error> {
-    let Saved { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about } =
-        Saved::read(folder)?;
+    let SavedResults { label, report, unscored, failed, notes, random_initialisation, first_mask_copied, about } =
+        SavedResults::read(folder)?;
     let beside = vec![("random initialisation", random_initialisation), ("first mask copied", first_mask_copied)];
     let (folder, failed) = (folder.to_path_buf(), failed.into_iter().collect());
     Ok(Run { label, folder, report, unscored, failed, notes, beside, about })

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// `scores.json`.
 #[derive(Serialize, Deserialize)]
-pub struct Saved {
+pub struct SavedResults {
     /// What was evaluated.
     pub label: String,
     /// The scores of what could be scored.
@@ -35,7 +35,7 @@ pub struct Saved {
     pub about: About,
 }
 
-impl Saved {
+impl SavedResults {
     /// Writes `scores.json` and the files of the official evaluator into `folder`, which exists.
     ///
     /// # Errors

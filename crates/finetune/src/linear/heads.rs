@@ -39,7 +39,7 @@ pub(crate) struct Heads {
 
 /// What is known of the heads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct Judged {
     /// The best rate, for 256 images per step.
     pub lr: f64,
     /// Of its classifier on the held-out images; `None` where there is no choice to make.
@@ -116,7 +116,7 @@ impl Heads {
 
     /// Chooses the rate whose classifier has the lowest cross-entropy on `held_out`, which tells more of few images than
     /// how many are classified rightly, and scores the classifier of that rate on `val`.
-    pub fn judge(&mut self, held_out: Option<&Rows>, val: &Rows) -> Result<Outcome> {
+    pub fn judge(&mut self, held_out: Option<&Rows>, val: &Rows) -> Result<Judged> {
         let (mut least, mut top1) = (f64::INFINITY, None);
         if let Some(rows) = held_out {
             let labels = rows.labels()?;
@@ -132,7 +132,7 @@ impl Heads {
             Some(classifier) => scores(&classifier.logits(&val.features)?, &val.labels)?,
             None => Scores::default(),
         };
-        Ok(Outcome { lr: self.best, held_out: top1, scores })
+        Ok(Judged { lr: self.best, held_out: top1, scores })
     }
 
     /// The classifier of the best rate that learns from all images.

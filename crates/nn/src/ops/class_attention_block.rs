@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use selfpatch_simd::wide;
 
 /// All parameters of a block, borrowed; keys and values side by side.
-pub(super) struct Weights<'a> {
+pub(super) struct ClassBlockWeights<'a> {
     pub norm1: Norm<'a>,
     pub q: Affine<'a>,
     /// `[2 D, D]`.
@@ -30,7 +30,7 @@ pub(super) struct Weights<'a> {
     pub heads: usize,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> ClassBlockWeights<'a> {
     pub(super) fn of(block: &'a ClassBlock) -> Result<Self> {
         Self::forward_of(block, 0)
     }
@@ -71,7 +71,7 @@ impl<'a> Weights<'a> {
 }
 
 /// What the backward pass of a block needs.
-pub(super) struct Saved {
+pub(super) struct SavedClassBlock {
     /// Normalised tokens, then queries, and the reciprocals of their standard deviations.
     hat: Buffer,
     inv: Buffer,
@@ -100,7 +100,7 @@ fn columns(
 }
 
 /// One block: updates the queries `c [S, D]`.
-pub(super) fn forward(w: &Weights, x: &[f32], sequences: &Sequences, c: &mut [f32]) -> Saved {
+pub(super) fn forward(w: &ClassBlockWeights, x: &[f32], sequences: &Sequences, c: &mut [f32]) -> SavedClassBlock {
     let n = w.norm1.width();
     let (tokens, count) = (x.len() / n, c.len() / n);
     let rows = tokens + count;
@@ -148,15 +148,15 @@ pub(super) fn forward(w: &Weights, x: &[f32], sequences: &Sequences, c: &mut [f3
     gelu::forward_biased(&mut hidden, &w.fc1.bias(), &mut active);
     w.fc2.forward(&active, &mut y);
     c.iter_mut().zip(&*y).for_each(|(c, y)| *c += y);
-    Saved { hat, inv, q, kv, probs, out, hat2, inv2, hidden, active }
+    SavedClassBlock { hat, inv, q, kv, probs, out, hat2, inv2, hidden, active }
 }
 
 /// Turns the gradient `dc` of the updated queries into that of the queries before, adds to the
 /// gradient `dx` of the tokens, and deposits those of the parameters.
 pub(super) fn backward(
     block: &ClassBlock,
-    w: &Weights,
-    saved: Saved,
+    w: &ClassBlockWeights,
+    saved: SavedClassBlock,
     sequences: &Sequences,
     dc: &mut [f32],
     dx: &mut [f32],
@@ -215,8 +215,8 @@ pub(super) fn backward(
 
 /// Fills `dq [S, D]` and `dkv [T + S, 2 D]`.
 fn attention_backward(
-    w: &Weights,
-    saved: &Saved,
+    w: &ClassBlockWeights,
+    saved: &SavedClassBlock,
     sequences: &Sequences,
     dout: &[f32],
     dq: &mut [f32],

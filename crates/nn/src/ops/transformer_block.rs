@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// All parameters of a block, borrowed.
-pub(super) struct Weights<'a> {
+pub(super) struct BlockWeights<'a> {
     norm1: Norm<'a>,
     qkv: Affine<'a>,
     proj: Affine<'a>,
@@ -22,7 +22,7 @@ pub(super) struct Weights<'a> {
     heads: usize,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> BlockWeights<'a> {
     /// Prepared for a forward pass of `rows` rows.
     pub(super) fn forward_of(block: &'a Block, rows: usize) -> Result<Self> {
         Ok(Self {
@@ -193,7 +193,7 @@ impl<'a> Branch<'a> {
 
 /// One block over packed rows `x`, in place.
 pub(super) fn forward(
-    w: &Weights,
+    w: &BlockWeights,
     x: &mut [f32],
     sequences: &Sequences,
     survival: [Option<&Survival>; 2],
@@ -204,7 +204,7 @@ pub(super) fn forward(
     Some(SavedBlock { attention: attention?, mlp: mlp? })
 }
 
-fn attention_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedAttention> {
+fn attention_forward(w: &BlockWeights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedAttention> {
     let sequences = &*branch.sequences;
     let (y, norm) = branch.normalise(&w.norm1, x, keep);
     let n = w.norm1.width();
@@ -220,7 +220,7 @@ fn attention_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) ->
     Some(SavedAttention { norm: norm?, qkv, probs: probs?, out })
 }
 
-fn mlp_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedMlp> {
+fn mlp_forward(w: &BlockWeights, x: &mut [f32], branch: &Branch, keep: bool) -> Option<SavedMlp> {
     let (tokens, n, wide) = (branch.sequences.tokens(), w.norm2.width(), w.fc1.outputs());
     let (mut y, norm) = branch.normalise(&w.norm2, x, keep);
     let (mut hidden, mut active) = (branch.room(wide), branch.room(wide));
@@ -241,7 +241,7 @@ fn mlp_forward(w: &Weights, x: &mut [f32], branch: &Branch, keep: bool) -> Optio
 /// its parameters.
 pub(super) fn backward(
     block: &Block,
-    w: &Weights,
+    w: &BlockWeights,
     saved: SavedBlock,
     dx: &mut [f32],
     sequences: &Sequences,
@@ -251,7 +251,7 @@ pub(super) fn backward(
     attention_backward(block, w, saved.attention, dx, &Branch::new(sequences, survival[0]))
 }
 
-fn mlp_backward(block: &Block, w: &Weights, saved: SavedMlp, dx: &mut [f32], branch: &Branch) -> Result<()> {
+fn mlp_backward(block: &Block, w: &BlockWeights, saved: SavedMlp, dx: &mut [f32], branch: &Branch) -> Result<()> {
     let (tokens, n, wide) = (branch.sequences.tokens(), w.norm2.width(), w.fc1.outputs());
     let SavedMlp { norm, hidden, active } = saved;
     let mut y = branch.room(n);
@@ -279,7 +279,7 @@ fn mlp_backward(block: &Block, w: &Weights, saved: SavedMlp, dx: &mut [f32], bra
 
 fn attention_backward(
     block: &Block,
-    w: &Weights,
+    w: &BlockWeights,
     saved: SavedAttention,
     dx: &mut [f32],
     branch: &Branch,

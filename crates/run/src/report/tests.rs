@@ -107,9 +107,9 @@ fn what_is_not_finite_is_counted_and_left_out() -> Outcome {
         r.numbers.set("teacher_entropy", f64::NAN);
     }
     let html = report("report-nan", "", &records)?;
-    assert!(html.contains("<small>500 values were not finite"));
-    assert!(html.contains("<small>3 values were not finite"));
-    assert!(html.contains("learning rate not finite"));
+    assert!(html.contains("<small>500 values were non-finite"));
+    assert!(html.contains("<small>3 values were non-finite"));
+    assert!(html.contains("learning rate non-finite"));
     let loss = html.split("<path class=\"c0\"").nth(1).and_then(|p| p.split("</path>").next());
     assert_eq!(loss.map(|p| p.matches('M').count()), Some(2), "one gap");
     Ok(())

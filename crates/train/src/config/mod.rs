@@ -50,7 +50,7 @@ pub struct Config {
     pub checkpoint: Checkpointing,
     /// The views; DINO's multi-crop.
     pub crops: MultiCrop,
-    /// Alarms, and what happens when a number is not finite.
+    /// Alarms, and what happens when a number is non-finite.
     #[serde(default)]
     pub health: HealthWatch,
     /// How the teacher is measured on the way.

@@ -9,7 +9,7 @@ pub use page::section;
 
 use crate::{Config, Error, Trainer};
 use candle_core::{DType, Tensor};
-use selfpatch_figures::Picture;
+use selfpatch_figures::PatchPicture;
 use selfpatch_matching::positives;
 use selfpatch_nn::Backbone;
 use selfpatch_run::replace_file;
@@ -39,7 +39,7 @@ pub fn write(folder: &Path, trainer: &Trainer, crops: &Tensor, config: &Config) 
     for crop in 0..count.min(CROPS) {
         let x = crops.narrow(0, crop, 1)?;
         let planes = x.to_dtype(DType::F32)?.squeeze(0)?.flatten(1, 2)?.to_vec2::<f32>()?;
-        let picture = Picture::of(&planes, width, (&config.data.mean, &config.data.std), vit.config().patch_size);
+        let picture = PatchPicture::of(&planes, width, (&config.data.mean, &config.data.std), vit.config().patch_size);
         let marks = queries.iter().zip(COLOURS).enumerate();
         let mut marked = picture.clone();
         marks.clone().for_each(|(_, (&query, colour))| marked.frame(cell(query, cols), colour));

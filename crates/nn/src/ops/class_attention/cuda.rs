@@ -45,7 +45,7 @@ struct Fed {
 }
 
 /// What the backward pass needs of one block.
-struct Saved {
+struct SavedLayer {
     weighed: Weighed,
     tokens: Normed,
     queries: Normed,
@@ -78,7 +78,7 @@ pub(super) fn class_attention(
         let (out, trace) = projected.read(&Context::Sequences(&packed), count, keep)?;
         let (fed, next) = weighed.feed(&queries.x, &out)?;
         (c, branch) = (fed.norm2.x.clone(), Some(next));
-        kept.extend(trace.map(|trace| Saved { weighed, tokens, queries, projected, out, trace, fed }));
+        kept.extend(trace.map(|trace| SavedLayer { weighed, tokens, queries, projected, out, trace, fed }));
     }
     let c = match &branch {
         Some(branch) => residual(&c, branch)?,
@@ -143,10 +143,11 @@ impl Weighed {
     }
 }
 
-impl Saved {
+impl SavedLayer {
     /// Takes `dc [S, D]` from the block's output to its input and adds to `dx [T, D]`; f32, in place.
     fn backward(self, packed: &Packed, dc: &Tensor, dx: &Tensor) -> Result<()> {
-        let Saved { weighed, tokens, queries, projected, out, trace, fed: Fed { norm2, hidden, activated } } = self;
+        let SavedLayer { weighed, tokens, queries, projected, out, trace, fed: Fed { norm2, hidden, activated } } =
+            self;
         let (block, mlp, dtype) = (&weighed.block, &weighed.block.mlp, weighed.dtype);
         let dy = branch_gradient(dc, None, dtype)?;
         let dhidden = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &weighed.fc2, dtype)?)?;

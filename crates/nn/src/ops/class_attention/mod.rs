@@ -7,7 +7,7 @@ pub(super) mod cuda;
 #[cfg(feature = "cuda")]
 pub(super) mod kernels;
 
-use super::class_attention_block::{Saved, Weights, backward, forward};
+use super::class_attention_block::{ClassBlockWeights, SavedClassBlock, backward, forward};
 use super::{gelu_reference, layer_norm_reference, linear_reference};
 use crate::kernel::{self, View, fusible};
 use crate::precision::to_full;
@@ -122,7 +122,7 @@ struct ClassAttention {
     sequences: Sequences,
     keep: bool,
     /// One entry per block, taken by the backward pass.
-    saved: Mutex<Vec<Saved>>,
+    saved: Mutex<Vec<SavedClassBlock>>,
 }
 
 impl CustomOp2 for ClassAttention {
@@ -135,7 +135,7 @@ impl CustomOp2 for ClassAttention {
         let mut c = cls.repeat(self.sequences.count());
         let mut saved = Vec::new();
         for block in &self.blocks {
-            let kept = forward(&Weights::of(block)?, x, &self.sequences, &mut c);
+            let kept = forward(&ClassBlockWeights::of(block)?, x, &self.sequences, &mut c);
             if self.keep {
                 saved.push(kept);
             }
@@ -156,7 +156,7 @@ impl CustomOp2 for ClassAttention {
         let mut dc = View::of(&dc.contiguous()?)?.to_vec();
         let mut dx = vec![0f32; x.elem_count()];
         for (block, saved) in self.blocks.iter().rev().zip(std::iter::from_fn(|| saved.pop())) {
-            backward(block, &Weights::of(block)?, saved, &self.sequences, &mut dc, &mut dx)?;
+            backward(block, &ClassBlockWeights::of(block)?, saved, &self.sequences, &mut dc, &mut dx)?;
         }
         let dcls = kernel::column_sums(&dc, dim);
         let tensor = |wanted: bool, data, like: &Tensor| {

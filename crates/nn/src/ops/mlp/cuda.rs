@@ -8,7 +8,7 @@ use crate::{Linear, deposit_tensor};
 use candle_core::{DType, Result, Tensor};
 
 /// What the backward pass needs of one layer.
-struct Saved {
+struct SavedAffine {
     /// Its input.
     x: Tensor,
     /// Its weight, both in the type of computation.
@@ -36,14 +36,14 @@ pub(super) fn mlp(x: &Tensor, anchor: &Tensor, layers: &[Linear]) -> Result<Tens
             (true, None) => product.clone(),
         };
         if keep {
-            saved.push(Saved { x: h, weight, product: (!last).then_some(product) });
+            saved.push(SavedAffine { x: h, weight, product: (!last).then_some(product) });
         }
         h = out;
     }
     let (layers, input) = (layers.to_vec(), x.clone());
     record(x, anchor, h, move |dy| {
         let mut d = dy.clone();
-        while let Some(Saved { x, weight, .. }) = saved.pop() {
+        while let Some(SavedAffine { x, weight, .. }) = saved.pop() {
             let layer = &layers[saved.len()];
             if let Some(bias) = &layer.bias {
                 deposit_tensor(bias, || column_sums(&d))?;
@@ -52,7 +52,7 @@ pub(super) fn mlp(x: &Tensor, anchor: &Tensor, layers: &[Linear]) -> Result<Tens
             let dx = || matmul(&d, &weight, dtype);
             d = match saved.last() {
                 // The input is the GELU of the product before it.
-                Some(Saved { product: Some(product), .. }) => {
+                Some(SavedAffine { product: Some(product), .. }) => {
                     gelu::backward(product, layers[saved.len() - 1].bias.as_ref(), &dx()?)?
                 }
                 _ if input.track_op() => return dx()?.to_dtype(input.dtype()).map(Some),

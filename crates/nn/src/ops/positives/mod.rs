@@ -7,7 +7,7 @@ mod cuda;
 
 use super::class_attention::attend::{attend, each_row, read};
 use super::class_attention::{check, linear, norm, update};
-use super::class_attention_block::Weights;
+use super::class_attention_block::ClassBlockWeights;
 use super::gelu;
 use crate::ClassBlock;
 use crate::kernel::{Buffer, ROWS_PER_TASK, View, fusible, row_block};
@@ -98,7 +98,7 @@ fn pool(
     let count = x.len() / n;
     let mut c = cls.to_vec(); // one query for all patches, until they differ
     for block in blocks {
-        let w = Weights::forward_of(block, count)?;
+        let w = ClassBlockWeights::forward_of(block, count)?;
         let (d, task) = (n / w.heads, ROWS_PER_TASK * n);
         let mut u = Buffer::stale(x.len());
         u.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(u, x)| w.norm1.rows(x, None, u));
@@ -134,7 +134,7 @@ fn pool(
 }
 
 /// Projection, residual and feed-forward half for every patch; `c` holds one query, or one per patch.
-fn finish(w: &Weights, out: &[f32], c: Vec<f32>, count: usize) -> Vec<f32> {
+fn finish(w: &ClassBlockWeights, out: &[f32], c: Vec<f32>, count: usize) -> Vec<f32> {
     let n = w.norm2.width();
     let hidden = w.fc1.outputs();
     let mut next = if c.len() == n && count != 1 { c.repeat(count) } else { c };

@@ -100,7 +100,7 @@ pub fn projected_cross_entropy(
         let (losses, sums): (Vec<f64>, Vec<Vec<f32>>) = parts.into_iter().unzip();
         let mut mean = kernel::add_up(sums, count);
         mean.iter_mut().for_each(|m| *m /= rows as f32);
-        (losses.iter().sum::<f64>(), mean, Saved { gradient, w, scale, inverse })
+        (losses.iter().sum::<f64>(), mean, SavedRows { gradient, w, scale, inverse })
     };
     let mean = Tensor::from_vec(mean, (1, count), student.rows.device())?;
     let (x, v) = (student.rows.contiguous()?, student.weight_v.contiguous()?);
@@ -126,7 +126,7 @@ pub fn projected_cross_entropy_reference(
 }
 
 /// What the backward pass needs.
-struct Saved {
+struct SavedRows {
     /// Of the student's logits, `[R, K]`.
     gradient: Buffer,
     /// The student's prototypes at their lengths, `[K, D]`.
@@ -140,7 +140,7 @@ struct Loss {
     value: f32,
     gain: Tensor,
     /// Taken by the backward pass.
-    saved: Mutex<Option<Saved>>,
+    saved: Mutex<Option<SavedRows>>,
 }
 
 impl CustomOp2 for Loss {

@@ -29,7 +29,7 @@ struct Weighed {
 }
 
 /// What the backward pass needs of one block.
-struct Saved {
+struct SavedOnDevice {
     norm1: Normed,
     qkv: Tensor,
     out: Tensor,
@@ -42,7 +42,7 @@ struct Saved {
 }
 
 enum Kept {
-    All(Box<Saved>),
+    All(Box<SavedOnDevice>),
     /// The block's input.
     Input(Tensor),
 }
@@ -156,7 +156,13 @@ impl Weighed {
 
     /// Adds `branch` to `x [T, D]` and runs the block. Its feed-forward branch is left to be added by the next
     /// pass over memory.
-    fn forward(&self, x: &Tensor, branch: Option<&Branch>, packed: &Packed, dtype: DType) -> Result<(Saved, Branch)> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        branch: Option<&Branch>,
+        packed: &Packed,
+        dtype: DType,
+    ) -> Result<(SavedOnDevice, Branch)> {
         let block = &self.block;
         let branch_of = |values: Tensor, layer: &Linear, scale: &Option<Tensor>| Branch {
             values,
@@ -171,21 +177,21 @@ impl Weighed {
         let hidden = matmul(&norm2.out, t(&self.fc1), dtype)?;
         let activated = gelu::forward(&hidden, block.mlp.fc1.bias.as_ref())?;
         let fed = branch_of(matmul(&activated, t(&self.fc2), dtype)?, &block.mlp.fc2, &self.scales[1]);
-        Ok((Saved { norm1, qkv, out, lse, norm2, hidden, activated }, fed))
+        Ok((SavedOnDevice { norm1, qkv, out, lse, norm2, hidden, activated }, fed))
     }
 
     /// Takes `dx [T, D]` (f32, in place) from the block's output to its input; `dy`: its share for the feed-forward
     /// branch. If there is a block before, whose feed-forward branch is scaled by `before`: the share of that one.
     fn backward(
         &self,
-        saved: Saved,
+        saved: SavedOnDevice,
         packed: &Packed,
         (dx, dy): (&Tensor, Tensor),
         before: Option<Option<&Tensor>>,
         dtype: DType,
     ) -> Result<Option<Tensor>> {
         let (block, mlp) = (&self.block, &self.block.mlp);
-        let Saved { norm1, qkv, out, lse, norm2, hidden, activated } = saved;
+        let SavedOnDevice { norm1, qkv, out, lse, norm2, hidden, activated } = saved;
         let dhidden = gelu::backward(&hidden, mlp.fc1.bias.as_ref(), &matmul(&dy, &self.fc2, dtype)?)?;
         deposit_linear(&mlp.fc2, &dy, &activated)?;
         deposit_linear(&mlp.fc1, &dhidden, &norm2.out)?;

@@ -10,7 +10,7 @@ pub(super) mod cuda;
 mod pass;
 
 use super::anchor::anchor;
-use super::transformer_block::{SavedBlock, Weights, backward as block_backward, forward as block_forward};
+use super::transformer_block::{BlockWeights, SavedBlock, backward as block_backward, forward as block_forward};
 use super::{attention, linear_reference};
 use crate::kernel::{self, Buffer, View};
 use crate::{Block, Sequences, Survival};
@@ -126,10 +126,10 @@ struct Transformer {
     /// `None`: there will be no backward pass.
     saves: Option<Activations>,
     /// One entry per block, taken by the backward pass.
-    saved: Mutex<Vec<Saved>>,
+    saved: Mutex<Vec<KeptBlock>>,
 }
 
-enum Saved {
+enum KeptBlock {
     All(Box<SavedBlock>),
     Input(Buffer),
 }
@@ -142,20 +142,20 @@ impl Transformer {
         }
     }
 
-    fn forward(&self, x: &mut [f32]) -> Result<Vec<Saved>> {
+    fn forward(&self, x: &mut [f32]) -> Result<Vec<KeptBlock>> {
         let mut all = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
-            let weights = Weights::forward_of(block, self.sequences.tokens())?;
+            let weights = BlockWeights::forward_of(block, self.sequences.tokens())?;
             let run = |x: &mut [f32], keep| block_forward(&weights, x, &self.sequences, self.survival(i), keep);
             match self.saves {
                 None => {
                     run(x, false);
                 }
-                Some(Activations::Keep) => all.extend(run(x, true).map(|saved| Saved::All(Box::new(saved)))),
+                Some(Activations::Keep) => all.extend(run(x, true).map(|saved| KeptBlock::All(Box::new(saved)))),
                 Some(Activations::Recompute) => {
                     let mut input = Buffer::stale(x.len());
                     input.copy_from_slice(x);
-                    all.push(Saved::Input(input));
+                    all.push(KeptBlock::Input(input));
                     run(x, false);
                 }
             }
@@ -185,11 +185,11 @@ impl CustomOp2 for Transformer {
         }
         let mut dx = View::of(&dy.contiguous()?)?.to_vec();
         for (i, block) in self.blocks.iter().enumerate().rev() {
-            let weights = Weights::of(block)?;
+            let weights = BlockWeights::of(block)?;
             let activations = match saved.pop() {
-                Some(Saved::All(activations)) => *activations,
-                Some(Saved::Input(mut input)) => {
-                    let weights = Weights::forward_of(block, self.sequences.tokens())?;
+                Some(KeptBlock::All(activations)) => *activations,
+                Some(KeptBlock::Input(mut input)) => {
+                    let weights = BlockWeights::forward_of(block, self.sequences.tokens())?;
                     match block_forward(&weights, &mut input, &self.sequences, self.survival(i), true) {
                         Some(activations) => activations,
                         None => bail!("a block kept nothing"),
