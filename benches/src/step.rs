@@ -6,6 +6,7 @@ use crate::machine;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use selfpatch_losses::At;
+use selfpatch_train::config::{DinoObjective, ImageObjective};
 use selfpatch_train::{Config, Hyper, Memory, Preset, Settings, Trainer, work};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -96,6 +97,8 @@ impl Shape {
         config.head.out_dim = self.out_dim;
         config.head.out_dim_selfpatch = self.out_dim_selfpatch;
         config.patch_loss.k_num = self.k_num;
+        // One temperature in all epochs, as the peer in PyTorch has it.
+        config.objective = ImageObjective::Dino(DinoObjective::default());
         config
     }
 
