@@ -18,7 +18,7 @@ pub mod weights;
 
 /// A kind of file.
 pub struct Format {
-    /// Its name on the command line.
+    /// Name of the reader on the command line.
     pub name: &'static str,
     /// Whole files.
     pub seeds: fn() -> anyhow::Result<Vec<Vec<u8>>>,

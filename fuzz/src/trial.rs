@@ -18,7 +18,7 @@ pub struct Trial {
     pub refused: usize,
     /// The longest time of one.
     pub slowest: Duration,
-    /// Those that should have been refused or read quickly.
+    /// Files that should have been refused or read quickly.
     pub faults: Vec<Fault>,
 }
 

@@ -25,9 +25,9 @@ pub struct Args {
 
 /// Where labelled images are.
 pub struct Sources {
-    /// Those to learn from.
+    /// Images to learn from.
     pub train: String,
-    /// Those to classify; empty for every fifth of the others.
+    /// Images to classify; empty for every fifth of those to learn from.
     pub val: String,
     /// Images of each source at most, evenly spread.
     pub most: Option<usize>,
@@ -43,9 +43,9 @@ pub struct Set {
 
 /// Both sets of images, whose classes have the same numbers.
 pub struct Sets {
-    /// Those to learn from.
+    /// Images to learn from.
     pub train: Set,
-    /// Those to classify.
+    /// Images to classify.
     pub val: Set,
 }
 

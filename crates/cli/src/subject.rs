@@ -61,7 +61,7 @@ pub struct Subject {
     pub sight: Sight,
     /// Seed of the initial values that it is compared with.
     pub seed: u64,
-    /// Its weights, in words.
+    /// Weights of the model, in words.
     pub weights: Facts,
     /// The file of its backbone.
     pub path: PathBuf,

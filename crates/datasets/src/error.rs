@@ -66,9 +66,9 @@ pub enum Error {
         shortened(list)
     )]
     TooManyBad {
-        /// How many.
+        /// Number of samples that cannot be used.
         count: usize,
-        /// Of how many.
+        /// Number of all samples.
         of: usize,
         /// The part that was allowed.
         max_bad: f64,

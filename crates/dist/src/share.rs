@@ -24,7 +24,7 @@ impl Share {
         self.world * self.images
     }
 
-    /// Those of this process among all.
+    /// The places of this process's images among all.
     pub fn own(&self) -> std::ops::Range<usize> {
         self.rank * self.images..(self.rank + 1) * self.images
     }

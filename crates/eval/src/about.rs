@@ -18,7 +18,7 @@ pub struct About {
     pub weights: Facts,
     /// When, in UTC.
     pub date: String,
-    /// Of this program.
+    /// Version of this program.
     pub version: String,
 }
 

@@ -8,7 +8,7 @@ pub const MAX_POINTS: usize = 500;
 
 /// One line of a chart.
 pub struct Curve {
-    /// Its name in the legend.
+    /// Name of the curve in the legend.
     pub label: &'static str,
     /// The newest value, finite or not.
     pub last: f64,
@@ -26,7 +26,7 @@ const BOTTOM: f64 = 208.0;
 
 /// What one chart shows.
 pub struct Chart {
-    /// Its heading.
+    /// Heading of the chart.
     pub title: &'static str,
     /// What the vertical axis counts.
     pub unit: &'static str,

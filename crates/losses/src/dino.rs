@@ -29,7 +29,7 @@ pub struct TeacherViews {
 }
 
 impl TeacherViews {
-    /// Of the logits of all views, `[V, B, K]`, the first `globals` being global.
+    /// The teacher's views, from the logits of all views, `[V, B, K]`, the first `globals` being global.
     pub fn of(teacher: &Tensor, globals: usize) -> Result<Self> {
         let (v, b, k) = teacher.dims3()?;
         if globals > v {
@@ -82,7 +82,7 @@ pub struct Temperature {
 }
 
 impl Temperature {
-    /// The same in all epochs.
+    /// One temperature in all epochs.
     pub fn constant(value: f64) -> Self {
         Self { warmup: value, last: value, warmup_epochs: 0 }
     }

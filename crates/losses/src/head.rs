@@ -127,7 +127,7 @@ impl ProjectionHead {
         ops::prototypes(embedded, &self.weight_v, &self.weight_g)
     }
 
-    /// The same head, its prototypes out of reach of gradients.
+    /// This head with its prototypes out of reach of gradients.
     pub fn with_frozen_prototypes(&self) -> Self {
         Self { weight_g: self.weight_g.detach(), weight_v: self.weight_v.detach(), ..self.clone() }
     }

@@ -69,7 +69,7 @@ pub struct Branches {
     pub images: usize,
     /// Global views, G.
     pub globals: usize,
-    /// Of the trained network: of its predictor if the plan has one, else of its projector.
+    /// Rows of the trained network: of its predictor if the plan has one, else of its projector.
     pub online: HeadOutput,
     /// What they are compared with, rows of a projector without gradient; `None` where the plan wants none.
     pub target: Option<HeadOutput>,

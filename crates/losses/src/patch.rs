@@ -54,7 +54,7 @@ impl PatchLoss {
         Ok(PatchTerm { loss, teacher_mean })
     }
 
-    /// The same from logits, `[R, P]` each.
+    /// The patch loss from logits, `[R, P]` each.
     pub fn loss_of_logits(
         &self,
         student: &Tensor,

@@ -96,9 +96,9 @@ pub enum Moves {
 pub enum NormOver {
     /// Each view's own.
     View,
-    /// Those of all views of one size.
+    /// The rows of all views of one size.
     Size,
-    /// Those of all views.
+    /// The rows of all views.
     All,
 }
 

@@ -6,7 +6,7 @@ use selfpatch_nn::ops;
 /// Rows whose spread is looked at; more tell little more.
 pub const SPREAD_ROWS: usize = 64;
 
-/// Of `rows [R, D]`, of which the first [`SPREAD_ROWS`] are used, three numbers: the mean standard deviation of the entries of
+/// Three numbers about `rows [R, D]`, of which the first [`SPREAD_ROWS`] are used: the mean standard deviation of the entries of
 /// their unit vectors times the square root of D (1 for directions spread evenly, 0 when all are alike), the sum of the
 /// eigenvalues of their covariance, and the sum of the squares of these.
 pub(crate) fn spread(rows: &Tensor) -> Result<Tensor> {

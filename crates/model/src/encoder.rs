@@ -35,7 +35,7 @@ impl Encoder {
         })
     }
 
-    /// The same shapes with the initial values of `seed`.
+    /// An encoder of the same shapes with the initial values of `seed`.
     ///
     /// # Errors
     /// None that [`Encoder::new`] had not.

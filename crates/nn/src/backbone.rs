@@ -102,7 +102,7 @@ pub struct Group {
 }
 
 impl Patches {
-    /// Of crops, one tensor `[B, C, H, W]` per size, that `cut` describes.
+    /// Patches of crops, one tensor `[B, C, H, W]` per size, that `cut` describes.
     ///
     /// # Errors
     /// When there are none, or they have other channels or sides.

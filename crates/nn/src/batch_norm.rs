@@ -36,7 +36,7 @@ impl Default for BatchNormConfig {
 /// Whose statistics normalise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Those of this call, which also move the running ones.
+    /// The statistics of this call, which also move the running ones.
     Train,
     /// The running ones.
     Eval,

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 /// Gradients of parameters, those inside fused ops included.
 pub struct Gradients {
-    /// Of whatever candle itself differentiated.
+    /// Gradients of whatever candle itself differentiated.
     store: GradStore,
     deposits: Deposits,
 }

@@ -37,12 +37,12 @@ pub fn autocast<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
 }
 
 impl Precision {
-    /// That of the running [`autocast`]; F32 outside of one.
+    /// The precision of the running [`autocast`]; F32 outside of one.
     pub fn current() -> Self {
         CURRENT.get()
     }
 
-    /// Its type of numbers.
+    /// The type of numbers that products are computed in.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,

@@ -86,7 +86,7 @@ impl Sequences {
         cut_mut(data, self.lengths.iter().map(|length| length * width))
     }
 
-    /// The same for reading.
+    /// The rows of each sequence, for reading.
     pub(crate) fn cut<'a>(&self, data: &'a [f32], width: usize) -> Vec<&'a [f32]> {
         self.rows().map(|rows| &data[rows.start * width..rows.end * width]).collect()
     }

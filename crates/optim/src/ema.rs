@@ -8,7 +8,7 @@ use selfpatch_nn::{Params, is_buffer};
 /// predictor has no teacher.
 #[derive(Clone, Copy)]
 pub struct Follower<'a> {
-    /// Its parameters.
+    /// Parameters that follow.
     pub params: &'a Params,
     /// How much of its own value each keeps.
     pub momentum: f64,

@@ -24,12 +24,12 @@ impl Decay {
 /// How gradients are clipped.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Clip {
-    /// They are not.
+    /// Gradients are not clipped.
     #[default]
     None,
-    /// Each to this norm (DINO, QUIRKS 12).
+    /// Each gradient to this norm (DINO, QUIRKS 12).
     Each(f64),
-    /// All together to this norm (MoBY).
+    /// All gradients together to this norm (MoBY).
     Together(f64),
 }
 

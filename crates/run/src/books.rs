@@ -20,7 +20,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Those of the run in `run`, which goes on after `first` steps: what was written later is dropped.
+    /// The books of the run in `run`, which goes on after `first` steps: what was written later is dropped.
     pub fn open(run: &Path, first: usize) -> Result<Self, Error> {
         log::truncate_after(run, first as u64)?;
         let earlier = log::read(run)?.last().map_or(0., |r| r.number("seconds"));

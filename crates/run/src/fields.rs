@@ -7,7 +7,7 @@ use toml::{Table, Value};
 /// A field whose value is another one, both as TOML, or `absent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its place, such as `optim.lr`.
+    /// Place of the field, such as `optim.lr`.
     pub place: String,
     /// The value before.
     pub from: String,
@@ -18,7 +18,7 @@ pub struct Difference {
 /// The value of each field as TOML, by its place, such as `optim.lr` or `crops.globals[1].blur`.
 ///
 /// # Errors
-/// Those of [`Settings::to_table`].
+/// The errors of [`Settings::to_table`].
 pub fn of<S: Settings>(settings: &S) -> Result<BTreeMap<String, String>, Error> {
     Ok(flat(settings.to_table()?))
 }
@@ -33,7 +33,7 @@ pub fn flat(table: Table) -> BTreeMap<String, String> {
 /// Fields in which two sets of settings differ, by their places.
 ///
 /// # Errors
-/// Those of [`Settings::to_table`].
+/// The errors of [`Settings::to_table`].
 pub fn differences<S: Settings>(from: &S, to: &S) -> Result<Vec<Difference>, Error> {
     let (a, b) = (of(from)?, of(to)?);
     let absent = || "absent".to_string();

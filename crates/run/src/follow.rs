@@ -20,7 +20,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Of the log in the run folder `run`; nothing is read yet.
+    /// A reader of the log in the run folder `run`; nothing is read yet.
     pub fn of(run: &Path) -> Self {
         Self { path: run.join(FILE_NAME), offset: 0, records: vec![], unreadable: 0, modified: None }
     }

@@ -61,14 +61,14 @@ impl History {
 pub struct SavedRun<S> {
     /// The run's folder.
     pub folder: PathBuf,
-    /// Its settings, [`Settings::moved`] to this working directory.
+    /// Settings of the run, [`Settings::moved`] to this working directory.
     pub settings: S,
     /// What else is known of it.
     pub history: History,
 }
 
 impl<S: Settings> SavedRun<S> {
-    /// Of the run in `folder`; `None` where there is no `config.toml`.
+    /// The run in `folder`; `None` where there is no `config.toml`.
     ///
     /// # Errors
     /// When there is one that is not that of a run.
@@ -85,7 +85,7 @@ impl<S: Settings> SavedRun<S> {
         Ok(Some(Self::at(folder, settings, history)))
     }
 
-    /// Of what `--resume` names: a run, or a checkpoint, whose settings are its own.
+    /// The run that `--resume` names: a run, or a checkpoint, whose settings are its own.
     ///
     /// # Errors
     /// When there is neither.

@@ -22,7 +22,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of the moment after `step` steps, without numbers.
+    /// A record of the moment after `step` steps, without numbers.
     pub fn new(step: u64) -> Self {
         Self { step, numbers: Numbers::default() }
     }

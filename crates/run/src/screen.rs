@@ -22,7 +22,7 @@ const QUIET: f64 = 60.0;
 
 /// A run at one moment.
 pub struct View<'a> {
-    /// Its folder.
+    /// Folder of the run.
     pub run: &'a Path,
     /// What its task shows.
     pub sheet: &'a Sheet,

@@ -38,7 +38,7 @@ pub struct Asked {
     pub field: String,
     /// The flag, such as `--lr`.
     pub flag: String,
-    /// Its value, such as `1e-4`.
+    /// Value as it was written, such as `1e-4`.
     pub value: String,
 }
 
@@ -78,7 +78,7 @@ pub enum Event<'a> {
 pub enum End {
     /// All steps are done that this session was asked for.
     Complete,
-    /// They were done before.
+    /// All steps were done before.
     WasComplete,
     /// Told to stop, saved after this many steps.
     Stopped(usize),

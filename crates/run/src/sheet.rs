@@ -15,7 +15,7 @@ pub struct Sheet {
     pub subject: &'static str,
     /// Whether it is measured so often that a terminal is told only now and then.
     pub often: bool,
-    /// Its measurements.
+    /// Measurements of the task.
     pub measured: &'static [Measured],
     /// Charts in the order in which they are shown.
     pub sections: &'static [Section],
@@ -30,7 +30,7 @@ pub struct Sheet {
 pub struct Measured {
     /// What it is called.
     pub label: &'static str,
-    /// Its field in the log.
+    /// Field of the measurement in the log.
     pub field: &'static str,
 }
 
@@ -46,7 +46,7 @@ pub struct Section {
 /// A chart and the fields that it shows.
 #[derive(Clone, Copy, Debug)]
 pub struct ChartOf {
-    /// Its heading.
+    /// Heading of the chart.
     pub title: &'static str,
     /// What the vertical axis counts.
     pub unit: &'static str,
@@ -66,9 +66,9 @@ impl ChartOf {
 /// A curve and its field in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct CurveOf {
-    /// Its name in the legend.
+    /// Name of the curve in the legend.
     pub label: &'static str,
-    /// Its field in the log.
+    /// Field of the curve in the log.
     pub field: &'static str,
 }
 
@@ -93,7 +93,7 @@ pub enum Unit {
 /// A number and where it lies in a healthy run.
 #[derive(Clone, Copy, Debug)]
 pub struct Healthy {
-    /// Its field in the log.
+    /// Field of the number in the log.
     pub field: &'static str,
     /// What it is called on the page and in the terminal.
     pub label: &'static str,

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The machinery ([`run`](crate::run)) has the folder, the checkpoints, the log, the alarms, the report and the signals;
 /// a task has tensors.
 pub trait Task {
-    /// Its settings.
+    /// Settings of the task.
     type Settings: Settings;
     /// What a step takes.
     type Batch;

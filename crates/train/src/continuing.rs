@@ -13,7 +13,7 @@ const OLDER: [&str; 3] = ["folder", "multichannel", "paper"];
 
 /// A run that is to begin or to go on.
 pub struct Chosen {
-    /// Its settings, `name` and `output_dir` among them.
+    /// Settings of the run, `name` and `output_dir` among them.
     pub config: Config,
     /// Where it goes on.
     pub resume: Resume,

@@ -97,7 +97,7 @@ fn fastest(pass: impl Fn() -> candle_core::Result<()>, config: &Config, device: 
 }
 
 impl Pace {
-    /// Of a run of `steps` steps of which `left` are to be done.
+    /// The estimate for a run of `steps` steps of which `left` are to be done.
     pub(crate) fn estimate(&self, config: &Config, steps: usize, left: usize) -> Result<Estimate, Error> {
         let step = self.step(config)?;
         let mut estimate = Estimate { step, left: step * left as f64, shorter: Vec::new() };

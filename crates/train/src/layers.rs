@@ -80,7 +80,7 @@ impl Layers {
     /// `base` with the file, `between` and the settings laid over it.
     ///
     /// # Errors
-    /// Those of [`resolve_over`].
+    /// The errors of [`resolve_over`].
     pub fn over(&self, base: Config, between: &[Setting]) -> Result<Config, Error> {
         let settings: Vec<Setting> = between.iter().chain(&self.settings).cloned().collect();
         resolve_over(base, self.file.as_ref().map(|(p, t)| (p.as_path(), t.as_str())), &settings)

@@ -19,7 +19,7 @@ pub struct Memory {
 const BESIDE: f64 = 1.15;
 
 impl Memory {
-    /// Of a run as `config` describes it, its student having `parameters` numbers.
+    /// Memory of a run as `config` describes it, its student having `parameters` numbers.
     ///
     /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them, and a feed-forward part of `r` times
     /// the width: each of `d` blocks keeps `(6 + 2 r) T D` values and `heads * sum(n_i^2)` probabilities, or with `optim.recompute` its

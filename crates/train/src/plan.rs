@@ -15,7 +15,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Of a run with so many steps per epoch.
+    /// The plan of a run with so many steps per epoch.
     pub fn new(config: &Config, per_epoch: usize) -> Self {
         let o = &config.optim;
         let steps = per_epoch * o.epochs;

@@ -47,7 +47,7 @@ pub(crate) struct Pretraining<'a> {
 }
 
 impl<'a> Pretraining<'a> {
-    /// Of `config` on `images`, before the first step.
+    /// Pre-training as `config` says, on `images`, before the first step.
     pub fn new(
         config: &'a Config,
         images: Arc<dyn ImageSource>,

@@ -73,9 +73,9 @@ pub(crate) fn write(
 pub struct Replay {
     /// The step, counted from 0.
     pub step: usize,
-    /// Its images.
+    /// Names of the images.
     pub names: Vec<String>,
-    /// Its numbers; or what was non-finite, and where it was seen first.
+    /// Numbers of the step; or what was non-finite, and where it was seen first.
     pub outcome: Result<StepReport, (Error, String)>,
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum Value {
 pub(crate) struct Storage {
     /// The type of its elements.
     pub element: Element,
-    /// Its entry in the archive is `data/<key>`.
+    /// Key of the storage, whose entry in the archive is `data/<key>`.
     pub key: Arc<str>,
 }
 

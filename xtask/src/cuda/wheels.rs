@@ -30,11 +30,11 @@ const LEFT_OUT: [&str; 2] = [".alt.so", "libnvvm.so"];
 
 /// One part of the toolkit.
 pub struct Wheel {
-    /// Its name in the Python package index.
+    /// Name of the package in the Python package index.
     pub name: &'static str,
-    /// Its version, the only one that is taken.
+    /// Version of the package, the only one that is taken.
     pub version: &'static str,
-    /// The size of its download, to be told beforehand.
+    /// Size of the download, to be told beforehand.
     pub megabytes: u32,
 }
 

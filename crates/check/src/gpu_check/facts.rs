@@ -8,7 +8,7 @@ use std::time::Instant;
 /// A device.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Facts {
-    /// Its name.
+    /// Name of the GPU.
     pub name: String,
     /// Version of its driver.
     pub driver: Option<String>,

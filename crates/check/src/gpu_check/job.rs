@@ -55,7 +55,7 @@ pub struct Speed {
 /// The sizes of a network and its crops.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Shape {
-    /// Its name.
+    /// Name of the architecture.
     pub arch: String,
     width: usize,
     heads: usize,

@@ -83,7 +83,7 @@ pub enum Program {
     Reference,
     /// PyTorch by its fast paths.
     Tuned,
-    /// The same through `torch.compile`.
+    /// PyTorch's program, compiled by `torch.compile`.
     Compiled,
 }
 
@@ -107,7 +107,7 @@ impl Program {
 pub struct Row {
     #[serde(flatten)]
     pub job: Speed,
-    /// Of products of matrices, counted by hand.
+    /// GFLOP of the products of matrices for one image, counted by hand.
     pub gflop_per_image: f64,
     /// What was measured, and derived.
     pub programs: BTreeMap<Program, Answer<Timed>>,
@@ -120,11 +120,11 @@ pub struct Row {
 /// Steps of one program.
 #[derive(Clone, Serialize)]
 pub struct Timed {
-    /// Of the median of all timed steps.
+    /// Images per second at the median of all timed steps.
     pub images_per_second: f64,
-    /// Of the maker's peak.
+    /// Fraction of the peak that the maker states.
     pub fraction_of_peak: Option<f64>,
-    /// Of the rate of a large product.
+    /// Fraction of the measured rate of a large product.
     pub fraction_of_measured: Option<f64>,
     /// How often it was measured.
     pub rounds: usize,
@@ -200,7 +200,7 @@ impl Row {
     }
 }
 
-/// Of at least one value.
+/// The median of at least one value.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

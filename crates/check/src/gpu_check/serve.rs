@@ -24,7 +24,7 @@ pub enum Ended {
 /// Does jobs on a device, or answers each by why there is none. A job is a line of JSON, and so is an answer.
 ///
 /// # Errors
-/// Of reading jobs and of writing answers.
+/// The errors of reading jobs and of writing answers.
 pub fn serve(device: Result<&Device, &str>, jobs: impl BufRead, mut answers: impl Write) -> io::Result<Ended> {
     for line in jobs.lines() {
         let line = line?;

@@ -25,7 +25,7 @@ const QUOTED: usize = 200;
 pub struct Start {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<OsString>,
 }
 

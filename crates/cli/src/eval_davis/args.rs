@@ -81,7 +81,7 @@ pub struct Args {
 
 /// The videos of an evaluation.
 pub struct Videos {
-    /// Them.
+    /// The videos.
     pub source: Box<dyn VideoSource>,
     /// What they are, in words.
     pub facts: Facts,

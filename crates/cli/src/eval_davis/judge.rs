@@ -17,9 +17,9 @@ use std::rc::Rc;
 pub struct Candidate {
     /// What it is called.
     pub label: String,
-    /// Its weights, in words.
+    /// Weights of the model, in words.
     pub weights: Facts,
-    /// It.
+    /// The model.
     pub vit: Vit,
     /// Seed of the initial values that it is compared with.
     pub seed: u64,
@@ -29,11 +29,11 @@ pub struct Candidate {
 pub struct Judged {
     /// What it is called.
     pub label: String,
-    /// Its scores.
+    /// Scores of the model.
     pub evaluation: Evaluation,
-    /// Those of the same architecture with random initial values; models of one architecture and seed share them.
+    /// Scores of the same architecture with random initial values; models of one architecture and seed share them.
     pub random: Rc<Evaluation>,
-    /// Those of the first mask on every frame.
+    /// Scores of the first mask on every frame.
     pub floor: Rc<Evaluation>,
     /// What the scores belong to.
     pub about: About,
@@ -84,7 +84,7 @@ pub struct Judge<'a> {
     args: &'a Args,
     videos: &'a Videos,
     device: &'a Device,
-    /// Of the first mask on every frame, once it was needed.
+    /// Scores of the first mask on every frame, once they were needed.
     floor: Option<Rc<Evaluation>>,
     /// Networks with random initial values that were judged.
     random: Vec<(VitConfig, u64, Rc<Evaluation>)>,

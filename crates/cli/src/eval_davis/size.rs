@@ -5,7 +5,7 @@ use selfpatch_eval::FrameSize;
 /// At which size a model sees frames.
 #[derive(Clone, Copy)]
 pub enum Size {
-    /// The same for every model.
+    /// One size for every model.
     Fixed(FrameSize),
     /// Tokens per side of a square frame, whatever the patches.
     Grid(usize),

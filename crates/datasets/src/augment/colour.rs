@@ -43,7 +43,7 @@ pub(super) fn contrast(planes: &mut Planes<u8>, factor: f32) {
     each(planes.values(), |v| blend(mean, v, factor));
 }
 
-/// The same for pictures that are not RGB: the mean is that of all channels.
+/// Contrast of pictures that are not RGB: the mean is that of all channels.
 pub(super) fn contrast_of_all(planes: &mut Planes<u8>, factor: f32) {
     assert!(factor.is_finite());
     let count = planes.values().len() as u64;
@@ -84,7 +84,7 @@ pub(super) fn solarize(planes: &mut Planes<u8>) {
     wide!(planes.values().iter_mut().for_each(|v| *v = (*v).min(255 - *v)));
 }
 
-/// The same operations on values between 0 and 1, of any number of channels. Those that mix channels
+/// Colour operations on values between 0 and 1, of any number of channels. Those that mix channels
 /// have no counterpart.
 pub(super) mod floats {
     use super::{Planes, wide};

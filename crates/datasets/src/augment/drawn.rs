@@ -64,7 +64,7 @@ impl Picture {
         image.is_whole().then(|| Self { inner: inner(), pillow: Pillow::default() })
     }
 
-    /// The same picture, whose views are resized as this Pillow does.
+    /// This picture, whose views are resized as `pillow` does.
     pub fn resized_as(self, pillow: Pillow) -> Self {
         Self { pillow, ..self }
     }

@@ -173,7 +173,7 @@ impl<T: Sample> Resampling<'_, T> {
         Planes::new(size, out)
     }
 
-    /// The same the other way round: first the rows, then the columns.
+    /// Resizes in the other order: first the rows, then the columns.
     fn rows_first(&self) -> Planes<T> {
         let Self { image, window: Window { left, top, width, height }, across, down, flip } = self;
         let size = across.first.len();

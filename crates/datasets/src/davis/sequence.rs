@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 /// A sequence of frames and masks, looked at when it is first asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
-    /// Its name.
+    /// Name of the sequence.
     pub(super) name: String,
     /// The folder of the frames.
     pub(super) frames: PathBuf,

@@ -136,7 +136,7 @@ impl Bits {
         Ok(Self { shift, most })
     }
 
-    /// Its part of a pixel, of 255, rounded down.
+    /// The part that the channel has of a pixel, of 255, rounded down.
     fn level(&self, pixel: u32) -> u8 {
         (((pixel >> self.shift) & self.most) * 255 / self.most) as u8
     }

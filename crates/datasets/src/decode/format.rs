@@ -26,7 +26,7 @@ impl Format {
         }
     }
 
-    /// Its name in words.
+    /// Name of the format in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Jpeg => "JPEG",

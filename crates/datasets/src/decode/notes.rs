@@ -54,7 +54,7 @@ pub enum LeftOut {
     Samples,
     /// Frames or pictures behind the first.
     Frames,
-    /// Its orientation.
+    /// The orientation that the file states.
     Orientation,
 }
 

@@ -40,7 +40,7 @@ struct Walk<'a> {
     tables: [Option<Box<Table>>; 8],
     /// The step of the mean of a block, by quantisation table.
     steps: [i32; 4],
-    /// Of a sequential frame.
+    /// The frame of a sequential file.
     frame: Option<Frame>,
     /// MCUs between restart markers; 0 for none.
     interval: usize,

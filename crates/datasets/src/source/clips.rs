@@ -52,11 +52,11 @@ pub(super) struct Clips {
 /// What was made of a video, as the cache has it beside the frames.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct About {
-    /// Its length, where it is known.
+    /// Length of the video in seconds, where it is known.
     seconds: Option<f64>,
     /// Frames that were taken out per second; none for every frame.
     fps: Option<f32>,
-    /// Of these, the ones that were left out because they show nearly the same as the one before.
+    /// Frames that were left out because they show nearly the same as the one before.
     alike: usize,
 }
 

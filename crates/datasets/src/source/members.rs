@@ -361,7 +361,7 @@ fn gnu_blocks<R: Read>(entry: &Entry<R>, path: &Path) -> io::Result<(Vec<(u64, u
 #[derive(Default)]
 struct Extensions {
     name: Option<String>,
-    /// Of the whole file.
+    /// Size of the whole file.
     size: Option<u64>,
     blocks: Vec<(u64, u64)>,
     /// Whether the blocks are listed where the file begins.

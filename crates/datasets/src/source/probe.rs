@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// What a video says of itself, as far as it does.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Probe {
-    /// Its length.
+    /// Length of the video in seconds.
     pub seconds: Option<f64>,
     /// Frames per second.
     pub rate: Option<f64>,

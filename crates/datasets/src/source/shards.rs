@@ -59,7 +59,7 @@ impl Shards {
         Ok(Self { tars, images, classes, labels, class_faults })
     }
 
-    /// The same with names for classes that are numbers.
+    /// These shards, with names in place of classes that are numbers.
     #[cfg(feature = "parquet")]
     pub(super) fn with_class_names(mut self, names: &[String]) -> Self {
         let named = |c: &String| c.parse::<usize>().ok().and_then(|n| names.get(n)).unwrap_or(c).clone();

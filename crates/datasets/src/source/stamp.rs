@@ -15,7 +15,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of the file at `path`, links followed; `None` where there is none that can be asked.
+    /// The stamp of the file at `path`, links followed; `None` where there is none that can be asked.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
         Some(Self { bytes: about.len(), time: changed(&about)? })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub struct Survey {
     /// Images of the source.
     pub images: usize,
-    /// Of these, the ones that were read.
+    /// Images that were read.
     pub read: usize,
     /// Images per kind: format, channels, bits.
     pub formats: BTreeMap<String, usize>,
@@ -55,7 +55,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of all values; zeros where there are none.
+    /// The least, the median and the greatest of all values; zeros where there are none.
     pub(super) fn of(mut values: Vec<usize>) -> Self {
         values.sort_unstable();
         match (values.first(), values.last()) {

@@ -13,7 +13,7 @@ pub struct Run {
     pub label: String,
     /// Where its masks are.
     pub folder: PathBuf,
-    /// Its scores.
+    /// Scores of the run.
     pub report: DavisReport,
     /// Sequences with too few annotations to be scored.
     pub unscored: Vec<String>,
@@ -38,9 +38,9 @@ pub fn read(folder: &Path) -> Result<Run, Error> {
 
 /// A sequence in all runs.
 pub struct Sequence<'a> {
-    /// Its name.
+    /// Name of the sequence.
     pub name: &'a str,
-    /// Its scores in each run, where it has some.
+    /// Scores of the sequence in each run, where it has some.
     pub reports: Vec<Option<&'a SequenceReport>>,
     /// Names of the video's frames; none where `videos` lack it or cannot read it, as then is said in
     /// [`Run::failed`].

@@ -5,7 +5,7 @@ use super::scores::{Scores, scores};
 use candle_core::{Device, Result, Tensor};
 use selfpatch_nn::Gradients;
 
-/// Of the training images one in so many is held out where there are several rates to choose from.
+/// One in so many training images is held out where there are several rates to choose from.
 pub(crate) const TENTH: usize = 10;
 
 /// Whether the training image of this number is held out.
@@ -42,9 +42,9 @@ pub(crate) struct Heads {
 pub(crate) struct Judged {
     /// The best rate, for 256 images per step.
     pub lr: f64,
-    /// Of its classifier on the held-out images; `None` where there is no choice to make.
+    /// Accuracy of the chosen rate's classifier on the held-out images; `None` where there is no choice to make.
     pub held_out: Option<f64>,
-    /// Of the classifier of that rate that was trained on all images.
+    /// Scores of the classifier of that rate that was trained on all images.
     pub scores: Scores,
 }
 
@@ -60,7 +60,7 @@ impl Rows {
         Tensor::from_slice(&self.labels, self.labels.len(), self.features.device())
     }
 
-    /// Those that are not held out, or those that are; `None` if there are none.
+    /// The rows that are held out, or the others; `None` if there are none.
     fn part(&self, held_out: bool) -> Result<Option<Self>> {
         let rows: Vec<u32> = (0..self.labels.len() as u32).filter(|&i| self.held_out[i as usize] == held_out).collect();
         if rows.is_empty() {

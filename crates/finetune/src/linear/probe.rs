@@ -71,7 +71,7 @@ struct Known {
 }
 
 impl<'a> Probe<'a> {
-    /// Of `config`, before features are made.
+    /// A probe as `config` says, before features are made.
     ///
     /// # Errors
     /// When a classifier cannot be made.

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub struct Verdict {
     /// How the session ended.
     pub summary: Summary,
-    /// Of each subject, in order; empty for a session that was stopped before the first epoch had ended.
+    /// A row for each subject, in order; empty for a session that was stopped before the first epoch had ended.
     pub rows: Vec<Row>,
     /// Images that could not be read, and the like, in this session or in the one that made the features.
     pub noticed: Noticed,

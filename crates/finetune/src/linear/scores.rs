@@ -12,7 +12,7 @@ pub struct Scores {
     pub top5: f64,
 }
 
-/// Of `logits [N, C]` and the classes of the images. Of equal logits that of the lower class comes first; a non-finite one
+/// Scores of `logits [N, C]` by the classes of the images. Of equal logits the lower class comes first; a non-finite one
 /// counts as the least.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Its weight file.
+    /// Weight file of the backbone.
     pub weights: String,
     /// BLAKE3 digest of that file, so that other weights of the same name are noticed.
     pub digest: String,

@@ -7,7 +7,7 @@ use candle_core::{Device, Result};
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Its name.
+    /// Name of the GPU.
     pub name: String,
     /// Such as (9, 0).
     pub compute_capability: (i32, i32),

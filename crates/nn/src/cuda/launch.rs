@@ -12,7 +12,7 @@ use candle_core::{Device, Result, Tensor, bail};
 pub struct Module {
     /// Name of the file, which is the module's.
     pub name: &'static str,
-    /// Its PTX.
+    /// PTX of the kernels.
     pub ptx: &'static str,
 }
 
@@ -28,7 +28,7 @@ macro_rules! cuda_module {
 pub enum Arg<'a> {
     /// Address of the first element of a contiguous tensor.
     Tensor(&'a Tensor),
-    /// The same, or a null pointer.
+    /// Address of the first element, or a null pointer.
     Optional(Option<&'a Tensor>),
     /// `int`.
     Int(usize),

@@ -42,7 +42,7 @@ impl Linear {
         Self::with_bias(inp, out, true, vb)
     }
 
-    /// The same, the bias being optional.
+    /// A linear layer whose bias is optional.
     pub fn with_bias(inp: usize, out: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints((out, inp), "weight", WEIGHT_INIT)?,

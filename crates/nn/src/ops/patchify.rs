@@ -35,7 +35,7 @@ pub fn patchify(x: &Tensor, p: usize) -> Result<Tensor> {
     Tensor::from_vec(out, (b * rows * cols, p * p * c), x.device())
 }
 
-/// The same from candle's own ops.
+/// Patches cut by candle's own ops.
 pub fn reference(x: &Tensor, p: usize) -> Result<Tensor> {
     let (b, c, height, width) = x.dims4()?;
     let (rows, cols) = (height / p, width / p);

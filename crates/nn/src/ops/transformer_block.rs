@@ -78,12 +78,12 @@ struct SavedNorm {
 
 /// The sequences that take part in one residual branch.
 struct Branch<'a> {
-    /// They alone, packed.
+    /// The kept sequences alone, packed.
     sequences: Cow<'a, Sequences>,
-    /// Their rows among all.
+    /// Rows of the kept sequences among all.
     rows: Vec<Range<usize>>,
     scale: f32,
-    /// All take part, unscaled.
+    /// Whether all take part, unscaled.
     whole: bool,
     /// Tokens of all sequences: what memory is taken for.
     most: usize,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// A checkpoint whose files are as they were written.
 #[derive(Debug)]
 pub struct Found<S> {
-    /// Its folder.
+    /// Folder of the checkpoint.
     pub path: PathBuf,
     /// Finished steps.
     pub step: usize,

@@ -22,7 +22,7 @@ impl<S: Settings> Saver<S> {
     /// Begins to write `state`. Waits for the one before, if it is not done, and returns its folder.
     ///
     /// # Errors
-    /// Those of the one before.
+    /// The errors of the save before this one.
     pub fn save(&mut self, moment: Moment, state: State) -> Result<Option<PathBuf>, Error> {
         let before = self.finish()?;
         let (settings, export, milestone) = (self.settings.clone(), self.export, self.milestone);

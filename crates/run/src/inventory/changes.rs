@@ -15,9 +15,9 @@ pub(crate) struct Changes {
     now: usize,
     added: Vec<String>,
     removed: Vec<String>,
-    /// Of the same name with other bytes, or that can be read no more, or only now.
+    /// Images of the same name with other bytes, or that can be read no more, or only now.
     altered: Vec<String>,
-    /// The same names in another order.
+    /// Whether the same names stand in another order.
     reordered: bool,
     /// Images whose bytes were read and compared.
     pub compared: usize,

@@ -25,7 +25,7 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(crate) struct Entry {
     pub name: String,
     pub stamp: Option<Stamp>,
-    /// Of its bytes, if they were read.
+    /// Digest of the image's bytes, if they were read.
     pub digest: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Of a source as it is now; no image is read.
+    /// An inventory of a source as it is now; no image is read.
     pub fn of(source: &dyn ImageSource) -> Self {
         let entry = |index| Entry { name: source.name(index), stamp: source.stamp(index), digest: None };
         Self { entries: (0..source.len()).into_par_iter().map(entry).collect() }

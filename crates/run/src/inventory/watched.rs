@@ -19,7 +19,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Of `source`, whose images `inventory` lists.
+    /// Watches `source`, whose images `inventory` lists.
     pub fn new(source: Arc<dyn ImageSource>, inventory: Inventory) -> Self {
         let digests = shared(&inventory.entries);
         Self { source, inventory, digests, learnt: AtomicBool::new(false), changed: Mutex::default() }

@@ -79,7 +79,7 @@ pub enum VideoRate {
 }
 
 impl VideoRate {
-    /// Its name where it is no number.
+    /// The word for [`VideoRate::Auto`] in files and flags.
     pub const AUTO: &str = "auto";
 
     /// The number, none for auto.

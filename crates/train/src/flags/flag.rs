@@ -6,7 +6,7 @@ use toml::{Table, Value};
 /// A flag that sets one field.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// Its name without the hyphens before it, words joined by hyphens. DINO joins them by underscores; programs should
+    /// Name without the hyphens before it, words joined by hyphens. DINO joins them by underscores; programs should
     /// read both alike.
     pub name: &'static str,
     /// Another name of it.
@@ -56,7 +56,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Its heading.
+    /// Heading of the group in the help.
     pub const fn heading(self) -> &'static str {
         match self {
             Self::Data => "Data",
@@ -84,7 +84,7 @@ impl Flag {
     /// differ. `None` where the preset `default` has no value. `multichannel` is left out: it has the values of `folder`.
     ///
     /// # Errors
-    /// Those of [`Config::to_table`](crate::Config::to_table).
+    /// The errors of [`Config::to_table`](crate::Config::to_table).
     pub fn default(&self) -> Result<Option<String>, Error> {
         // The name of a run follows from its data, and of two spellings of a field one shows its value.
         if self.place == "name" || matches!(self.takes, Takes::Words(_)) {

@@ -190,7 +190,7 @@ pub fn metrics(f: &Fixture, report: &mut Report) -> Result<()> {
 
 /// The seven numbers over all objects as the fixture calls them, in the order of [`numbers`].
 const GLOBAL: [&str; 7] = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"];
-/// Those of one object, which lack the first.
+/// Statistics of one object, without their common mean.
 const OBJECT: [&str; 6] = ["J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay"];
 
 fn numbers(s: Scores) -> [f64; 7] {

@@ -32,7 +32,7 @@ pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Te
     }
 }
 
-/// The same from candle's own ops.
+/// Self-attention from candle's own ops.
 pub fn reference(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
     let groups: Vec<Tensor> = sequences
         .split(qkv)?

@@ -27,7 +27,7 @@ pub(in crate::ops) fn applies(x: &Tensor, cls: &Tensor, blocks: &[ClassBlock]) -
 /// A block and its weights in the type of computation.
 pub(in crate::ops) struct Weighed {
     block: ClassBlock,
-    /// Of queries, keys and values, `[3 D, D]`.
+    /// Weight of queries, keys and values, `[3 D, D]`.
     qkv: Tensor,
     proj: Tensor,
     fc1: Tensor,

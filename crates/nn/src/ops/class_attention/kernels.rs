@@ -33,7 +33,7 @@ pub(in crate::ops) struct Projected {
     pub own: Tensor,
     /// Keys and values of all tokens, `[T, 2 D]`.
     pub kv: Tensor,
-    /// Of queries and values, `[D]` each.
+    /// Biases of queries and values, `[D]` each.
     pub biases: [Option<Tensor>; 2],
     pub heads: usize,
 }

@@ -41,7 +41,7 @@ pub fn class_attention(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: 
     if keep { x.apply_op2(&cls, op) } else { x.apply_op2_no_bwd(&cls, &op) }
 }
 
-/// The same from candle's own ops.
+/// Class attention from candle's own ops.
 pub fn reference(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: &[ClassBlock]) -> Result<Tensor> {
     Ok(reference_with_attention(x, sequences, cls, blocks)?.0)
 }

@@ -63,7 +63,7 @@ pub fn matched_cross_entropy(
     Ok((loss, Tensor::from_vec(mean, (1, k), student.device())?))
 }
 
-/// The same from candle's own ops.
+/// [`matched_cross_entropy`] from candle's own ops.
 pub fn matched_cross_entropy_reference(
     student: &Tensor,
     teacher: &Tensor,
@@ -115,7 +115,7 @@ pub fn paired_cross_entropy(
     Ok(rows_loss(student, weights, temperature, (1, 0), target)?.0)
 }
 
-/// The same from candle's own ops.
+/// [`paired_cross_entropy`] from candle's own ops.
 pub fn paired_cross_entropy_reference(
     student: &Tensor,
     targets: &Tensor,
@@ -177,7 +177,7 @@ pub fn sharpened(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tenso
     Ok((Tensor::from_vec(p, (rows, k), x.device())?, Tensor::new(entropy, x.device())?))
 }
 
-/// The same from candle's own ops.
+/// [`sharpened`] from candle's own ops.
 pub fn sharpened_reference(x: &Tensor, center: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
     let x = to_full(x)?;
     let p = candle_nn::ops::softmax(&(x.broadcast_sub(&to_full(center)?)? / temperature)?, D::Minus1)?;

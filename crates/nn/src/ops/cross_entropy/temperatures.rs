@@ -3,8 +3,8 @@
 /// Temperatures of the two networks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Temperatures {
-    /// Of the student.
+    /// Temperature of the student.
     pub student: f64,
-    /// Of the teacher.
+    /// Temperature of the teacher.
     pub teacher: f64,
 }

@@ -24,7 +24,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Gelu)
 }
 
-/// The same from candle's own ops. (`Tensor::gelu_erf` has a gradient of 8 digits only, in f64 too.)
+/// GELU from candle's own ops. (`Tensor::gelu_erf` has a gradient of 8 digits only, in f64 too.)
 pub fn reference(x: &Tensor) -> Result<Tensor> {
     let full = to_full(x)?;
     ((&full * 0.5)? * ((&full * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?)?.to_dtype(x.dtype())

@@ -8,6 +8,6 @@ pub(in crate::ops) struct Branch {
     pub values: Tensor,
     /// `[D]`.
     pub bias: Option<Tensor>,
-    /// Of each row, `[T]`; `None` for 1.
+    /// Scale of each row, `[T]`; `None` for 1.
     pub scale: Option<Tensor>,
 }

@@ -44,7 +44,7 @@ pub fn linear_in_order(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Ten
     x.contiguous()?.apply_op3(&weight.contiguous()?, bias, Linear { in_order: true })
 }
 
-/// The same from candle's own ops.
+/// A linear layer from candle's own ops.
 pub fn reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, inp) = weight.dims2()?;
     let mut shape = x.dims().to_vec();

@@ -9,9 +9,9 @@ use candle_core::{DType, Result, Tensor};
 
 /// What the backward pass needs of one layer.
 struct SavedAffine {
-    /// Its input.
+    /// Input of the layer.
     x: Tensor,
-    /// Its weight, both in the type of computation.
+    /// Weight of the layer, like its input in the type of computation.
     weight: Tensor,
     /// The product, without the bias: what its GELU was given. `None` for the last layer.
     product: Option<Tensor>,

@@ -39,7 +39,7 @@ pub fn mlp(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
     if keep { x.apply_op2(anchor, op) } else { x.apply_op2_no_bwd(anchor, &op) }
 }
 
-/// The same from candle's own ops.
+/// Layers with GELU between them from candle's own ops.
 pub fn reference(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
     let mut x = x.clone();
     for (i, layer) in layers.iter().enumerate() {

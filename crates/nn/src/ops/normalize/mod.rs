@@ -26,7 +26,7 @@ pub fn normalize(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Normalize)
 }
 
-/// The same from candle's own ops.
+/// Unit vectors from candle's own ops.
 pub fn reference(x: &Tensor) -> Result<Tensor> {
     let x = to_full(x)?;
     let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;

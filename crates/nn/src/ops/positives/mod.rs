@@ -53,7 +53,7 @@ pub fn pool_positives(
     Tensor::from_vec(c, (count, dim), x.device())
 }
 
-/// The same from candle's own ops.
+/// Aggregated positives from candle's own ops.
 pub fn reference(
     x: &Tensor,
     rows: &Tensor,

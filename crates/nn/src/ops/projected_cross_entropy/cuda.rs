@@ -32,7 +32,7 @@ impl Side {
         matmul(&self.rows.narrow(0, first, len)?, t(&self.prototypes.w), DType::F32)
     }
 
-    /// Of the logits of all rows, which are linear.
+    /// Mean of the logits of all rows, which are linear.
     fn mean(&self) -> Result<Tensor> {
         let mean = (sum_rows(&self.rows)? / self.rows.dim(0)? as f64)?;
         matmul(&mean, t(&self.prototypes.w.to_dtype(DType::F32)?), DType::F32)
@@ -121,7 +121,7 @@ mod tests {
         Ok((projected, to((normal(7, (1, count))? * 0.1)?)?))
     }
 
-    /// The same with rows and prototypes rounded to `dtype`, whose gradients are those of what is not rounded.
+    /// Rows and prototypes rounded to `dtype`, whose gradients are those of what is not rounded.
     fn rounded(projected: &Projected, dtype: DType) -> Result<Projected> {
         let round = |t: &Tensor| t + (t.to_dtype(dtype)?.to_dtype(t.dtype())? - t)?.detach();
         let w = crate::ops::weight_norm_reference(&projected.weight_v, &projected.weight_g)?;

@@ -113,7 +113,7 @@ pub fn projected_cross_entropy(
     Ok((loss, mean))
 }
 
-/// The same from candle's own ops.
+/// Projection and cross-entropy from candle's own ops.
 pub fn projected_cross_entropy_reference(
     student: &Projected,
     teacher: &Projected,
@@ -127,7 +127,7 @@ pub fn projected_cross_entropy_reference(
 
 /// What the backward pass needs.
 struct SavedRows {
-    /// Of the student's logits, `[R, K]`.
+    /// Gradient of the student's logits, `[R, K]`.
     gradient: Buffer,
     /// The student's prototypes at their lengths, `[K, D]`.
     w: Buffer,

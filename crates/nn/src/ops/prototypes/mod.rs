@@ -47,7 +47,7 @@ pub fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
     x.apply_op2(&v, op)
 }
 
-/// The same from candle's own ops.
+/// Logits of weight-normalised prototypes from candle's own ops.
 pub fn reference(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
     to_full(&linear_reference(x, &weight_norm_reference(v, g)?, None)?)
 }

@@ -15,7 +15,7 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     reference(x)
 }
 
-/// The same from candle's own ops, with a gradient.
+/// Sum of rows from candle's own ops, with a gradient.
 pub fn reference(x: &Tensor) -> Result<Tensor> {
     to_full(x)?.sum_keepdim(0)
 }

@@ -63,7 +63,7 @@ pub fn transformer(
     }
 }
 
-/// The same from candle's own ops.
+/// Transformer blocks from candle's own ops.
 pub fn reference(x: &Tensor, sequences: &Sequences, blocks: &[Block], survivals: Option<&Survivals>) -> Result<Tensor> {
     use super::{attention_reference, gelu_reference, layer_norm_reference};
     let linear = |x: &Tensor, l: &crate::Linear| linear_reference(x, &l.weight, l.bias.as_ref());
