@@ -21,9 +21,9 @@ pub struct Count {
 /// What `peers/agree.py` found.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Agreement {
-    /// Decoded files.
+    /// Bytes of decoded files.
     pub decoded: Count,
-    /// Views of the same pixels.
+    /// Bytes of views of the same pixels.
     pub views: Count,
     /// Pillow's time to decode one file.
     pub decode_ms: f64,

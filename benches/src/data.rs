@@ -45,7 +45,7 @@ struct Rate {
     images_per_cpu_second: f64,
 }
 
-/// One number of threads.
+/// Rates with one number of threads.
 #[derive(Serialize)]
 struct Row {
     threads: usize,

@@ -49,13 +49,13 @@ pub struct Args {
 /// What one run reports; the peer prints the same fields.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct DavisTimes {
-    /// From file to written mask, all frames but the first.
+    /// Seconds per frame from file to written mask, over all frames but the first.
     seconds_per_frame: f64,
-    /// Tokens of a frame.
+    /// Seconds for the tokens of a frame.
     forward: f64,
-    /// Labels of a frame from its tokens, with a full context.
+    /// Seconds for the labels of a frame from its tokens, with a full context.
     propagation: f64,
-    /// Bytes.
+    /// Peak memory in bytes.
     peak_memory: f64,
 }
 

@@ -282,7 +282,7 @@ fn timed(f: &(dyn Fn() -> candle_core::Result<()> + Sync), calls: usize) -> Resu
     })
 }
 
-/// Matching and aggregation of all crops of a batch.
+/// Times matching and aggregation of all crops of a batch, and prints one line of JSON.
 fn targets(args: &Args) -> Result<()> {
     let shape = &args.shape;
     let config = shape.config();
@@ -305,7 +305,7 @@ fn targets(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The same in a process of its own.
+/// Times of matching and aggregation of all crops of a batch, in a process of its own.
 pub fn targets_apart(shape: &Shape, calls: usize) -> Result<StepTimes> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.args(["ops", "--targets-json", "--calls", &calls.to_string()]).args(shape.arguments());

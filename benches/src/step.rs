@@ -102,7 +102,7 @@ impl Shape {
         config
     }
 
-    /// The same as arguments.
+    /// The sizes as arguments of the command line.
     pub fn arguments(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut push = |flag: &str, value: &dyn ToString| all.extend([flag.to_string(), value.to_string()]);
@@ -139,7 +139,7 @@ pub struct StepTimes {
     /// Total loss of the last step.
     pub loss: f64,
     pub peak_memory_bytes: Option<u64>,
-    /// See [`Memory`].
+    /// Bytes as [`Memory`] estimates them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_memory_bytes: Option<u64>,
     /// FLOPs of a step, see [`work::flops`].
@@ -229,7 +229,7 @@ fn measure(args: &Args) -> Result<StepTimes> {
 }
 
 impl StepTimes {
-    /// What every measurement has: `took` are the seconds of the timed steps, at least one.
+    /// Times of any measurement: `took` are the seconds of the timed steps, at least one.
     pub fn of(shape: &Shape, threads: usize, took: Vec<f64>, loss: f64) -> Self {
         let steps = took.len();
         let best = took.iter().copied().fold(f64::INFINITY, f64::min);

@@ -18,15 +18,15 @@ pub mod weights;
 
 /// A kind of file.
 pub struct Format {
-    /// Name of the reader on the command line.
+    /// Name of the format on the command line.
     pub name: &'static str,
     /// Whole files.
     pub seeds: fn() -> anyhow::Result<Vec<Vec<u8>>>,
-    /// Whether it is text, in which numbers matter most.
+    /// Whether the format is text, in which numbers matter most.
     pub text: bool,
     /// Makes the checksums of a mutant right, so that what they guard is reached.
     pub repair: Option<fn(&mut [u8])>,
-    /// Reads a file as a run does; whether it was accepted.
+    /// Reads a file as a run does; returns whether it was accepted.
     pub read: fn(&[u8]) -> bool,
 }
 

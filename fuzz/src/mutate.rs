@@ -22,7 +22,7 @@ const NUMBERS: [u64; 14] = [
     u64::MAX,
 ];
 
-/// The same where numbers are text.
+/// Texts of numbers at which readers go wrong.
 const TEXTS: [&str; 14] = [
     "0",
     "-1",

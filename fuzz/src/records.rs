@@ -38,7 +38,7 @@ fn all_read(spec: &str) -> bool {
     (0..source.len()).all(|i| source.read(i).is_ok())
 }
 
-/// One data set.
+/// One IDX data set.
 pub fn idx_seeds() -> anyhow::Result<Vec<Vec<u8>>> {
     let words = |words: &[usize]| words.iter().flat_map(|&w| (w as u32).to_be_bytes()).collect::<Vec<u8>>();
     let images = [words(&[2051, IMAGES, SIDES[0], SIDES[1]]), vec![7; IMAGES * SIDES[0] * SIDES[1]]].concat();
@@ -46,7 +46,7 @@ pub fn idx_seeds() -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(vec![[&images[..], &labels, &images, &labels].concat()])
 }
 
-/// Two records.
+/// A CIFAR-10 file of two records.
 pub fn cifar_seeds() -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(vec![(0..2 * RECORD).map(|i| (i / RECORD) as u8).collect()])
 }

@@ -1,6 +1,6 @@
 //! Checksums made right again, in place.
 
-/// The CRC of every chunk of a PNG.
+/// Corrects the CRC of every chunk of a PNG.
 pub fn png(file: &mut [u8]) {
     let mut at = 8;
     while let Some(head) = file.get(at..at + 4) {
@@ -15,7 +15,7 @@ pub fn png(file: &mut [u8]) {
     }
 }
 
-/// The CRC of every entry that the directory of a zip archive lists, there and before the entry.
+/// Corrects the CRC of every entry that the directory of a zip archive lists, there and before the entry.
 pub fn zip(file: &mut [u8]) {
     let number = |file: &[u8], at: usize, width: usize| {
         let bytes = file.get(at..at + width)?;
@@ -37,7 +37,7 @@ pub fn zip(file: &mut [u8]) {
     }
 }
 
-/// The sum of every header of a tar file that begins where one may.
+/// Corrects the sum of every header of a tar file that begins where one may.
 pub fn tar(file: &mut [u8]) {
     const SUM: std::ops::Range<usize> = 148..156;
     for block in file.as_chunks_mut::<512>().0 {

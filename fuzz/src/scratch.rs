@@ -3,7 +3,7 @@
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A folder of its own, in memory where the system has such a place. It goes when it is dropped.
+/// A new folder, in memory where the system has such a place; it goes when it is dropped.
 pub fn folder() -> std::io::Result<TempDir> {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }

@@ -12,11 +12,11 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 /// What became of some mutants.
 #[derive(Default)]
 pub struct Trial {
-    /// Read as if nothing were wrong.
+    /// Mutants read as if nothing were wrong.
     pub accepted: usize,
-    /// Refused with an error.
+    /// Mutants refused with an error.
     pub refused: usize,
-    /// The longest time of one.
+    /// Longest time of one mutant.
     pub slowest: Duration,
     /// Files that should have been refused or read quickly.
     pub faults: Vec<Fault>,
@@ -26,7 +26,7 @@ pub struct Trial {
 pub struct Fault {
     /// Number of the mutant.
     pub number: u64,
-    /// What happened.
+    /// What happened to the reader.
     pub what: String,
     /// The file.
     pub bytes: Vec<u8>,

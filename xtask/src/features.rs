@@ -38,7 +38,7 @@ pub fn named(args: &[String]) -> String {
     after.chain(joined.filter(|list| !list.is_empty())).collect::<Vec<_>>().join(",")
 }
 
-/// What follows a flag.
+/// The value that follows a flag.
 fn value<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
     let after = args.iter().position(|a| a == flag).and_then(|i| args.get(i + 1)).map(String::as_str);
     after.or_else(|| args.iter().find_map(|a| a.strip_prefix(flag)?.strip_prefix('=')))

@@ -46,7 +46,7 @@ pub struct Args {
 
 /// How one set of images was classified by another.
 pub struct Classified {
-    /// For each number of neighbours.
+    /// Scores for each number of neighbours.
     pub scores: Vec<KnnScores>,
     /// The images that could not be read, and why.
     pub skipped: Vec<(String, String)>,

@@ -21,12 +21,12 @@ impl<const ALL: bool> Given<ALL> {
         if ALL { &FLAGS } else { &DATA_ALONE }
     }
 
-    /// What they set.
+    /// Settings that the flags set.
     pub fn settings(&self) -> Vec<Setting> {
         self.flags.iter().map(|(flag, value)| (flag.place.to_string(), value.clone())).collect()
     }
 
-    /// Whether one of them sets the field at `place`.
+    /// Whether one of the flags sets the field at `place`.
     pub fn sets(&self, place: &str) -> bool {
         self.flags.iter().any(|(flag, _)| flag.place == place)
     }
@@ -87,7 +87,7 @@ fn arg(flag: &Flag) -> Arg {
     }
 }
 
-/// What was given, as a configuration holds it.
+/// The value that was given for a flag, as a configuration holds it.
 fn value(flag: &Flag, matches: &ArgMatches) -> Option<Value> {
     let text = || matches.get_one::<String>(flag.name).cloned();
     Some(match flag.takes {
@@ -103,7 +103,7 @@ fn value(flag: &Flag, matches: &ArgMatches) -> Option<Value> {
     })
 }
 
-/// One of these names. What is none of them is refused in one line.
+/// Parser that takes one of these names and refuses others in one line.
 #[derive(Clone)]
 pub struct OneOf(pub Vec<&'static str>);
 

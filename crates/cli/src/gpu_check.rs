@@ -84,7 +84,7 @@ impl Args {
         })
     }
 
-    /// This program as a worker.
+    /// How to start this program as a worker.
     fn this_program(&self, device: &str) -> Result<Start> {
         let program = std::env::current_exe().context("this program cannot find itself")?;
         let mut arguments: Vec<OsString> = ["gpu-check", "--worker", "--device", device].map(OsString::from).to_vec();

@@ -25,11 +25,11 @@ pub fn remember() -> io::Result<()> {
     Ok(())
 }
 
-/// While it lives, signals that would end the program are remembered; then they end it again.
+/// Guard under which signals that would end the program are remembered; once it is dropped they end it again.
 pub struct Guard(Arc<AtomicBool>);
 
 impl Guard {
-    /// From now on.
+    /// Starts to remember signals.
     pub fn new() -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         for signal in ENDING.into_iter().filter(|signal| !is_ignored(*signal)) {
@@ -44,7 +44,7 @@ impl Guard {
         LAST.load(Ordering::Relaxed) != 0
     }
 
-    /// Ends it. A signal that came and was of no use to anybody has its effect now.
+    /// Ends the guard. A signal that came and was of no use to anybody has its effect now.
     pub fn release(self) {
         drop(self);
         match LAST.load(Ordering::Relaxed) {

@@ -25,9 +25,9 @@ pub struct Args {
 
 /// Where labelled images are.
 pub struct Sources {
-    /// Images to learn from.
+    /// Source of the images to learn from.
     pub train: String,
-    /// Images to classify; empty for every fifth of those to learn from.
+    /// Source of the images to classify; empty for every fifth of those to learn from.
     pub val: String,
     /// Images of each source at most, evenly spread.
     pub most: Option<usize>,

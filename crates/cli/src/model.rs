@@ -109,7 +109,7 @@ pub fn check_frames(vit: &Vit) -> Result<()> {
     Ok(())
 }
 
-/// `0 to 4095`, one for all channels or one for each.
+/// Ranges in words such as `0 to 4095`, one for all channels or one for each.
 fn ranges(pairs: &[[f32; 2]]) -> String {
     pairs.iter().map(|[low, high]| format!("{low} to {high}")).collect::<Vec<_>>().join(", ")
 }

@@ -51,7 +51,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Nothing shown yet of a task with this sheet.
+    /// Display of a task with this sheet, with nothing shown yet.
     pub fn new(sheet: Sheet) -> Self {
         // Dumb terminals cannot remove a line.
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb");
@@ -73,7 +73,7 @@ impl Show {
         }
     }
 
-    /// Shows only what is wrong, on standard error: standard output is left to the result.
+    /// Display of only what is wrong, on standard error: standard output is left to the result.
     pub fn quiet(sheet: Sheet) -> Self {
         let mut show = Self::new(sheet);
         (show.terminal, show.quiet) = (None, true);
@@ -217,13 +217,13 @@ impl Show {
 }
 
 impl Drop for Show {
-    /// What is said afterwards, such as an error, begins a line.
+    /// Ends the line that changes, so that what is said afterwards, such as an error, begins a new one.
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-/// What was measured after this step.
+/// Measurements after a step, a line each.
 fn measured(sheet: &Sheet, r: &Record) -> Vec<String> {
     let line = |m: &Measured| {
         Some(format!("{} after step {}: {} {:.2}", sheet.subject, r.step, m.label, 100. * r.get(m.field)?))
@@ -272,7 +272,7 @@ fn advice(shorter: &[Shorter]) -> Vec<String> {
     lines
 }
 
-/// A time of which nobody knows the exact length.
+/// Words for a time whose exact length nobody knows.
 fn about(seconds: f64) -> String {
     duration(seconds.max(1.))
 }

@@ -20,15 +20,15 @@ const ENDING: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 /// Set by a write beyond the limit on the size of files.
 static TOO_LARGE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on a write beyond the limit on the size of files (`ulimit -f`) is an error, as on a full disk, and does not
-/// end the program. Where the signal was ignored at the start, as by Python, the error says so all the same.
+/// Makes a write beyond the limit on the size of files (`ulimit -f`) an error, as on a full disk, which does not end
+/// the program. Where the signal was ignored at the start, as by Python, the error says so all the same.
 pub fn outlive_file_limit() -> io::Result<()> {
     #[cfg(unix)]
     flag::register(consts::SIGXFSZ, Arc::clone(&TOO_LARGE))?;
     Ok(())
 }
 
-/// What to add to an error after such a write.
+/// What to add to an error after a write beyond the limit on the size of files.
 pub fn file_limit() -> Option<&'static str> {
     let met = TOO_LARGE.load(Ordering::Relaxed);
     met.then_some(
@@ -77,7 +77,7 @@ pub fn before_end(clean: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// Where there are no such signals nothing is cleaned.
+/// Cleans nothing on systems without the signals of Unix.
 #[cfg(not(unix))]
 pub fn before_end(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())

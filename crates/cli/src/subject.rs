@@ -13,7 +13,7 @@ use selfpatch_nn::room;
 use selfpatch_train::normalized;
 use std::path::{Path, PathBuf};
 
-/// What the same architecture without training is called.
+/// What a model's architecture without training is called.
 pub const RANDOM: &str = "random initialisation";
 
 /// Flags that say what is evaluated.
@@ -32,18 +32,18 @@ pub struct Args {
 
 /// How a model is shown images.
 pub struct Sight {
-    /// The part of an image, in pixels.
+    /// The part of an image that the model sees.
     pub centre: Centre,
     /// Mean per channel.
     pub mean: Vec<f32>,
     /// Standard deviation per channel.
     pub std: Vec<f32>,
-    /// Where the model is.
+    /// Device of the model.
     pub device: Device,
 }
 
 impl Sight {
-    /// Normalised `[B, C, S, S]` of squares, each one `[C, S, S]` or several.
+    /// Normalised pixels `[B, C, S, S]` of squares, each one `[C, S, S]` or several.
     pub fn pixels(&self, squares: &[Samples]) -> candle_core::Result<Tensor> {
         let shape = (self.mean.len(), self.centre.size);
         let one = |square| normalized(square, shape, (&self.mean, &self.std), &self.device);
@@ -53,17 +53,17 @@ impl Sight {
 
 /// What is evaluated.
 pub struct Subject {
-    /// What it is called.
+    /// What the subject is called.
     pub what: &'static str,
     /// The model.
     pub encoder: Encoder,
-    /// How it is shown images.
+    /// How the model is shown images.
     pub sight: Sight,
-    /// Seed of the initial values that it is compared with.
+    /// Seed of the initial values that the model is compared with.
     pub seed: u64,
     /// Weights of the model, in words.
     pub weights: Facts,
-    /// The file of its backbone.
+    /// File of the model's backbone.
     pub path: PathBuf,
 }
 

@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is asked about a teacher.
+/// Score of a teacher, or why there is none.
 type Measured = std::result::Result<f64, String>;
 
 /// An error with what to do about it where the memory of a GPU is full, or where it is about the data of `data_of`, a

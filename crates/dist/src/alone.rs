@@ -3,7 +3,7 @@
 use crate::Communicator;
 use candle_core::{Result, Tensor};
 
-/// A process by itself: all it is told is what it says.
+/// A process that trains by itself: what all processes say is what it says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

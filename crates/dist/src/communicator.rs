@@ -7,7 +7,7 @@ pub trait Communicator: Send {
     /// The number of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Number of processes that train together.
     fn world(&self) -> usize;
 
     /// Replaces each part by the sum of those of all processes, added in the order of their ranks: the same numbers
@@ -24,7 +24,7 @@ pub trait Communicator: Send {
     /// When a process has rows of another width, or is gone.
     fn gather(&self, rows: &Tensor) -> Result<Tensor>;
 
-    /// Whether any process says yes.
+    /// Whether any process raises `flag`.
     ///
     /// # Errors
     /// When a process is gone.

@@ -2,19 +2,19 @@
 
 use crate::Communicator;
 
-/// The part of a global batch that one process has: `images` of them from `rank * images` on.
+/// The part of a global batch that one process has: `images` images from number `rank * images` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The number of the process.
     pub rank: usize,
     /// How many processes there are.
     pub world: usize,
-    /// Images of each.
+    /// Images of each process.
     pub images: usize,
 }
 
 impl Share {
-    /// That of a process with so many images.
+    /// The share of this process, where each process has so many images.
     pub fn of(communicator: &dyn Communicator, images: usize) -> Self {
         Self { rank: communicator.rank(), world: communicator.world(), images }
     }

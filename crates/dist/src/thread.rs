@@ -18,9 +18,9 @@ struct Shared {
 
 /// One exchange: all say something, then all read what was said.
 struct Round {
-    /// What each rank has said.
+    /// What each rank has said in this round.
     said: Vec<Option<Said>>,
-    /// How many ranks have read it.
+    /// How many ranks have read what was said.
     read: usize,
     /// A rank that will say nothing more.
     gone: Option<usize>,
@@ -50,7 +50,7 @@ impl Shared {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The round when `holds` of it; an error once a rank is gone and it does not.
+    /// Waits until `holds` is true of the round; an error if a rank is gone before that.
     fn when<'a>(
         &self,
         mut round: MutexGuard<'a, Round>,

@@ -10,7 +10,7 @@ pub struct Center {
 }
 
 impl Center {
-    /// Zero at the start; 0.9 is DINO's momentum.
+    /// A centre of zeros for `classes` prototypes; 0.9 is DINO's momentum.
     pub fn new(classes: usize, momentum: f64, dtype: DType, device: &Device) -> Result<Self> {
         Ok(Self { value: Tensor::zeros((1, classes), dtype, device)?, momentum })
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 /// Which of the teacher's views move the centre.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CenterViews {
-    /// All of them: SelfPatch, whose teacher also sees the local crops (QUIRKS 8, 10).
+    /// All views: SelfPatch, whose teacher also sees the local crops (QUIRKS 8, 10).
     #[default]
     All,
     /// Global views only: the original DINO.
@@ -21,9 +21,9 @@ pub enum CenterViews {
 /// The teacher's logits as far as the loss needs them.
 #[derive(Clone, Debug)]
 pub struct TeacherViews {
-    /// The targets, `[G, B, K]`.
+    /// Logits of the global views, which are the targets, `[G, B, K]`.
     pub globals: Tensor,
-    /// Sum of the logits of all other views, `[1, K]`, and their number: they only move the centre, and
+    /// Sum of the logits of all other views, `[1, K]`, and the number of summed rows. They only move the centre, and
     /// the prototypes being linear, the sum costs one row instead of all.
     pub others: Option<(Tensor, usize)>,
 }
@@ -45,12 +45,12 @@ impl TeacherViews {
 /// What one call of [`Dino::loss_of_logits`] gives.
 #[derive(Clone, Debug)]
 pub struct DinoTerm {
-    /// A scalar, with gradient to the student's logits.
+    /// The loss, a scalar, with gradient to the student's logits.
     pub loss: Tensor,
     /// Mean of the teacher's rows, `[1, K]`: what moves the centre.
     pub teacher_mean: Tensor,
     /// Mean entropy (nats) of the teacher's sharpened outputs on the global views, a scalar. `ln K` means
-    /// that it tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
+    /// that the teacher tells nothing apart; a low value alone is no alarm, a sharp teacher has it too.
     pub teacher_entropy: Tensor,
 }
 
@@ -73,9 +73,9 @@ pub struct Dino {
 /// Temperature of the teacher over the epochs: linear over a warm-up, then constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Temperature {
-    /// At the start.
+    /// Temperature at the start.
     pub warmup: f64,
-    /// After the warm-up.
+    /// Temperature after the warm-up.
     pub last: f64,
     /// Epochs of the warm-up.
     pub warmup_epochs: usize,
@@ -87,13 +87,13 @@ impl Temperature {
         Self { warmup: value, last: value, warmup_epochs: 0 }
     }
 
-    /// In `epoch`, counted from 0.
+    /// The temperature in `epoch`, counted from 0.
     pub fn at(&self, epoch: usize) -> f64 {
         teacher_temperature(self.warmup, self.last, self.warmup_epochs, epoch)
     }
 }
 
-/// Logits up to which those of all views are computed, not the sum of the local ones.
+/// Number of logits up to which local views are not summed before the prototypes.
 const SMALL_PRODUCT: usize = 4096;
 
 impl Dino {
@@ -147,8 +147,8 @@ impl Dino {
     }
 }
 
-/// The teacher's logits as far as the loss needs them, of rows before their prototypes. Those of local views, which only
-/// move the centre, are summed before the prototypes, which are linear.
+/// The teacher's logits as far as the loss needs them, of rows before their prototypes. The rows of local views, which
+/// only move the centre, are summed before the prototypes, which are linear.
 fn teacher_views(target: &Projected, globals: usize, images: usize) -> Result<TeacherViews> {
     let (count, used) = (target.rows.dim(0)?, globals * images);
     if count < used {
@@ -171,7 +171,7 @@ fn teacher_views(target: &Projected, globals: usize, images: usize) -> Result<Te
     Ok(TeacherViews { globals: logits.narrow(0, 0, used)?.reshape((globals, images, k))?, others })
 }
 
-/// Numbers that tell whether a training with DINO's loss is well; `rows`: those of the teacher before its prototypes.
+/// Numbers that tell whether a training with DINO's loss is well; `rows`: the teacher's, before their prototypes.
 ///
 /// # Errors
 /// When the rows are fewer than the global views.

@@ -1,7 +1,7 @@
 //! What an image-level objective is to a trainer.
 //!
-//! An objective owns no network. It says what it needs ([`Plan`]), is handed rows ([`Branches`]), and gives a loss. Checked
-//! on paper against the methods that the paper's field uses; each cell is the value of that field:
+//! An objective owns no network. It says what it needs ([`Plan`]), is handed rows ([`Branches`]), and gives a loss.
+//! Checked on paper against the methods that the paper's field uses; each cell is the value of that field:
 //!
 //! | | online | target | projector | predictor | update | norm | else |
 //! |---|---|---|---|---|---|---|---|
@@ -14,8 +14,8 @@
 //! | SimCLR | `Globals` | `None` | `Mlp`, last norm with gain alone | – | – | `All` | `whole_batch` |
 //! | SwAV | `All` | `StopGradient` | `Mlp` with `prototypes` | – | queue: `Rows` | `All` | `whole_batch`; `unit_prototypes`; `freeze` them at first |
 //!
-//! A batch norm inside a backbone is the backbone's own affair. The momentum of the average, its schedule, the optimiser and
-//! the fixed positions of MoCo v3 are settings of a run, not of an objective.
+//! A batch norm inside a backbone is the backbone's own affair. The momentum of the average, its schedule, the
+//! optimiser and the fixed positions of MoCo v3 are settings of a run, not of an objective.
 
 use crate::plan::Plan;
 use candle_core::{Result, Tensor, bail};
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 /// `loss` reads state and never writes it; `commit` writes it once per step, after the loss, with what the parts of the
 /// batch (and the ranks) came to together.
 pub trait Objective: Send {
-    /// What the trainer has to provide.
+    /// What the objective needs of the trainer.
     fn plan(&self) -> Plan;
 
     /// The loss of some images.
@@ -43,7 +43,7 @@ pub trait Objective: Send {
     /// When the update is not one of this objective.
     fn commit(&mut self, update: &Update) -> Result<()>;
 
-    /// What must be kept to go on later, with names.
+    /// State that must be kept to continue a run: named tensors.
     fn state(&self) -> Vec<(String, Tensor)>;
 
     /// Takes back what [`Objective::state`] gave, from any device.
@@ -71,19 +71,20 @@ pub struct Branches {
     pub globals: usize,
     /// Rows of the trained network: of its predictor if the plan has one, else of its projector.
     pub online: HeadOutput,
-    /// What they are compared with, rows of a projector without gradient; `None` where the plan wants none.
+    /// Rows that the online rows are compared with, of a projector, without gradient; `None` where the plan wants none.
     pub target: Option<HeadOutput>,
 }
 
 /// What a head made of V views of B images.
 #[derive(Clone, Debug)]
 pub enum HeadOutput {
-    /// `[V * B, D]`, of a head without prototypes.
+    /// Rows `[V * B, D]` of a head without prototypes.
     Plain(Tensor),
-    /// `[V * B, D]` of unit length, with weight-normed prototypes, from which the objective makes the logits it needs
-    /// ([`Head::Dino`](crate::Head::Dino)).
+    /// Rows `[V * B, D]` of unit length, with weight-normed prototypes, from which the objective makes the logits it
+    /// needs ([`Head::Dino`](crate::Head::Dino)).
     Projected(Projected),
-    /// `[V * B, D]` of unit length, and the weight of linear prototypes, `[K, D]` (an [`Mlp`](crate::Mlp) with prototypes).
+    /// Rows `[V * B, D]` of unit length, and the weight of linear prototypes, `[K, D]` (an [`Mlp`](crate::Mlp) that has
+    /// prototypes).
     Scored {
         /// Rows before the prototypes.
         rows: Tensor,
@@ -96,7 +97,7 @@ impl HeadOutput {
     /// The rows of a head with weight-normed prototypes.
     ///
     /// # Errors
-    /// When the head has none.
+    /// When the head has no such prototypes.
     pub fn projected(&self) -> Result<&Projected> {
         match self {
             Self::Projected(rows) => Ok(rows),
@@ -105,11 +106,11 @@ impl HeadOutput {
     }
 }
 
-/// What a loss comes to.
+/// The outcome of a loss: its value, what moves the state, and numbers for the log.
 pub struct Term {
-    /// A scalar, with gradient to the rows of the trained network.
+    /// The loss, a scalar, with gradient to the rows of the trained network.
     pub loss: Tensor,
-    /// What the state is moved by.
+    /// What moves the state of the objective.
     pub update: Update,
     /// Numbers for the log.
     pub numbers: Vec<Sign>,
@@ -122,9 +123,9 @@ pub type Read = Box<dyn Fn(&[f64]) -> Vec<f64> + Send>;
 pub struct Sign {
     /// Names in the log.
     pub names: &'static [&'static str],
-    /// What they are made of, without gradient.
+    /// Values that the numbers are made of, without gradient.
     pub values: Tensor,
-    /// Makes one number for each name of these values.
+    /// Makes one number for each name out of the values.
     pub read: Read,
 }
 
@@ -135,14 +136,14 @@ pub struct Update(Vec<(&'static str, Piece)>);
 /// One piece of an [`Update`].
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// A mean over images: of several parts it is the mean weighted by their images.
+    /// A mean over images; parts are joined by the mean weighted by their images.
     Mean(Tensor),
-    /// Rows of images: of several parts they follow each other.
+    /// Rows of images; parts are joined one after the other.
     Rows(Tensor),
 }
 
 impl Update {
-    /// With one more piece.
+    /// The update with one more piece.
     pub fn with(mut self, name: &'static str, piece: Piece) -> Self {
         self.0.push((name, piece));
         self
@@ -151,7 +152,7 @@ impl Update {
     /// The piece called `name`.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no such piece.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         match self.0.iter().find(|(n, _)| *n == name) {
             Some((_, Piece::Mean(t) | Piece::Rows(t))) => Ok(t),
@@ -159,7 +160,7 @@ impl Update {
         }
     }
 
-    /// As that of a part of the images, `share` of all.
+    /// The update of a part of the images, `share` of all, scaled to be added to those of the other parts.
     ///
     /// # Errors
     /// When a tensor cannot be scaled.
@@ -179,10 +180,10 @@ impl Update {
         Ok(Self(self.0.into_iter().map(scaled).collect::<Result<_>>()?))
     }
 
-    /// With that of another part, both [`scaled`](Self::scaled).
+    /// The sum of the updates of two parts, both [`scaled`](Self::scaled).
     ///
     /// # Errors
-    /// When they have not the same pieces.
+    /// When the updates have not the same pieces.
     pub fn plus(self, other: Self) -> Result<Self> {
         if self.0.len() != other.0.len() {
             bail!("parts of a step with {} and {} pieces of an update", self.0.len(), other.0.len())

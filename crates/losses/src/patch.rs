@@ -16,7 +16,7 @@ pub struct CropGroup {
 /// What one call of [`PatchLoss::loss`] gives.
 #[derive(Clone, Debug)]
 pub struct PatchTerm {
-    /// A scalar, with gradient to the student's logits.
+    /// The loss, a scalar, with gradient to the student's logits.
     pub loss: Tensor,
     /// Mean of the teacher's rows, `[1, P]`: what moves the centre.
     pub teacher_mean: Tensor,
@@ -37,9 +37,9 @@ impl PatchLoss {
         Ok(Self { student_temp: 0.1, center: Center::new(classes, center_momentum, dtype, device)? })
     }
 
-    /// Mean over crops of the mean over a crop's rows (QUIRKS 9): crops weigh the same whatever
-    /// their number of patches. `student`, `teacher`: rows before their prototypes, crops in the order
-    /// of `groups`.
+    /// The patch loss: mean over crops of the mean over a crop's rows (QUIRKS 9), so crops weigh the same
+    /// whatever their number of patches. `student`, `teacher`: rows before their prototypes, crops in the
+    /// order of `groups`.
     pub fn loss(
         &self,
         student: &Projected,

@@ -11,7 +11,7 @@ pub struct Plan {
     pub target: Target,
     /// The head that both networks have.
     pub projector: Head,
-    /// The head that the trained network has on top of it.
+    /// The head that the trained network has on top of its projector.
     pub predictor: Option<Mlp>,
     /// Parameters that stay as they are for a while.
     pub freeze: Vec<Freeze>,
@@ -19,17 +19,17 @@ pub struct Plan {
     pub norm: NormOver,
     /// Whether prototypes are brought to unit length before each forward pass.
     pub unit_prototypes: bool,
-    /// Whether the loss of an image depends on the other images of the step (negatives, assignments over the batch): then
-    /// parts of a step, taken one after the other, are another loss.
+    /// Whether the loss of an image depends on the other images of the step (negatives, assignments over the batch):
+    /// then parts of a step, taken one after the other, are another loss.
     pub whole_batch: bool,
 }
 
-/// What makes the rows of an image.
+/// The head that makes the rows of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// A [`ProjectionHead`](crate::ProjectionHead), of the widths in the settings of the run.
     Dino,
-    /// Linear layers.
+    /// A head of linear layers.
     Mlp(Mlp),
 }
 
@@ -38,20 +38,20 @@ pub enum Head {
 pub struct Mlp {
     /// The layers, first to last.
     pub layers: Vec<Layer>,
-    /// Prototypes without bias on rows of unit length, their number (SwAV).
+    /// Number of prototypes without bias on rows of unit length (SwAV).
     pub prototypes: Option<usize>,
 }
 
 /// A linear layer and what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Width of its output.
+    /// Width of the output.
     pub out: usize,
-    /// Whether it has a bias.
+    /// Whether the layer has a bias.
     pub bias: bool,
-    /// The batch norm after it, by what follows the normalisation; `None` for no norm.
+    /// The batch norm after the layer, by what follows the normalisation; `None` for no norm.
     pub norm: Option<Affine>,
-    /// Whether ReLU follows.
+    /// Whether ReLU follows the layer.
     pub relu: bool,
 }
 
@@ -60,24 +60,24 @@ pub struct Layer {
 pub enum Views {
     /// The global view of this number, counted from 0 (MoCo v1 and v2, whose branches see one each).
     One(usize),
-    /// The large ones.
+    /// All global views.
     Globals,
-    /// All of them.
+    /// All views, global and local.
     All,
 }
 
 /// What the rows of the trained network are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Each other.
+    /// No target: rows of the trained network are compared with each other.
     None,
     /// The trained network's own rows, without gradient.
     StopGradient,
     /// The rows of a network that follows the trained one as a moving average.
     Average {
-        /// The views that it sees.
+        /// The views that the average sees.
         views: Views,
-        /// When it moves.
+        /// When the average moves.
         moves: Moves,
     },
 }
@@ -85,7 +85,7 @@ pub enum Target {
 /// When a moving average moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moves {
-    /// Before its forward pass.
+    /// Before the forward pass of the average.
     BeforeTarget,
     /// After the optimiser's step.
     AfterStep,
@@ -94,7 +94,7 @@ pub enum Moves {
 /// Whose statistics a batch norm takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormOver {
-    /// Each view's own.
+    /// The rows of each view by itself.
     View,
     /// The rows of all views of one size.
     Size,
@@ -105,14 +105,14 @@ pub enum NormOver {
 /// Parameters that stay as they are for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// Text that their names contain.
+    /// Text that the names of the parameters contain.
     pub of: &'static str,
-    /// The first epoch, counted from 0, in which they are trained; `None` for never.
+    /// The first epoch, counted from 0, in which the parameters are trained; `None` for never.
     pub until: Option<usize>,
 }
 
 impl Freeze {
-    /// Whether it holds in `epoch`.
+    /// Whether the parameters stay as they are in `epoch`.
     pub fn holds(&self, epoch: usize) -> bool {
         self.until.is_none_or(|until| epoch < until)
     }

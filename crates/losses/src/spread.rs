@@ -3,12 +3,12 @@
 use candle_core::{DType, Result, Tensor};
 use selfpatch_nn::ops;
 
-/// Rows whose spread is looked at; more tell little more.
+/// Rows whose spread is measured; more rows tell little more.
 pub const SPREAD_ROWS: usize = 64;
 
-/// Three numbers about `rows [R, D]`, of which the first [`SPREAD_ROWS`] are used: the mean standard deviation of the entries of
-/// their unit vectors times the square root of D (1 for directions spread evenly, 0 when all are alike), the sum of the
-/// eigenvalues of their covariance, and the sum of the squares of these.
+/// Three numbers about `rows [R, D]`, of which the first [`SPREAD_ROWS`] are used: the mean standard deviation of the
+/// entries of their unit vectors times the square root of D (1 for directions spread evenly, 0 when all are alike), the
+/// sum of the eigenvalues of their covariance, and the sum of the squares of these.
 pub(crate) fn spread(rows: &Tensor) -> Result<Tensor> {
     let (count, dim) = rows.dims2()?;
     let rows = rows.detach().narrow(0, 0, count.min(SPREAD_ROWS))?.to_dtype(DType::F32)?;

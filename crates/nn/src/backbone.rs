@@ -43,7 +43,7 @@ pub trait Backbone: Send + Sync {
     /// Attention probabilities of the last block between all tokens, `[B, heads, T, T]`; rows are queries.
     ///
     /// # Errors
-    /// With the reason, where tokens do not see each other.
+    /// When tokens do not see each other; the error states the reason.
     fn attention(&self, x: &Tensor) -> Result<Tensor>;
 }
 
@@ -85,7 +85,7 @@ impl Cut {
 /// Crops cut into patches: what the projection of a backbone multiplies.
 #[derive(Clone, Debug)]
 pub struct Patches {
-    /// `[T, p * p * C]`.
+    /// Rows of patches, `[T, p * p * C]`.
     rows: Tensor,
     groups: Vec<Group>,
 }
@@ -105,7 +105,7 @@ impl Patches {
     /// Patches of crops, one tensor `[B, C, H, W]` per size, that `cut` describes.
     ///
     /// # Errors
-    /// When there are none, or they have other channels or sides.
+    /// When there are no crops, or they have other channels or sides.
     pub fn new(cut: Cut, crops: &[Tensor]) -> Result<Self> {
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
         for x in crops {

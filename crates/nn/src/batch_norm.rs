@@ -18,7 +18,7 @@ pub enum Affine {
 /// Settings of a [`BatchNorm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormConfig {
-    /// Added to the variance.
+    /// Number added to the variance.
     pub eps: f64,
     /// Part of the running statistics that a call in training replaces.
     pub momentum: f64,
@@ -27,7 +27,7 @@ pub struct BatchNormConfig {
 }
 
 impl Default for BatchNormConfig {
-    /// torch's: eps 1e-5, momentum 0.1, gain and shift.
+    /// The defaults of torch: eps 1e-5, momentum 0.1, gain and shift.
     fn default() -> Self {
         Self { eps: 1e-5, momentum: 0.1, affine: Affine::Full }
     }
@@ -38,7 +38,7 @@ impl Default for BatchNormConfig {
 pub enum Mode {
     /// The statistics of this call, which also move the running ones.
     Train,
-    /// The running ones.
+    /// The running statistics.
     Eval,
 }
 
@@ -53,7 +53,8 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Names `weight` and `bias` where there are any, and the buffers `running_mean` and `running_var`.
+    /// A batch norm with the parameters `weight` and `bias`, where there are any, and the buffers `running_mean` and
+    /// `running_var`.
     ///
     /// # Errors
     /// When `vb` has other shapes.
@@ -68,8 +69,8 @@ impl BatchNorm {
         })
     }
 
-    /// Channels last: `[.., D] -> [.., D]`, in the dtype of the parameters. In training the statistics are those of
-    /// all rows (the running variance is unbiased).
+    /// Normalises channels that are last: `[.., D] -> [.., D]`, in the dtype of the parameters. In training the
+    /// statistics are those of all rows (the running variance is unbiased).
     ///
     /// # Errors
     /// When the input has other channels, or in training fewer than two rows: torch refuses them too, as a single row
@@ -94,7 +95,8 @@ impl BatchNorm {
         y.reshape(x.shape())
     }
 
-    /// Channels second: `[B, C, H, W] -> [B, C, H, W]`, the statistics of each channel being those of all its pixels.
+    /// Normalises channels that are second: `[B, C, H, W] -> [B, C, H, W]`, the statistics of each channel being those
+    /// of all its pixels.
     ///
     /// # Errors
     /// When there are other channels.

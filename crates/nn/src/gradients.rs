@@ -19,14 +19,14 @@ pub struct Gradients {
     deposits: Deposits,
 }
 
-/// By parameter.
+/// Deposited gradients by parameter.
 type Deposits = HashMap<TensorId, (Tensor, Sum)>;
 
 /// A gradient that fused ops have added up.
 enum Sum {
-    /// In kept memory of the host.
+    /// A sum in kept memory of the host.
     Host(Buffer),
-    /// On the parameter's device.
+    /// A sum on the parameter's device.
     Device(Tensor),
 }
 
@@ -38,7 +38,7 @@ impl Sum {
         }
     }
 
-    /// As a tensor like `parameter`: a copy if it lies on the host.
+    /// The sum as a tensor like `parameter`: a copy if it lies on the host.
     fn tensor(&self, parameter: &Tensor) -> Result<Tensor> {
         match self {
             Self::Host(values) => Tensor::from_slice(values, parameter.shape(), parameter.device()),
@@ -84,7 +84,7 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
     Ok(Gradients { store, deposits })
 }
 
-/// Puts back what was there before a backward pass, however that ends.
+/// Puts back the deposits from before a backward pass, however that pass ends.
 struct Outer(Option<Deposits>);
 
 impl Drop for Outer {

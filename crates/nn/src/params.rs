@@ -141,7 +141,7 @@ impl SimpleBackend for Params {
         Ok(self.shown(name, &var))
     }
 
-    /// A parameter that there is, whatever its shape; "unchecked" is candle's word for that.
+    /// An existing parameter, whatever its shape; "unchecked" is candle's word for that.
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some(var) = Params::get(self, name) else { bail!("there is no parameter called {name}") };
         same_kind(name, &var, dtype, device)?;
@@ -153,7 +153,7 @@ impl SimpleBackend for Params {
     }
 }
 
-/// A parameter is shared as it is: one of another type or on another device would not be the same.
+/// Refuses a parameter of another type or on another device than a model asks for: parameters are shared as they are.
 fn same_kind(name: &str, var: &Var, dtype: DType, device: &Device) -> Result<()> {
     if var.dtype() != dtype || !var.device().same_device(device) {
         let (found, place) = (var.dtype(), var.device().location());

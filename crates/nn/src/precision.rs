@@ -1,4 +1,4 @@
-//! In which type products of matrices are computed.
+//! The type in which products of matrices are computed.
 
 use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ pub enum Precision {
     /// Single precision throughout.
     #[default]
     F32,
-    /// bfloat16: the range of f32, 8 bits of it.
+    /// bfloat16: the range of f32 with 8 significant bits.
     Bf16,
     /// IEEE half precision: 11 bits, a small range; its gradients need a scaled loss.
     #[serde(rename = "fp16")]

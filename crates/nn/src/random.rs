@@ -14,7 +14,7 @@ pub enum Purpose {
     Init = 101,
     /// Stochastic depth; `step` is the training step, the id 0.
     DropPath = 102,
-    /// [`normal`].
+    /// Standard normal numbers of [`normal`].
     Sample = 103,
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Memory that this process may still take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
     /// What sets the bound, in words: `the machine has`, `the control group has`, `ulimit leaves`.
     pub bound: &'static str,

@@ -81,7 +81,7 @@ impl Sequences {
         Ok(())
     }
 
-    /// `data`, rows of `width`, cut into the parts of its sequences.
+    /// `data`, rows of `width`, cut into the parts of its sequences, for writing.
     pub(crate) fn cut_mut<'a>(&self, data: &'a mut [f32], width: usize) -> Vec<&'a mut [f32]> {
         cut_mut(data, self.lengths.iter().map(|length| length * width))
     }

@@ -39,7 +39,7 @@ struct Entry {
     decayed: bool,
 }
 
-/// What [`Optimizer::step`](crate::Optimizer::step) does, without waiting for the device.
+/// Does the step of [`Optimizer::step`](crate::Optimizer::step), without waiting for the device.
 pub(crate) fn adamw(
     states: &mut States,
     params: &Params,
@@ -82,14 +82,14 @@ pub(crate) fn adamw(
     Ok(Norms { names, values })
 }
 
-/// What the kernels are told.
+/// Settings of the kernels.
 struct Settings<'a> {
     momentum: f64,
     clip: Clip,
     step: &'a Step,
 }
 
-/// Launches the kernels; the norms of the trained entries.
+/// Launches the kernels and returns the norms of the trained entries.
 fn run(trained: &[Entry], others: &[Entry], settings: &Settings, device: &Device) -> Result<Tensor> {
     let (mut words, mut chunks) = (Vec::new(), Vec::new());
     let mut chunk = 0;

@@ -8,9 +8,9 @@ use selfpatch_nn::{Params, is_buffer};
 /// predictor has no teacher.
 #[derive(Clone, Copy)]
 pub struct Follower<'a> {
-    /// Parameters that follow.
+    /// Parameters of the follower.
     pub params: &'a Params,
-    /// How much of its own value each keeps.
+    /// How much of its own value each parameter keeps.
     pub momentum: f64,
 }
 
@@ -20,7 +20,7 @@ impl Follower<'_> {
         if is_buffer(name) { None } else { self.params.get(name) }
     }
 
-    /// An error if it has a name that `leader` has not, or another shape.
+    /// An error if the follower has a name that `leader` has not, or another shape.
     pub(crate) fn check(&self, leader: &Params) -> Result<()> {
         for (name, to) in self.params.iter() {
             match leader.get(&name) {

@@ -11,7 +11,7 @@ use selfpatch_simd::wide;
 pub struct Norms {
     /// The parameters that have a gradient, in the order of the parameters.
     pub names: Vec<String>,
-    /// Their norms, one each, not yet copied to the host where a CUDA kernel has made them.
+    /// Norms of the gradients, one per name, not yet copied to the host where a CUDA kernel has made them.
     pub values: Tensor,
 }
 

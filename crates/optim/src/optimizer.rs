@@ -11,7 +11,7 @@ use selfpatch_nn::{Gradients, Params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Which optimiser, with the reference's constants.
+/// Which optimiser steps the parameters, with the reference's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -28,9 +28,9 @@ pub enum Algorithm {
 const MOMENTUM: f64 = 0.9;
 const LARS_ETA: f64 = 0.001;
 
-/// What one parameter is stepped with.
+/// Factor, learning rate and decay of one parameter.
 struct Own {
-    /// What its gradient is multiplied with.
+    /// Factor of the gradient.
     factor: f64,
     lr: f64,
     decay: f64,
@@ -47,16 +47,16 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Without any state yet.
+    /// An optimiser without any state yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self { algorithm, states: States::default() }
     }
 
-    /// One step over all parameters that have a gradient, by `rules`. `follower` then moves on as [`ema`](crate::ema) would
-    /// move it.
+    /// One step over all parameters that have a gradient, by `rules`. `follower` then moves on as [`ema`](crate::ema)
+    /// would move it.
     ///
-    /// If a norm is non-finite, neither parameters nor moments, counts or follower change; the caller finds it among the
-    /// norms.
+    /// If a norm is non-finite, neither parameters nor moments, counts or follower change; the caller finds it among
+    /// the norms.
     ///
     /// AdamW and the average are one pass over memory: for each parameter on the CPU in f32, over all of them
     /// on a CUDA device, which alone decides whether to do the step, so that the host need not wait for it.
@@ -100,7 +100,7 @@ impl Optimizer {
         Ok(norms)
     }
 
-    /// Steps one parameter; whether its follower has moved too.
+    /// Steps one parameter; true if its follower has moved too.
     fn update(
         &mut self,
         name: &str,

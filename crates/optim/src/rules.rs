@@ -3,11 +3,11 @@
 /// Which parameters are decayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Decay {
-    /// Neither biases nor tensors of one dimension (`get_params_groups` of DINO; position table, class token and a trained
-    /// gain are decayed, QUIRKS 14).
+    /// Neither biases nor tensors of one dimension (`get_params_groups` of DINO; position table, class token and a
+    /// trained gain are decayed, QUIRKS 14).
     #[default]
     Matrices,
-    /// All of them (MoCo v3).
+    /// All parameters are decayed (MoCo v3).
     All,
 }
 
@@ -27,14 +27,14 @@ pub enum Clip {
     /// Gradients are not clipped.
     #[default]
     None,
-    /// Each gradient to this norm (DINO, QUIRKS 12).
+    /// Each gradient is clipped to this norm (DINO, QUIRKS 12).
     Each(f64),
-    /// All gradients together to this norm (MoBY).
+    /// All gradients together are clipped to this norm (MoBY).
     Together(f64),
 }
 
 impl Clip {
-    /// What each gradient of these norms is multiplied with: `c / (norm + 1e-6)` where that is below 1.
+    /// Factors that clip gradients of these norms: `c / (norm + 1e-6)` where that is below 1, else 1.
     pub fn factors(self, norms: &[f64]) -> Vec<f64> {
         let factor = |norm: f64, most: f64| (most / (norm + 1e-6)).min(1.);
         match self {
@@ -48,12 +48,12 @@ impl Clip {
     }
 }
 
-/// Parameters whose learning rate is another one.
+/// Parameters with a learning rate of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
-    /// Text that their names contain.
+    /// Text that the names of the parameters contain.
     pub of: String,
-    /// What the learning rate is multiplied with.
+    /// Factor of the learning rate.
     pub factor: f64,
 }
 
@@ -69,7 +69,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What the learning rate of the parameter of this name is multiplied with.
+    /// Factor of the learning rate of the parameter of this name.
     pub fn rate_of(&self, name: &str) -> f64 {
         self.rates.iter().find(|rate| name.contains(&rate.of)).map_or(1., |rate| rate.factor)
     }

@@ -21,12 +21,12 @@ pub struct Cosine {
 }
 
 impl Cosine {
-    /// Without a warm-up.
+    /// A schedule without a warm-up.
     pub fn new(base: f64, last: f64, steps: usize) -> Self {
         Self { base, last, steps, warmup_steps: 0, warmup_from: 0. }
     }
 
-    /// With a warm-up from zero.
+    /// The schedule with a warm-up from zero.
     pub fn with_warmup(self, warmup_steps: usize) -> Self {
         Self { warmup_steps, ..self }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub(crate) struct State {
     /// Steps done so far: one u32, so that a device which skips a step does not count it either.
     pub steps: Var,
-    /// `[rows, n]` for a parameter of `n` elements.
+    /// Moments, `[rows, n]` for a parameter of `n` elements.
     pub moments: Var,
 }
 
@@ -17,7 +17,7 @@ impl State {
         Ok(Self { steps: Var::new(steps, moments.device())?, moments: Var::from_tensor(&moments.copy()?)? })
     }
 
-    /// A copy on another device: where its parameter is, after it was restored elsewhere.
+    /// A copy of the state on `device`: where its parameter is, after the state was restored elsewhere.
     fn on(&self, device: &Device) -> Result<Self> {
         let copy = |var: &Var| Var::from_tensor(&var.as_detached_tensor().to_device(device)?);
         Ok(Self { steps: copy(&self.steps)?, moments: copy(&self.moments)? })
@@ -39,7 +39,7 @@ impl State {
 pub(crate) struct States(BTreeMap<String, State>);
 
 impl States {
-    /// That of a parameter; zeros if it has none yet.
+    /// The state of a parameter; zeros if it has none yet.
     pub fn of(&mut self, name: &str, param: &Var, rows: usize) -> Result<&State> {
         let (shape, device) = ([rows, param.elem_count()], param.device());
         let missing = match self.0.get(name) {
@@ -71,7 +71,7 @@ impl States {
         self.0.iter().map(|(name, s)| Ok((name.clone(), u64::from(s.steps()?)))).collect()
     }
 
-    /// What [`States::moments`] and [`States::steps`] gave.
+    /// States restored from what [`States::moments`] and [`States::steps`] gave.
     pub fn restored(moments: &BTreeMap<String, Tensor>, steps: &BTreeMap<String, u64>) -> Result<Self> {
         if !moments.keys().eq(steps.keys()) {
             bail!("the optimiser's moments and step counts are of different parameters")

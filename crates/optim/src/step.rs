@@ -1,13 +1,13 @@
 //! The numbers of one step.
 
-/// What one step is done with.
+/// Learning rate, weight decay and loss scale of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Learning rate.
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// What the loss was multiplied with before its gradients were taken; they are divided by it. 1 if it was not.
+    /// Factor of the loss whose gradients are given, by which they are divided; 1 for an unscaled loss.
     pub scale: f64,
 }
 

@@ -1,4 +1,4 @@
-//! In-place element-wise updates. On the CPU in f32 each is one parallel pass over its tensors; any
+//! In-place element-wise updates. On the CPU in f32 each update is one parallel pass over its tensors; any
 //! other device or dtype takes the plain path, which is also the truth in the tests.
 
 use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail};

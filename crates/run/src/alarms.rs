@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The list's name in the run folder.
+/// Name of the list of alarms in the run folder.
 pub const FILE_NAME: &str = "alarms.jsonl";
 
 /// Something that the user should look at.
@@ -14,7 +14,7 @@ pub const FILE_NAME: &str = "alarms.jsonl";
 pub struct Alarm {
     /// How many steps were finished.
     pub step: u64,
-    /// One word, such as `collapse`, `divergence`, `stuck` or `not-finite`.
+    /// Kind of the alarm in one word, such as `collapse`, `divergence`, `stuck` or `not-finite`.
     pub kind: String,
     /// What is wrong and what to do.
     pub text: String,
@@ -41,8 +41,8 @@ pub struct AlarmLog {
 }
 
 impl AlarmLog {
-    /// For the run folder `run`, which goes on after `step`: later alarms belong to steps that are made again.
-    /// The file is made with the first alarm.
+    /// Opens the list of the run folder `run`, which goes on after `step`: later alarms are dropped, as their steps are
+    /// made again. The file is made with the first alarm.
     pub fn append(run: &Path, step: u64) -> Result<Self, LogError> {
         let log = Self { path: run.join(FILE_NAME) };
         let fail = |source| LogError::Io { path: log.path.clone(), source };

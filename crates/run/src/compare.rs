@@ -9,18 +9,18 @@ use crate::{Error, Settings, place};
 use selfpatch_datasets::{ImageSource, same_files};
 use std::path::Path;
 
-/// The field of the images that are trained on.
+/// Place of the field that names the images that are trained on.
 const DATA: &str = "data.path";
 
-/// What a session would go on with.
+/// Settings and images that a session would go on with.
 pub(crate) struct Now<'a, S> {
     pub settings: &'a S,
     pub source: &'a dyn ImageSource,
-    /// The images as they are now; `None` for those that are made.
+    /// The images as they are now; `None` for procedural ones.
     pub inventory: &'a mut Option<Inventory>,
 }
 
-/// What stands in the way of going on.
+/// Differences that stand in the way of going on.
 #[derive(Default)]
 struct Verdict {
     /// Fields that need `--override`, and what to say of them.
@@ -29,8 +29,8 @@ struct Verdict {
     shaped: Vec<String>,
 }
 
-/// Compares settings and images with those of the checkpoint: settings that change neither the result nor the meaning of
-/// what is saved pass, and so does a longer run, whose schedules stretch. What was overridden before passes again;
+/// Compares settings and images with those of the checkpoint: settings that change neither the result nor the meaning
+/// of what is saved pass, and so does a longer run, whose schedules stretch. What was overridden before passes again;
 /// what is overridden now is added to `history`.
 pub(crate) fn compare<S: Settings>(
     now: Now<S>,
@@ -111,9 +111,9 @@ struct Images<'a> {
     source: &'a dyn ImageSource,
     inventory: &'a mut Option<Inventory>,
     before: Option<Inventory>,
-    /// The checkpoint.
+    /// Folder of the checkpoint.
     found: &'a Path,
-    /// How many there were.
+    /// Number of images before.
     count: usize,
 }
 
@@ -174,7 +174,7 @@ impl Verdict {
         }
     }
 
-    /// The error that it comes to. `path`: the run, or the checkpoint where it lies in none.
+    /// The verdict as an error, if anything is refused. `path`: the run, or the checkpoint where it lies in none.
     fn spoken(mut self, path: &Path) -> Result<(), Error> {
         if !self.shaped.is_empty() {
             self.shaped.dedup();
@@ -198,7 +198,7 @@ fn other_number(before: usize, now: usize) -> Option<String> {
     (before != now).then(|| format!("{before} images -> {now} images"))
 }
 
-/// Keeps that a field was changed, since its first value.
+/// Keeps in `history` that a field was changed, with its first value.
 fn remember(history: &mut History, place: &str, from: String, to: String) {
     let first = history.overrides.remove(place).map_or(from, |known| known.from);
     if first != to {

@@ -66,12 +66,12 @@ pub fn run<T: Task>(
     }
 }
 
-/// How long a run is.
+/// At which steps a run ends, begins an epoch and writes its log.
 #[derive(Clone, Copy)]
 struct Schedule {
     /// Steps at which the run ends.
     end: usize,
-    /// Steps of all its epochs, `end` if `optim.max_steps` ends it no earlier.
+    /// Steps of all epochs, `end` if `optim.max_steps` ends the run no earlier.
     whole: usize,
     /// Steps of an epoch.
     per_epoch: usize,
@@ -107,9 +107,9 @@ struct Course<'a, T: Task> {
     step: usize,
     /// Steps in a row that were left out.
     skipped: usize,
-    /// What was told of images of which something was left out.
+    /// What was left out of images, as far as it was told.
     left_out: Tally,
-    /// Images of which that was summed up.
+    /// Number of images in the last summary of what was left out.
     summed_up: usize,
     start: Instant,
     /// When the step at hand began.
@@ -119,10 +119,10 @@ struct Course<'a, T: Task> {
     pictured: Instant,
 }
 
-/// What there is to do after a step.
+/// What is due after a step.
 struct Due {
     save: bool,
-    /// The session ends.
+    /// Whether the session ends, so that all is due.
     all: bool,
 }
 
@@ -160,7 +160,7 @@ impl<'a, T: Task> Course<'a, T> {
         })
     }
 
-    /// All steps that are left.
+    /// Takes all steps that are left.
     fn go(mut self, tell: &mut dyn FnMut(Event)) -> Result<Summary, Error> {
         let first = self.step;
         while self.step < self.schedule.end {
@@ -186,8 +186,8 @@ impl<'a, T: Task> Course<'a, T> {
         Ok(self.schedule.summary(self.settings, End::Complete, self.step))
     }
 
-    /// Ends a session that was stopped before its first step. A run without checkpoint gets one, so that the next session
-    /// finds what was made.
+    /// Ends a session that was stopped before its first step. A run without checkpoint gets one, so that the next
+    /// session finds what was made.
     fn leave(mut self, tell: &mut dyn FnMut(Event)) -> Result<Summary, Error> {
         self.save(&Due { save: self.step == 0, all: true }, tell)?;
         self.close(tell)
@@ -224,7 +224,7 @@ impl<'a, T: Task> Course<'a, T> {
         Ok(())
     }
 
-    /// One step, which is left out or ends the run where it meets a non-finite number.
+    /// Takes one step, which is left out or ends the run where it meets a non-finite number.
     fn take(&mut self, loaded: &Loaded<T::Batch>, tell: &mut dyn FnMut(Event)) -> Result<Numbers, Error> {
         let (error, numbers) = match self.task.step(&loaded.batch, self.step) {
             Ok(numbers) => {

@@ -10,7 +10,7 @@ pub enum Error {
     Config {
         /// Place in the configuration, such as `optim.lr`.
         field: String,
-        /// What is wrong.
+        /// What is wrong with the value.
         reason: String,
     },
     /// A file that cannot be used.
@@ -18,7 +18,7 @@ pub enum Error {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the file.
         reason: String,
     },
     /// The run's folder belongs to another configuration.
@@ -29,9 +29,9 @@ pub enum Error {
     OtherRun {
         /// The run's folder.
         path: PathBuf,
-        /// What differs, and from what.
+        /// Settings that differ, and from what.
         differences: String,
-        /// The flags that let it differ.
+        /// Flags that let the settings differ.
         overrides: String,
     },
     /// A checkpoint of networks of another shape.
@@ -43,7 +43,7 @@ pub enum Error {
     OtherShape {
         /// The run's folder.
         path: PathBuf,
-        /// What differs, and from what.
+        /// Settings that differ, and from what.
         differences: String,
     },
     /// The loss is no longer a number.
@@ -60,7 +60,7 @@ pub enum Error {
     /// The loss is a number, one of its gradients is not.
     #[error("the gradient of {parameter} is non-finite; the weights were left as they were before this step")]
     NonFiniteGradient {
-        /// The first parameter it was seen in.
+        /// The first parameter with a non-finite gradient.
         parameter: String,
     },
     /// Gradients overflow in fp16 whatever the loss is multiplied with.
@@ -69,7 +69,7 @@ pub enum Error {
          before this step: use optim.precision = \"bf16\", or \"f32\""
     )]
     Overflow {
-        /// The first parameter it was seen in.
+        /// The first parameter with an overflow.
         parameter: String,
     },
     /// A run that stopped for a non-finite number.
@@ -77,23 +77,23 @@ pub enum Error {
     Sick {
         /// The error of the step.
         what: Box<Error>,
-        /// Where it was seen first.
+        /// Where a non-finite number was seen first.
         place: String,
-        /// The file that the step was kept in, if it was.
+        /// The file that the step was kept in, if any.
         kept: Option<PathBuf>,
-        /// What to do about it.
+        /// What to do about the non-finite number.
         advice: String,
     },
-    /// The data.
+    /// An error of the data.
     #[error(transparent)]
     Data(#[from] selfpatch_datasets::Error),
-    /// A weight file.
+    /// An error of a weight file.
     #[error(transparent)]
     Weights(#[from] selfpatch_weights::WeightsError),
-    /// The log.
+    /// An error of the log.
     #[error(transparent)]
     Log(#[from] crate::LogError),
-    /// A tensor operation.
+    /// An error of a tensor operation.
     #[error("{0}")]
     Tensor(#[from] candle_core::Error),
 }

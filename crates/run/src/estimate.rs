@@ -7,16 +7,16 @@ pub struct Estimate {
     pub step: f64,
     /// Seconds of all steps that are left, without evaluations on the way.
     pub left: f64,
-    /// Ways to shorten it; none of a run that is not long.
+    /// Ways to shorten the run; none for a run that is not long.
     pub shorter: Vec<Shorter>,
 }
 
 /// Other settings, and the time that all steps would take with them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shorter {
-    /// Flags of the command.
+    /// Flags that set the other settings.
     pub flags: String,
-    /// Seconds.
+    /// Seconds of all steps with these flags.
     pub seconds: f64,
     /// What the quality of the result may need afterwards.
     pub then: Option<&'static str>,

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The list's name in the run folder.
+/// Name of the list of faults in the run folder.
 pub const FILE_NAME: &str = "faults.jsonl";
 
 /// Appends faults to a run's list, each sample once, also over several sessions.
@@ -20,7 +20,7 @@ pub struct FaultLog {
 }
 
 impl FaultLog {
-    /// Reads what is known in the run folder `run`. The file is made with the first fault.
+    /// Reads the faults that are known in the run folder `run`. The file is made with the first fault.
     pub fn append(run: &Path) -> Result<Self, LogError> {
         let path = run.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {

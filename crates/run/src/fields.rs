@@ -4,7 +4,7 @@ use crate::{Error, Settings};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
-/// A field whose value is another one, both as TOML, or `absent`.
+/// A field whose value differs, both values as TOML, or `absent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Place of the field, such as `optim.lr`.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// meets the old content or the new, never a mixture.
 ///
 /// # Errors
-/// What the system says; then the old content stands.
+/// The error of the operating system; the old content then stands.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = OsString::from(path);
     name.push(format!(".{}.tmp", std::process::id()));

@@ -10,7 +10,7 @@ use selfpatch_datasets::ImageSource;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// What a run keeps in its folder.
+/// Files and folders that a run keeps in its folder.
 const ENTRIES: [&str; 13] = [
     "config.toml",
     history::FILE,
@@ -33,21 +33,21 @@ pub(crate) struct Folder<S> {
     pub found: Option<Found<S>>,
     /// Whether the session begins at a checkpoint of another run.
     pub branches: bool,
-    /// The images of the run as they are now; `None` for those that are made.
+    /// The images of the run as they are now; `None` for procedural ones.
     pub inventory: Option<Inventory>,
     path: PathBuf,
     history: History,
     /// Whether what an earlier run left is to be removed.
     clears: bool,
-    /// Whether there was no such folder before.
+    /// Whether the folder was made for this session.
     made: bool,
-    /// Held until the session ends.
+    /// Lock on the folder, held until the session ends.
     _lock: File,
 }
 
 impl<S: Settings> Folder<S> {
-    /// Keeps what this session begins with: what an earlier run left there is removed if the session overwrites it or
-    /// if it has no checkpoint; then come images, history and settings. Until then the run is as it was.
+    /// Keeps what this session begins with: what an earlier run left in the folder is removed if the session overwrites
+    /// it or if it has no checkpoint; then come images, history and settings. Until then the run is as it was.
     pub fn begin(&mut self, settings: &S, source: &dyn ImageSource) -> Result<(), Error> {
         // A run that never came to a checkpoint has nothing to lose or to continue.
         if self.clears {

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Reads what was added since the last look. A run that goes back to a checkpoint, or begins anew,
+/// Reads what was added to a log since the last look. A run that goes back to a checkpoint, or begins anew,
 /// replaces its log: then everything is read again.
 pub struct Follower {
     path: PathBuf,
@@ -40,7 +40,7 @@ impl Follower {
         self.modified
     }
 
-    /// Reads on. A log that is not there is an empty one.
+    /// Reads what was added to the log. A log that is not there is an empty one.
     ///
     /// # Errors
     /// [`LogError::Io`].
@@ -79,7 +79,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether these lines can follow what was read: the first is a record of a later step.
+    /// Whether `lines` can follow what was read: the first is a record of a later step.
     fn goes_on_with(&self, lines: &[u8]) -> bool {
         let Some(first) = lines.split(|&b| b == b'\n').next().filter(|line| !line.is_empty()) else { return true };
         let last = self.records.last().map_or(0, |r| r.step);

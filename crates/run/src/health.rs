@@ -9,24 +9,24 @@ use selfpatch_figures::words::brief;
 const RECENT: usize = 100;
 /// The part of a step that was spent waiting for data.
 const WAIT: &str = "data_wait";
-/// Records over which the waiting for data is averaged: that of one step varies much.
+/// Records over which the time of waiting for data is averaged, which varies much from step to step.
 const WAITS: usize = 20;
 
 /// One number, judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// What it is.
+    /// Label of the number.
     pub label: &'static str,
     /// The newest value.
     pub value: f64,
-    /// Where it lies in a healthy run, in words.
+    /// Where the number lies in a healthy run, in words.
     pub healthy: String,
-    /// What is odd about it; `None` if nothing is.
+    /// What is odd about the number; `None` if nothing is.
     pub look: Option<&'static str>,
 }
 
 impl Reading {
-    /// `fine`, or `look`.
+    /// The word for the number: `look` if something is odd about it, else `fine`.
     pub fn word(&self) -> &'static str {
         if self.look.is_some() { "look" } else { "fine" }
     }

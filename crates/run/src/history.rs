@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The file in the folder of a run.
+/// Name of the history's file in the folder of a run.
 pub(crate) const FILE: &str = "resume.json";
 
 /// The file `resume.json` of a run; empty for runs of older versions.
@@ -24,14 +24,15 @@ pub struct History {
 /// A field that was changed on the way, both values as TOML.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overridden {
-    /// The value before.
+    /// The value before the change.
     pub from: String,
-    /// The value since.
+    /// The value since the change.
     pub to: String,
 }
 
 impl History {
-    /// That of the run in `folder`, overridden fields at their present places. A file that cannot be understood is an error.
+    /// The history of the run in `folder`, overridden fields at their present places. A file that cannot be understood
+    /// is an error.
     pub(crate) fn read<S: Settings>(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
         match fs::read(&path) {
@@ -63,7 +64,7 @@ pub struct SavedRun<S> {
     pub folder: PathBuf,
     /// Settings of the run, [`Settings::moved`] to this working directory.
     pub settings: S,
-    /// What else is known of it.
+    /// History of the run.
     pub history: History,
 }
 
@@ -71,7 +72,7 @@ impl<S: Settings> SavedRun<S> {
     /// The run in `folder`; `None` where there is no `config.toml`.
     ///
     /// # Errors
-    /// When there is one that is not that of a run.
+    /// When there is a `config.toml` that is not that of a run.
     pub fn of(folder: &Path) -> Result<Option<Self>, Error> {
         let file = folder.join("config.toml");
         let text = match fs::read_to_string(&file) {
@@ -88,7 +89,7 @@ impl<S: Settings> SavedRun<S> {
     /// The run that `--resume` names: a run, or a checkpoint, whose settings are its own.
     ///
     /// # Errors
-    /// When there is neither.
+    /// When there is neither a run nor a checkpoint.
     pub fn named(path: &Path) -> Result<Self, Error> {
         if !path.join("state.json").exists() {
             let none =
@@ -128,7 +129,8 @@ pub(crate) fn run_of(checkpoint: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Where relative paths in the settings of the run in `folder` begin, which call that folder `written`; empty if unknown.
+/// Working directory where relative paths in the settings of the run in `folder` begin; the settings call that folder
+/// `written`. Empty if unknown.
 pub(crate) fn working_dir(folder: &Path, written: &Path, history: &History) -> PathBuf {
     if !history.working_dir.as_os_str().is_empty() {
         return history.working_dir.clone();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Record, replace_file};
 
-/// The log's name in the run folder.
+/// Name of the log in the run folder.
 pub const FILE_NAME: &str = "log.jsonl";
 
 /// What can go wrong with a log.
@@ -21,7 +21,7 @@ pub enum LogError {
     /// The file could not be read, written or replaced.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The log.
+        /// Path of the log.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -29,9 +29,9 @@ pub enum LogError {
     /// A line that is not a record, and not merely torn off at the end.
     #[error("{}, line {line}: not a log record: {source}", path.display())]
     Line {
-        /// The log.
+        /// Path of the log.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// Number of the line, counted from 1.
         line: usize,
         /// What the JSON reader said.
         source: serde_json::Error,
@@ -113,12 +113,12 @@ pub fn read(run_dir: &Path) -> Result<Vec<Record>, LogError> {
 
 /// Drops the records later than `step` and a torn last line; answers how many records went.
 ///
-/// For a resume from a checkpoint older than the log's end. The file is replaced in one
+/// Needed to resume from a checkpoint older than the log's end. The file is replaced in one
 /// move, so call this before [`LogWriter::append`]: a writer that is already open would go
 /// on writing to the replaced file.
 ///
 /// # Errors
-/// As for [`read`].
+/// The errors of [`read`].
 pub fn truncate_after(run_dir: &Path, step: u64) -> Result<usize, LogError> {
     let path = run_dir.join(FILE_NAME);
     let bytes = load(&path)?;

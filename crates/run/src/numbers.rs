@@ -11,9 +11,9 @@ use std::fmt;
 pub enum Number {
     /// A measurement. JSON has no NaN and no infinity: both are written as `null` and read back as NaN.
     Real(f64),
-    /// How many.
+    /// A count.
     Count(u64),
-    /// Yes or no.
+    /// A flag: yes or no.
     Flag(bool),
 }
 
@@ -27,7 +27,7 @@ impl Number {
         }
     }
 
-    /// What is a number in JSON; `None` for text, lists and objects.
+    /// The number that a JSON value is; `None` for text, lists and objects.
     pub(crate) fn of(json: &serde_json::Value) -> Option<Self> {
         match json {
             serde_json::Value::Null => Some(Self::Real(f64::NAN)),
@@ -75,13 +75,13 @@ impl Numbers {
         self.0.iter().find(|(n, _)| n == name).map(|(_, number)| number.value())
     }
 
-    /// With one more number, or another value of it.
+    /// The numbers with one more, or with another value of the one of that name.
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, number: impl Into<Number>) -> Self {
         self.set(name, number);
         self
     }
 
-    /// With one more number, if there is one.
+    /// The numbers with one more, if there is one.
     pub fn with_some(self, name: impl Into<Cow<'static, str>>, number: Option<impl Into<Number>>) -> Self {
         match number {
             Some(number) => self.with(name, number),
@@ -89,7 +89,7 @@ impl Numbers {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -103,7 +103,7 @@ impl Numbers {
         }
     }
 
-    /// The number called `name`, which is no longer among them.
+    /// Takes the number called `name` out of the numbers.
     pub(crate) fn take(&mut self, name: &str) -> Option<Number> {
         let place = self.0.iter().position(|(n, _)| n == name)?;
         Some(self.0.remove(place).1)

@@ -9,11 +9,11 @@ use toml::Table;
 /// for a configuration of another version, or for none.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Outline {
-    /// `name`, or `run.name`.
+    /// Name of the run, from `name` or `run.name`.
     pub name: Option<String>,
-    /// `optim.epochs`.
+    /// Number of epochs, from `optim.epochs`.
     pub epochs: Option<u64>,
-    /// `optim.max_steps`.
+    /// Greatest number of steps, from `optim.max_steps`.
     pub max_steps: Option<u64>,
     /// All settings.
     pub settings: Table,

@@ -11,8 +11,8 @@ const LONGEST: usize = 100;
 /// A source in the one form that all its spellings have: `photos`, `photos/`, `./photos`, the absolute path and
 /// links to it are one place. Relative ones begin at `base`, the empty path for the working directory.
 ///
-/// What does not exist is made absolute as it is written; of a name with wildcards or braces that is done with the
-/// folders before the first of them. `procedural` and names on the hub stay as they are.
+/// A source that does not exist is made absolute as it is written; of a name with wildcards or braces that is done
+/// with the folders before the first of them. `procedural` and names on the hub stay as they are.
 pub fn place(source: &str, base: &Path) -> String {
     let source = source.trim();
     if is_no_path(source) {
@@ -34,7 +34,7 @@ pub fn place(source: &str, base: &Path) -> String {
 }
 
 /// The name of a run on `source`: that of the folder, list or archive, without extension, as its own folder calls
-/// it and not a link; of shards what they have in common, of a data set of the hub the last part of its name.
+/// it and not a link; of shards what their names have in common, of a data set of the hub the last part of its name.
 /// `default` for the procedural images.
 pub fn run_name(source: &str) -> String {
     let source = source.trim();
@@ -70,8 +70,8 @@ pub fn run_name(source: &str) -> String {
     }
 }
 
-/// A source of saved settings, whose relative paths begin at `base`, for a session in another working directory:
-/// absolute where that is where it is.
+/// A source of saved settings, whose relative paths begin at `base`, for a session in another working directory: joined
+/// to `base`, or as it is written where only this working directory has it.
 pub fn from_base(source: &str, base: &Path) -> String {
     if source.is_empty() || is_no_path(source) || Path::new(source).is_absolute() || base.as_os_str().is_empty() {
         return source.into();
@@ -110,7 +110,7 @@ fn before_pattern(path: &str) -> (PathBuf, PathBuf) {
     (folder, rest.as_path().to_path_buf())
 }
 
-/// Without links and detours, as far as the path exists.
+/// A path without links and detours, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut there = path;
@@ -132,14 +132,14 @@ fn last(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
-/// A file's name without its extension, of archives without both.
+/// A file's name without its extension, and without `.tar` before that.
 fn stem(name: &str) -> &str {
     let cut = |name: &str| name.rfind('.').filter(|&i| i > 0).unwrap_or(name.len());
     let once = &name[..cut(name)];
     if once.to_ascii_lowercase().ends_with(".tar") { &once[..once.len() - 4] } else { once }
 }
 
-/// What may be the name of a run: not hidden, no separators, not too long.
+/// A name made fit for a run: not hidden, no separators, not too long.
 fn fit(name: &str) -> String {
     let plain = |c: char| if c == '/' || c == '\\' || c.is_control() { '-' } else { c };
     let name: String = name.trim().trim_start_matches('.').chars().map(plain).collect();

@@ -5,21 +5,21 @@ use crate::{Outline, Record};
 /// Records over which speed is measured.
 const RECENT: usize = 50;
 
-/// Where a run stands.
+/// How far a run is, and the time that it still takes.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Steps finished.
     pub step: u64,
     /// Steps at which the run ends, where settings and log tell.
     pub steps: Option<u64>,
-    /// Steps of all its epochs, more than `steps` where `optim.max_steps` ends it earlier.
+    /// Steps of all epochs of the run, more than `steps` where `optim.max_steps` ends it earlier.
     pub whole: Option<u64>,
     /// Seconds to the end at the speed of the last records, measurements and checkpoints included.
     pub seconds_left: Option<f64>,
 }
 
 impl Progress {
-    /// From what the run is to be and what it has logged.
+    /// The progress of a run, from its outline and what it has logged.
     pub fn of(outline: &Outline, records: &[Record]) -> Self {
         let Some(last) = records.last() else { return Self::default() };
         let epoch = last.number("epoch");
@@ -37,14 +37,14 @@ impl Progress {
         self.steps.is_some_and(|steps| self.step >= steps)
     }
 
-    /// In words that `optim.max_steps` ended the run before its epochs were over; `None` where it did not.
+    /// Says in words that `optim.max_steps` ended the run before its epochs were over; `None` where it did not.
     pub fn cut(&self) -> Option<String> {
         let whole = self.whole.filter(|whole| self.is_finished() && self.step < *whole)?;
         Some(cut(self.step, whole))
     }
 }
 
-/// What is said of a run that `optim.max_steps` ended after `step` of `whole` steps.
+/// Says in words that `optim.max_steps` ended a run after `step` of `whole` steps.
 pub fn cut(step: u64, whole: u64) -> String {
     format!("stopped at step {step} of {whole} by --max-steps")
 }

@@ -17,7 +17,7 @@ const STEP: &str = "step";
 pub struct Record {
     /// How many steps were finished when this was written, so 1 after the first.
     pub step: u64,
-    /// All the other numbers.
+    /// All numbers of the moment but the step.
     pub numbers: Numbers,
 }
 
@@ -27,13 +27,13 @@ impl Record {
         Self { step, numbers: Numbers::default() }
     }
 
-    /// With one more number, or another value of it.
+    /// The record with one more number, or with another value of the one of that name.
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, number: impl Into<Number>) -> Self {
         self.numbers.set(name, number);
         self
     }
 
-    /// With more numbers, in their order.
+    /// The record with more numbers, in their order.
     pub fn with_all(mut self, numbers: Numbers) -> Self {
         self.numbers.extend(numbers);
         self

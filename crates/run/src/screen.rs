@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// Rows of the loss chart.
 const ROWS: usize = 6;
-/// Most columns of it.
+/// Most columns of the loss chart.
 const COLUMNS: usize = 100;
-/// Columns before it, for the numbers of its axis.
+/// Columns before the loss chart, for the numbers of its axis.
 const MARGIN: usize = 12;
 /// Records over which the speed is averaged.
 const RECENT: usize = 20;
@@ -24,15 +24,15 @@ const QUIET: f64 = 60.0;
 pub struct View<'a> {
     /// Folder of the run.
     pub run: &'a Path,
-    /// What its task shows.
+    /// What the task of the run shows.
     pub sheet: &'a Sheet,
-    /// What its configuration says.
+    /// What the configuration of the run says.
     pub outline: Outline,
-    /// What it logged.
+    /// What the run logged.
     pub records: &'a [Record],
     /// Lines of the log that could not be read.
     pub unreadable: usize,
-    /// What it found wrong.
+    /// What the run found wrong.
     pub alarms: Vec<Alarm>,
     /// Time since the log was written last.
     pub quiet: Option<Duration>,
@@ -86,7 +86,7 @@ impl View<'_> {
     }
 }
 
-/// Step, epoch, time left, speed.
+/// Step, epoch, time left and speed of the run in one line.
 fn place(view: &View, last: &Record) -> String {
     let progress = view.progress();
     let of = |all: Option<u64>| all.map_or(String::new(), |all| format!(" of {all}"));
@@ -130,7 +130,7 @@ fn loss_chart(view: &View, width: usize) -> Vec<String> {
     chart.rows.iter().enumerate().map(|(row, dots)| format!("{:>margin$} {dots}", label(row))).collect()
 }
 
-/// The last of each measurement, where there are any.
+/// The last value of each measurement, where there are any.
 fn measured(view: &View) -> Vec<String> {
     let last = |Measured { label, field }: &Measured| {
         let (step, value) = view.records.iter().rev().find_map(|r| Some((r.step, r.get(field)?)))?;

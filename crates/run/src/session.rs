@@ -8,20 +8,20 @@ use std::sync::atomic::AtomicBool;
 /// Which checkpoint a session goes on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resume {
-    /// The newest whole one of the run, if there is any.
+    /// The newest whole checkpoint of the run, if there is any.
     #[default]
     Auto,
-    /// None: a run that has one is left alone.
+    /// No checkpoint: a run that has one is left alone.
     Never,
-    /// This one, or the newest of this run; the run that goes on may be another.
+    /// The checkpoint at this path, or the newest of the run there; the run that goes on may be another.
     From(PathBuf),
 }
 
 /// How a session of a run begins, and what ends it.
 pub struct Session<'a> {
-    /// Discard an earlier run in the same folder.
+    /// Whether an earlier run in the same folder is discarded.
     pub overwrite: bool,
-    /// Where to go on.
+    /// Which checkpoint the session goes on from.
     pub resume: Resume,
     /// Fields that may differ from those of the checkpoint, such as `optim.lr`.
     pub overrides: &'a [String],
@@ -44,7 +44,7 @@ pub struct Asked {
 
 /// What happens during a session, for whoever shows it.
 pub enum Event<'a> {
-    /// Before the first step.
+    /// The session is about to take its first step.
     Start {
         /// Images of one epoch, without those that do not fill a batch.
         images: usize,
@@ -57,11 +57,11 @@ pub enum Event<'a> {
         /// Steps of one epoch.
         steps_per_epoch: usize,
     },
-    /// When the first batch is there and before its step: how long the steps take that are left.
+    /// How long the steps take that are left, told when the first batch is there, before its step.
     Estimate(&'a Estimate),
-    /// After each step.
+    /// A step is finished.
     Step(&'a Record),
-    /// After each checkpoint.
+    /// A checkpoint is saved.
     Saved(&'a Path),
     /// Something is wrong with a sample; the first time that it is met.
     Fault(&'a Fault),
@@ -78,20 +78,20 @@ pub enum Event<'a> {
 pub enum End {
     /// All steps are done that this session was asked for.
     Complete,
-    /// All steps were done before.
+    /// All steps were done before this session.
     WasComplete,
-    /// Told to stop, saved after this many steps.
+    /// The session was told to stop, and saved after this many steps.
     Stopped(usize),
 }
 
-/// What a session left.
+/// The outcome of a session.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// The run's folder.
     pub folder: PathBuf,
-    /// How it ended.
+    /// How the session ended.
     pub end: End,
-    /// What is left of its epochs, where it was stopped or `optim.max_steps` ended it.
+    /// Where the run ended before its epochs did, by a stop or by `optim.max_steps`; `None` if it did not.
     pub cut: Option<Cut>,
 }
 
@@ -100,6 +100,6 @@ pub struct Summary {
 pub struct Cut {
     /// Steps done.
     pub step: usize,
-    /// Steps of all its epochs.
+    /// Steps of all epochs of the run.
     pub of: usize,
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 ///
 /// Two fields have the same place in all tasks: `data.path`, the images that are trained on, and `optim.epochs`.
 pub trait Settings: Clone + Send + 'static {
-    /// Fields, or tables of them, that may differ from session to session: they change neither the result nor the meaning
-    /// of what is saved.
+    /// Fields, or tables of them, that may differ from session to session: they change neither the result nor the
+    /// meaning of what is saved.
     const FREE: &'static [&'static str];
 
     /// Complete settings, as saved with a run by this version or an older one. `path` is for messages.
@@ -30,13 +30,14 @@ pub trait Settings: Clone + Send + 'static {
     /// When a value has no form in TOML.
     fn to_table(&self) -> Result<toml::Table, Error>;
 
-    /// What all tasks have.
+    /// The settings that all tasks have.
     fn common(&self) -> Common<'_>;
 
-    /// Whether no checkpoint made with the value `from` of the field at `place` can be continued with `to`, both as TOML.
+    /// Whether no checkpoint made with the value `from` of the field at `place` can be continued with `to`, both as
+    /// TOML.
     fn decides_shapes(place: &str, from: &str, to: &str) -> bool;
 
-    /// The field that says what stands at `place`, where another one does: a difference of that one explains it.
+    /// The field that decides which value stands at `place`: if it differs, the difference at `place` needs no mention.
     fn decided_by(place: &str) -> Option<&'static str>;
 
     /// The present place of a field that older versions had at `place`, as it may stand in `resume.json`.
@@ -44,8 +45,8 @@ pub trait Settings: Clone + Send + 'static {
         place.into()
     }
 
-    /// Settings read from the run in `folder`, for a session in another working directory: relative paths began at `base`,
-    /// and how far the last session was to go is forgotten.
+    /// Settings read from the run in `folder`, for a session in another working directory: relative paths began at
+    /// `base`, and how far the last session was to go is forgotten.
     fn moved(self, folder: &Path, base: &Path) -> Self;
 }
 
@@ -62,7 +63,7 @@ pub struct Common<'a> {
     pub max_steps: Option<usize>,
     /// When to save.
     pub checkpoint: &'a Checkpointing,
-    /// What watches over the run.
+    /// Alarms, and what happens when a number is non-finite.
     pub health: &'a HealthWatch,
 }
 
@@ -72,7 +73,7 @@ pub struct Common<'a> {
 pub struct Checkpointing {
     /// Save after every this many epochs, and always at the end.
     pub every_epochs: usize,
-    /// And after this many minutes; 0 for epochs alone. It changes no result.
+    /// Save also after this many minutes; 0 for epochs alone. It changes no result.
     #[serde(default = "ten_minutes")]
     pub every_minutes: f64,
     /// Newest checkpoints kept.
@@ -83,7 +84,7 @@ pub struct Checkpointing {
 }
 
 impl Default for Checkpointing {
-    /// Every epoch and every ten minutes, the newest three.
+    /// Saves every epoch and every ten minutes, and keeps the newest three.
     fn default() -> Self {
         Self { every_epochs: 1, every_minutes: ten_minutes(), keep: 3, milestone_epochs: 0 }
     }
@@ -93,7 +94,7 @@ fn ten_minutes() -> f64 {
     10.
 }
 
-/// What watches over a run.
+/// How a run is watched: alarms, and what follows a non-finite number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthWatch {
@@ -101,7 +102,7 @@ pub struct HealthWatch {
     pub alarms: bool,
     /// What follows a non-finite loss or gradient, which never reaches the weights.
     pub not_finite: NonFinite,
-    /// Steps in a row that may be skipped for it before the run stops all the same.
+    /// Steps in a row that may be skipped for non-finite numbers before the run stops all the same.
     pub most_skipped: usize,
 }
 

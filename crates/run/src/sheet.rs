@@ -9,11 +9,11 @@ use std::path::Path;
 pub struct Sheet {
     /// Field of the loss that is minimised.
     pub loss: &'static str,
-    /// Label and field of the losses that it is made of.
+    /// Label and field of each loss that the minimised loss is made of.
     pub parts: &'static [(&'static str, &'static str)],
-    /// What is measured now and then, in a word.
+    /// Word for what is measured now and then.
     pub subject: &'static str,
-    /// Whether it is measured so often that a terminal is told only now and then.
+    /// Whether measurements are so frequent that a terminal is told of them only now and then.
     pub often: bool,
     /// Measurements of the task.
     pub measured: &'static [Measured],
@@ -28,7 +28,7 @@ pub struct Sheet {
 /// A score from 0 to 1, shown in percent.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// What it is called.
+    /// Label of the score.
     pub label: &'static str,
     /// Field of the measurement in the log.
     pub field: &'static str,
@@ -39,7 +39,7 @@ pub struct Measured {
 pub struct Section {
     /// The heading.
     pub title: &'static str,
-    /// In the order in which they are shown. One whose fields no record has is left out.
+    /// Charts in the order in which they are shown. A chart whose fields no record has is left out.
     pub charts: &'static [ChartOf],
 }
 
@@ -50,7 +50,7 @@ pub struct ChartOf {
     pub title: &'static str,
     /// What the vertical axis counts.
     pub unit: &'static str,
-    /// At most three.
+    /// Curves of the chart, at most three.
     pub curves: &'static [CurveOf],
     /// Values that the curves should be compared with, and their names.
     pub marks: fn(&Outline) -> Vec<(f64, &'static str)>,
@@ -72,21 +72,21 @@ pub struct CurveOf {
     pub field: &'static str,
 }
 
-/// In what the bounds of a number are counted.
+/// The unit in which the bounds of a number are counted.
 #[derive(Clone, Copy, Debug)]
 pub enum Unit {
-    /// In the number itself.
+    /// Bounds are values of the number itself.
     One,
-    /// In the median of the last steps.
+    /// Bounds are multiples of the median of the last steps.
     Usual,
-    /// In a quantity that the settings tell, such as ln K.
+    /// Bounds are multiples of a quantity that the settings tell, such as ln K.
     Known {
-        /// What it is called.
+        /// Name of the quantity.
         name: &'static str,
-        /// It, where the settings tell.
+        /// Value of the quantity, where the settings tell.
         of: fn(&Outline) -> Option<f64>,
     },
-    /// In the greatest value that is possible, which is shown with the range.
+    /// Bounds are multiples of the greatest value that is possible, which is shown with the range.
     Possible(fn(&Outline) -> f64),
 }
 
@@ -95,19 +95,19 @@ pub enum Unit {
 pub struct Healthy {
     /// Field of the number in the log.
     pub field: &'static str,
-    /// What it is called on the page and in the terminal.
+    /// Name of the number on the page and in the terminal.
     pub label: &'static str,
-    /// In what the bounds are counted.
+    /// Unit in which the bounds are counted.
     pub unit: Unit,
-    /// Least healthy value, and what it means to be below.
+    /// Least healthy value, and what a lower value means.
     pub low: Option<(f64, &'static str)>,
-    /// Greatest healthy value, and what it means to be above.
+    /// Greatest healthy value, and what a higher value means.
     pub high: Option<(f64, &'static str)>,
 }
 
 impl Healthy {
-    /// Why `value` is odd, where one unit is `unit`; nothing where it is healthy. Of a unit that is not known, such as
-    /// ln K without a configuration, the lower bound counts as that of 1.
+    /// Why `value` is odd, where one unit is `unit`; nothing where it is healthy. Where the unit is not known, such as
+    /// ln K without a configuration, the lower bound counts with a unit of 1 and the upper bound not at all.
     pub fn oddity(&self, value: f64, unit: Option<f64>) -> Option<&'static str> {
         if !value.is_finite() {
             return Some("not a finite number");

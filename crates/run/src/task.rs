@@ -11,18 +11,18 @@ use std::time::Duration;
 
 /// Work that is done in steps over epochs of images: pre-training, a probe, a segmenter.
 ///
-/// The machinery ([`run`](crate::run)) has the folder, the checkpoints, the log, the alarms, the report and the signals;
-/// a task has tensors.
+/// The machinery ([`run`](crate::run)) has the folder, the checkpoints, the log, the alarms, the report and the
+/// signals; a task has tensors.
 pub trait Task {
     /// Settings of the task.
     type Settings: Settings;
-    /// What a step takes.
+    /// Batch that a step takes.
     type Batch;
 
-    /// Which of its numbers are shown, and where they lie in healthy runs.
+    /// Which numbers of the task are shown, and where they lie in healthy runs.
     const SHEET: Sheet;
 
-    /// The images that it is trained on.
+    /// The images that the task is trained on.
     fn images(&self) -> Arc<dyn ImageSource>;
 
     /// Images of one epoch, without those that do not fill a batch.
@@ -31,7 +31,7 @@ pub trait Task {
     /// Steps of one epoch.
     fn steps_per_epoch(&self) -> usize;
 
-    /// What a user wants to know before it begins, line by line.
+    /// What a user wants to know before the task begins, line by line.
     ///
     /// # Errors
     /// When the settings contradict each other.
@@ -60,8 +60,8 @@ pub trait Task {
         Seen::default()
     }
 
-    /// How long the steps take that are left of `steps`, if that is known. `first_batch`: seconds until the first batch was
-    /// there, while nothing else ran.
+    /// How long the steps take that are left of `steps`, if that is known. `first_batch`: seconds until the first batch
+    /// was there, while nothing else ran.
     ///
     /// # Errors
     /// When the settings contradict each other.
@@ -69,7 +69,7 @@ pub trait Task {
         Ok(None)
     }
 
-    /// One step; `step` counts from 0. Its numbers go into the log.
+    /// Takes one step; `step` counts from 0. The numbers returned go into the log.
     ///
     /// # Errors
     /// A non-finite number changes nothing ([`StepError::NonFinite`]).
@@ -78,11 +78,11 @@ pub trait Task {
     /// Finds out where the non-finite number of a step began.
     ///
     /// # Errors
-    /// When that fails.
+    /// When the search fails.
     fn explain(&mut self, batch: &Self::Batch, step: usize, error: &Error) -> Result<Explained, Error>;
 
-    /// Measures what has been learnt, if it is time after `step` steps; `is_last`: the run ends with them. What cannot be
-    /// measured is told to `warn`.
+    /// Measures what has been learnt, if it is time after `step` steps; `is_last`: the run ends with them. What cannot
+    /// be measured is told to `warn`.
     fn measure(&mut self, _step: usize, _is_last: bool, _warn: &mut dyn FnMut(String)) -> Numbers {
         Numbers::default()
     }
@@ -100,7 +100,7 @@ pub trait Task {
         Ok(())
     }
 
-    /// All state.
+    /// All state of the task.
     ///
     /// # Errors
     /// When a tensor cannot be copied.
@@ -109,7 +109,7 @@ pub trait Task {
     /// Goes back to the state of a checkpoint.
     ///
     /// # Errors
-    /// When it does not fit, or a file cannot be read.
+    /// When the state does not fit, or a file cannot be read.
     fn restore(&mut self, found: &Found<Self::Settings>) -> Result<(), Error>;
 
     /// Writes what others use of a state into the folder of the run.
@@ -127,11 +127,11 @@ pub type Batches<B> = Box<dyn Iterator<Item = Result<Loaded<B>, Error>>>;
 pub struct Loaded<B> {
     /// The batch.
     pub batch: B,
-    /// How many images it has.
+    /// Number of images in the batch.
     pub images: usize,
-    /// What is wrong with samples of it.
+    /// What is wrong with samples of the batch.
     pub faults: Vec<Fault>,
-    /// How long it was waited for.
+    /// How long the session waited for the batch.
     pub waited: Duration,
 }
 
@@ -154,23 +154,23 @@ pub fn loaded<R: Recipe, B: 'static>(
 /// What was found out about the images.
 #[derive(Default)]
 pub struct Seen {
-    /// How many could not be used.
+    /// Number of images that could not be used.
     pub bad: usize,
-    /// What was left out of the others.
+    /// What was left out of the images that could be used.
     pub left_out: Tally,
 }
 
 /// Why a step was not taken.
 #[derive(Debug)]
 pub enum StepError {
-    /// It met a non-finite number, and changed nothing.
+    /// The step met a non-finite number, and changed nothing.
     NonFinite {
         /// What was non-finite.
         error: Error,
         /// What the log says of such a step, if the run goes on.
         numbers: Numbers,
     },
-    /// Something else.
+    /// The step failed for another reason.
     Failed(Error),
 }
 
@@ -183,10 +183,10 @@ impl<E: Into<Error>> From<E> for StepError {
 /// Where a non-finite number began.
 #[derive(Debug)]
 pub struct Explained {
-    /// In words.
+    /// The place where the number began, in words.
     pub place: String,
-    /// The file that the step was kept in, if it was.
+    /// The file that the step was kept in, if any.
     pub kept: Option<PathBuf>,
-    /// What to do about it.
+    /// What to do about the number.
     pub advice: String,
 }

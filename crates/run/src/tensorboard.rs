@@ -39,9 +39,9 @@ impl EventWriter {
         Self::resume(dir, 0)
     }
 
-    /// As [`EventWriter::create`], for a run that goes on from a checkpoint: `step` is the
-    /// first step that will be written, and what earlier files hold of it and of later
-    /// steps is no longer shown.
+    /// Starts a new event file as [`EventWriter::create`] does, for a run that goes on from a checkpoint: `step` is
+    /// the first step that will be written, and what earlier files hold of it and of later steps is no longer
+    /// shown.
     ///
     /// # Errors
     /// When the folder or the file cannot be made or written.
@@ -72,7 +72,7 @@ impl EventWriter {
     }
 }
 
-/// `SessionLog { status: START }`.
+/// Bytes of `SessionLog { status: START }`.
 const SESSION_START: [u8; 2] = [0x08, 1];
 
 fn new_file(dir: &Path, seconds: u64) -> io::Result<File> {

@@ -13,7 +13,7 @@ macro_rules! wide {
     };
 }
 
-/// See [`wide!`](wide).
+/// The function behind [`wide!`](wide): runs `f` compiled for AVX-512 or AVX2 if the CPU has it.
 #[inline(always)]
 pub fn widest<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

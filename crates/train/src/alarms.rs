@@ -1,6 +1,6 @@
 //! Alarms in plain words, from the numbers of the log.
 //!
-//! Each looks at a condition that a healthy run does not meet for [`PATIENCE`] steps in a row, and speaks once
+//! Each alarm looks at a condition that a healthy run does not meet for [`PATIENCE`] steps in a row, and speaks once
 //! until the condition has ended. The thresholds are explained in `docs/running.md`.
 
 use crate::Config;
@@ -15,7 +15,7 @@ pub const PATIENCE: u32 = 10;
 /// Steps over which a loss that stands still is told from one that moves.
 const WINDOW: usize = 100;
 
-/// What is remembered from step to step.
+/// What the alarms remember from step to step.
 #[derive(Clone, Debug)]
 pub struct Alarms {
     /// Entropy of a teacher, and class loss of a student, that tells nothing apart: ln K.
@@ -35,7 +35,7 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// For the objectives of `config`.
+    /// Alarms for the objectives of `config`.
     pub fn new(config: &Config) -> Self {
         let log_classes = (config.head.out_dim as f64).ln();
         let patches = config.patch_loss.lambda * (config.head.out_dim_selfpatch as f64).ln();
@@ -50,7 +50,7 @@ impl Alarms {
         }
     }
 
-    /// What is to be said after the step of `record`.
+    /// The alarms to be raised after the step of `record`.
     pub fn observe(&mut self, record: &Record) -> Vec<Alarm> {
         // A step that was left out has no numbers, and an alarm of its own.
         let loss = record.number("train_loss");

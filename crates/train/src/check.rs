@@ -96,7 +96,7 @@ impl Config {
         }
     }
 
-    /// Decay, clipping and single rates.
+    /// Decay, clipping and learning rates of single parameters.
     pub fn rules(&self) -> Rules {
         let clip = if self.optim.clip_grad > 0. { Clip::Each(self.optim.clip_grad) } else { Clip::None };
         Rules { clip, ..Rules::default() }
@@ -111,7 +111,7 @@ impl Config {
         sizes
     }
 
-    /// The rules of how images are read and views drawn, whatever the network.
+    /// Checks the rules of how images are read and views drawn, whatever the network.
     pub fn check_data(&self) -> Result<(), Error> {
         self.check_limits()?;
         self.crops.validate()?;
@@ -152,7 +152,7 @@ impl Config {
         Ok(())
     }
 
-    /// Every rule; the error names the field.
+    /// Checks every rule; the error names the field.
     pub fn check(&self) -> Result<(), Error> {
         self.check_data()?;
         self.check_numbers()?;

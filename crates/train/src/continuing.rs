@@ -15,13 +15,13 @@ const OLDER: [&str; 3] = ["folder", "multichannel", "paper"];
 pub struct Chosen {
     /// Settings of the run, `name` and `output_dir` among them.
     pub config: Config,
-    /// Where it goes on.
+    /// Which checkpoint the run goes on from.
     pub resume: Resume,
     /// The recipe that fills what nobody said; `None` where saved settings do.
     pub preset: Option<Preset>,
     /// The run whose saved settings say where the data is, unless something else does.
     pub data_of: Option<PathBuf>,
-    /// What the user should know about it.
+    /// What the user should know about the run.
     pub notes: Vec<String>,
 }
 

@@ -7,7 +7,7 @@ use selfpatch_nn::{Params, autocast};
 use selfpatch_vit::Pass;
 
 /// The first place, in the order of the computation, with a number that is non-finite, in words: pixels,
-/// weights, then each layer of the teacher and of the student, with the sample and the view. `names`: of the
+/// weights, then each layer of the teacher and of the student, with the sample and the view. `names`: names of the
 /// images of the batch. The error of the step tells which gradient, if the forward pass is finite.
 ///
 /// Each layer is computed anew, without stochastic depth: slow, for a moment when speed no longer matters.
@@ -90,7 +90,7 @@ fn views_before(crops: &[Tensor], images: usize) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// The first layer of the backbone with such a number, and the crop.
+/// The first layer of the backbone with a non-finite number, and the number of the crop.
 fn bad_layer(network: &Network, crop: &Tensor) -> Result<Option<(String, usize)>> {
     let vit = &network.backbone;
     if let Some(row) = bad_row(&vit.tokens(crop)?)? {
@@ -104,7 +104,7 @@ fn bad_layer(network: &Network, crop: &Tensor) -> Result<Option<(String, usize)>
     Ok(None)
 }
 
-/// The first entry along the first dimension that is non-finite throughout.
+/// The first entry along the first dimension that holds a non-finite number.
 fn bad_row(t: &Tensor) -> Result<Option<usize>> {
     let rows = t.detach().to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
     Ok(rows.iter().position(|row| row.iter().any(|v| !v.is_finite())))

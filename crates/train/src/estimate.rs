@@ -9,9 +9,9 @@ use selfpatch_run::{Estimate, Shorter};
 use selfpatch_vit::Vit;
 use std::time::{Duration, Instant};
 
-/// FLOPs of the images that are timed.
+/// FLOPs of the images that are timed on a CPU.
 const SAMPLE: f64 = 4e9;
-/// The same on a GPU.
+/// FLOPs of the images that are timed on a GPU.
 const SAMPLE_ON_GPU: f64 = 5e11;
 /// Time after which no further pass is timed, if two were.
 const ENOUGH: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ const AMPLE: Duration = Duration::from_secs(1);
 const PASSES: usize = 20;
 /// Time of a run for which there is advice how to shorten it, in seconds.
 const LONG: f64 = 2. * 3600.;
-/// What fewer epochs should come to: a night, in seconds.
+/// Time of a run that advice with fewer epochs aims at: a night, in seconds.
 const NIGHT: f64 = 8. * 3600.;
 /// Class prototypes, patch prototypes and hidden width of the heads that the advice calls small.
 const SMALL_HEADS: [usize; 3] = [4096, 1024, 512];
@@ -33,7 +33,7 @@ pub(crate) struct Pace {
     pub rate: f64,
     /// Seconds until the first batch was there, while nothing else ran.
     pub first_batch: f64,
-    /// Whether what computes also loads images.
+    /// Whether the processor that computes also loads images.
     pub on_cpu: bool,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn rate(config: &Config, trainer: &Trainer, device: &Device) -> Resul
     Ok(one * images as f64 / fastest(pass, config, device)?.as_secs_f64().max(1e-9))
 }
 
-/// The same of a few crops and the backbone alone.
+/// Times a forward pass of the backbone alone on a few crops: FLOPs per second.
 fn rate_of_backbone(config: &Config, backbone: &Vit, most: f64, device: &Device) -> Result<f64, Error> {
     let Some(&(count, size)) = work::crops(config).last() else { return Ok(f64::INFINITY) };
     let vit = backbone.config();
@@ -127,7 +127,7 @@ impl Pace {
     }
 }
 
-/// What would shorten a run of `steps` steps and `total` seconds.
+/// Ways to shorten a run of `steps` steps and `total` seconds.
 fn shorter(config: &Config, pace: &Pace, steps: usize, total: f64) -> Vec<Shorter> {
     let mut ways = Vec::new();
     let epochs = config.optim.epochs;

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use std::path::Path;
 
 /// Writes the teacher's backbone and class attention into `export/` of the run's folder, with what their tensors do not
-/// tell in the files' metadata. `teacher`: all its parameters.
+/// tell in the files' metadata. `teacher`: all parameters of the teacher.
 pub fn export(run: &Path, config: &Config, teacher: &[(String, Tensor)]) -> Result<(), Error> {
     let folder = run.join(selfpatch_model::FOLDER);
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;

@@ -11,9 +11,9 @@ use selfpatch_weights::{check_strict, read};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a run begins with, in words.
+/// The weights that a run begins with, in words.
 pub(crate) struct Begun {
-    /// What was taken from where.
+    /// Which weights were taken from where.
     pub told: String,
     /// How the images that the weights were trained on differ from those of `data`, where both are known.
     pub images: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Begun {
 
 /// Puts the weights at `path` into both networks, and says in words what was taken. `path` is
 /// - a run or a checkpoint of this program: student and teacher, heads included;
-/// - a training checkpoint (`.pth`) of the published program with `student` and `teacher`: the same;
+/// - a training checkpoint (`.pth`) of the published program with `student` and `teacher`: both, heads included;
 /// - any other weight file: its backbone, for both, as [`Pretrained::read`] finds it. Positions are resized to the grid
 ///   of this run; class token, registers and heads are left out, which is said; a final norm becomes that of the class
 ///   attention.
@@ -171,7 +171,7 @@ fn backbone(path: &Path, trainer: &Trainer, found: &Pretrained) -> Result<String
     Ok(format!("{place}{left}{notes}"))
 }
 
-/// The sizes in which backbones differ that settings of `model` fix: name, of the file, of this run.
+/// The sizes that `model` fixes and in which backbones differ: name, size in the file, size in this run.
 fn others(theirs: &VitConfig, own: &VitConfig) -> Vec<(&'static str, usize, usize)> {
     let sizes = |c: &VitConfig| [c.embed_dim, c.depth, c.num_heads, c.mlp_ratio, c.patch_size];
     let names = ["embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size"];

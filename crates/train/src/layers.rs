@@ -4,11 +4,11 @@ use crate::{Config, Error, Preset, Setting, older, resolve_over};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What a user says of a configuration.
+/// The layers in which a user describes a configuration: a preset, a file over it, settings over both.
 pub struct Layers {
     /// The preset asked for.
     pub preset: Option<Preset>,
-    /// What the user should know of old names in it.
+    /// What the user should know of old names in the layers.
     pub notes: Vec<String>,
     /// The path and text of a file.
     file: Option<(PathBuf, String)>,
@@ -19,8 +19,8 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// A preset, a file (its path and text) and settings. A run that is given a name, and no folder, goes to the folder of
-    /// that name, whatever the file says.
+    /// Layers of a preset, a file (its path and text) and settings. A run that is given a name, and no folder, goes to
+    /// the folder of that name, whatever the file says.
     pub fn new(preset: Option<Preset>, file: Option<(PathBuf, String)>, settings: Vec<Setting>) -> Self {
         let mut notes: Vec<String> = file.iter().flat_map(|(path, text)| renamed(path, text)).collect();
         let mut table: Table = file.as_ref().and_then(|(_, text)| text.parse().ok()).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Layers {
         if is_rgb { Preset::Folder } else { Preset::Multichannel }
     }
 
-    /// What the settings or else the file say of a field.
+    /// The value that the settings, or else the file, give to a field.
     pub fn value(&self, place: &str) -> Option<&Value> {
         self.setting(place).or_else(|| {
             let mut parts = place.split('.');
@@ -62,12 +62,12 @@ impl Layers {
         })
     }
 
-    /// What they say of a field that is text, if it is not empty.
+    /// The text that the settings, or else the file, give to a field, if it is not empty.
     pub fn text(&self, place: &str) -> Option<&str> {
         self.value(place).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// What the settings say of a field.
+    /// The value that the settings give to a field.
     pub fn setting(&self, place: &str) -> Option<&Value> {
         self.settings.iter().rev().find(|(p, _)| p == place).map(|(_, value)| value)
     }
@@ -87,7 +87,7 @@ impl Layers {
     }
 }
 
-/// What has another name now in the text of a file, each as a line for the user.
+/// Names in the text of a file that have changed, each as a line for the user.
 pub(crate) fn renamed(path: &Path, text: &str) -> Vec<String> {
     let mut table: Table = text.parse().unwrap_or_default();
     let told = older::renew(&mut table).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The thin trainer: a configuration becomes a plan, batches become steps, and a run folder is left
 //! behind that holds everything needed to continue, repeat or use it.
 //!
-//! It composes the crates below it and adds no mathematics of its own: [`Trainer::step`] is one
+//! The trainer composes the crates below it and adds no mathematics of its own: [`Trainer::step`] is one
 //! step, [`run`] the loop around it.
 //!
 //! Refused, before anything is written: unknown fields (with the nearest valid name), impossible

@@ -15,18 +15,18 @@ pub struct Memory {
     pub pixels: u64,
 }
 
-/// What a process takes beside the sum, as measured (`docs/benchmarks.md`): packed products, sizes rounded up.
+/// Factor from the sum to what a process takes, as measured (`docs/benchmarks.md`): packed products, sizes rounded up.
 const BESIDE: f64 = 1.15;
 
 impl Memory {
     /// Memory of a run as `config` describes it, its student having `parameters` numbers.
     ///
-    /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them, and a feed-forward part of `r` times
-    /// the width: each of `d` blocks keeps `(6 + 2 r) T D` values and `heads * sum(n_i^2)` probabilities, or with `optim.recompute` its
-    /// input `T D` alone; each class block `3 (T + V) D`; the patch head `2 H` per hidden layer, twice
-    /// the bottleneck and one gradient per prototype for each token; the class head the same for each
-    /// crop, its logits twice. Working memory is the largest of the two backward passes: a block's
-    /// `(6 + 4 r) T D`, or two hidden layers of the patch head.
+    /// With `T` tokens of width `D` in all `V` crops, crop `i` having `n_i` of them, and a feed-forward part of `r`
+    /// times the width: each of `d` blocks keeps `(6 + 2 r) T D` values and `heads * sum(n_i^2)` probabilities, or with
+    /// `optim.recompute` its input `T D` alone; each class block `3 (T + V) D`; the patch head `2 H` per hidden layer,
+    /// twice the bottleneck and one gradient per prototype for each token; the class head the same for each crop, its
+    /// logits twice. Working memory is the largest of the two backward passes: a block's `(6 + 4 r) T D`, or two hidden
+    /// layers of the patch head.
     pub fn of(config: &Config, parameters: usize) -> Result<Self, Error> {
         let (vit, optim, head) = (config.vit()?, &config.optim, &config.head);
         // Exact up to 2^53, and nothing that a file asks for overflows.
@@ -95,7 +95,7 @@ impl Memory {
     /// the batches in preparation.
     ///
     /// # Errors
-    /// How much is needed, how much there is, and what needs less.
+    /// The error says how much is needed, how much there is, and what needs less.
     pub fn admit(config: &Config, prefetch: u64) -> Result<(), Error> {
         let parameters = Self::parameters_of(config)?.min(1e15) as usize;
         let needed = Self::of(config, parameters)?.total() as f64 * BESIDE;
@@ -106,7 +106,7 @@ impl Memory {
             .map_err(|reason| Error::Config { field: "memory".into(), reason: format!("a step {reason}") })
     }
 
-    /// All together.
+    /// Bytes of all parts together.
     pub fn total(&self) -> u64 {
         self.parameters.saturating_add(self.activations).saturating_add(self.pixels)
     }

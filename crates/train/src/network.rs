@@ -35,12 +35,13 @@ impl NetworkConfig {
     }
 }
 
-/// Names `backbone.…`, `ca_head.…`, `c_head.…`, `p_head.…`, as in the published checkpoints.
+/// A network, student or teacher. Names `backbone.…`, `ca_head.…`, `c_head.…`, `p_head.…`, as in the published
+/// checkpoints.
 #[derive(Clone, Debug)]
 pub struct Network<B = Vit> {
-    /// Pixels to tokens.
+    /// The backbone: pixels to tokens.
     pub backbone: B,
-    /// Tokens to class token; positives to patch targets; the final norm.
+    /// The class attention: tokens to class token, positives to patch targets; and the final norm.
     pub aggregator: Aggregator,
     class_head: ProjectionHead,
     patch_head: Option<ProjectionHead>,
@@ -49,9 +50,9 @@ pub struct Network<B = Vit> {
 /// What a network made of all crops of a batch: rows before the prototypes, in crop order.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    /// For the image objective, `[V * B, b]`, views first.
+    /// Rows for the image objective, `[V * B, b]`, views first.
     pub class: Projected,
-    /// For the patch objective, `[R, b]`, by crop, image, patch; `None` without a patch head.
+    /// Rows for the patch objective, `[R, b]`, by crop, image, patch; `None` without a patch head.
     pub patch: Option<Projected>,
 }
 
@@ -60,9 +61,9 @@ pub struct Rows {
 pub enum PatchTarget {
     /// Choose the k most similar neighbours, pool them by class attention.
     ClassAttention(Neighbours, usize),
-    /// Choose them, take their mean.
+    /// Choose the k most similar neighbours, take their mean.
     Mean(Neighbours, usize),
-    /// The patch itself.
+    /// The patch itself, without neighbours.
     Own,
 }
 
@@ -81,8 +82,7 @@ impl Network {
         })
     }
 
-    /// What stands for a whole image: its class token after the class attention, normalised,
-    /// `[B, C, H, W] -> [B, D]`.
+    /// Features of whole images: their class tokens after the class attention, normalised, `[B, C, H, W] -> [B, D]`.
     pub fn image_features(&self, images: &Tensor) -> Result<Tensor> {
         self.aggregator.image(&self.backbone.forward(images)?)
     }
@@ -134,7 +134,7 @@ impl<B: Backbone + Clone> Network<B> {
         Sequences::join(&pooled.collect::<Result<Vec<_>>>()?)
     }
 
-    /// The same network, its prototypes out of reach of gradients.
+    /// This network with its prototypes out of reach of gradients.
     pub fn with_frozen_prototypes(&self) -> Self {
         Self {
             class_head: self.class_head.with_frozen_prototypes(),

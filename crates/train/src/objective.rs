@@ -7,7 +7,7 @@ use selfpatch_losses::{Dino, Head, Moves, NormOver, Objective, Plan, Target, Vie
 /// The objective that the settings ask for, with the state of the first step.
 ///
 /// # Errors
-/// When the trainer cannot follow its plan.
+/// When the trainer cannot follow the plan of the objective.
 pub(crate) fn objective(settings: &Settings, dtype: DType, device: &Device) -> Result<Box<dyn Objective>> {
     let mut dino = Dino::new(settings.network.class_head.out_dim, settings.center_momentum, dtype, device)?;
     dino.student_temp = settings.student_temp;

@@ -2,10 +2,10 @@
 
 use toml::{Table, Value};
 
-/// What was renamed: the place of a field or table then, and now.
+/// Fields and tables that were renamed: the place then, and now.
 const RENAMED: [(&str, &str); 2] = [("image_loss", "objective"), ("data.exif_orientation", "data.exif")];
 
-/// The only kind of objective there was when it had no `kind`.
+/// Kind of the objective in settings without `kind`, from when there was no other.
 const KIND: &str = "dino";
 
 /// The present place of a field or table that older versions had at `place`; `place` itself where nothing was renamed.

@@ -142,7 +142,7 @@ impl Config {
         Ok(config.settled())
     }
 
-    /// The same with the true shape of its architecture.
+    /// The configuration with the true shape of its architecture.
     fn settled(&self) -> Self {
         Self { model: self.model.clone().settled(), ..self.clone() }
     }

@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 use selfpatch_datasets::{Crops, Samples};
 
-/// ImageNet's mean and standard deviation per channel, as in the reference's augmentation.
+/// ImageNet's mean per channel, as in the reference's augmentation.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// See [`MEAN`].
+/// ImageNet's standard deviation per channel, as in the reference's augmentation.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// The crops of a batch, `[V_g * B, C, S, S]` per crop size, normalised by one mean and one standard

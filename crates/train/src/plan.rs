@@ -31,7 +31,7 @@ impl Plan {
         }
     }
 
-    /// What step `step`, counted from 0, is done with.
+    /// The values of step `step`, counted from 0.
     pub fn at(&self, step: usize) -> Hyper {
         let epoch = step / self.per_epoch;
         Hyper {

@@ -41,7 +41,7 @@ pub(crate) struct Pretraining<'a> {
     alarms: Alarms,
     /// FLOPs per second, measured before the first step.
     rate: f64,
-    /// The same crops all the time: what the teacher makes of them changes visibly.
+    /// Crops that every report shows: what the teacher makes of them changes visibly.
     shown: Option<Tensor>,
     device: Device,
 }

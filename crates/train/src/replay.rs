@@ -21,11 +21,11 @@ struct Moment {
     scaler: Option<Scaler>,
 }
 
-/// Files kept in `replay/`: each holds all state.
+/// Number of files kept in `replay/`: each holds all state.
 const KEPT: usize = 3;
 
 /// Writes `replay/step-NNNNNN.safetensors`: all state before step `step`, its crops and its settings.
-/// `names`: of the images.
+/// `names`: names of the images.
 pub(crate) fn write(
     config: &Config,
     trainer: &Trainer,
@@ -73,7 +73,7 @@ pub(crate) fn write(
 pub struct Replay {
     /// The step, counted from 0.
     pub step: usize,
-    /// Names of the images.
+    /// Names of the images of the step.
     pub names: Vec<String>,
     /// Numbers of the step; or what was non-finite, and where it was seen first.
     pub outcome: Result<StepReport, (Error, String)>,

@@ -13,13 +13,13 @@ pub struct StepReport {
     pub losses: [f64; 3],
     /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// What the objectives tell of the networks, by the names that the log has.
+    /// Numbers of the objectives about the networks, by the names that the log has.
     pub numbers: Vec<(&'static str, f64)>,
-    /// What the loss was multiplied with, in fp16.
+    /// Factor of the loss in fp16.
     pub loss_scale: Option<f64>,
     /// Whether the gradients overflowed in fp16: then the student was left as it was.
     pub overflow: bool,
-    /// Readings of the device: 1.
+    /// Number of times that the device was read: 1.
     pub transfers: u64,
 }
 
@@ -29,7 +29,7 @@ impl StepReport {
         self.numbers.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// With a part of the batch, which has this share of the images.
+    /// The report with the numbers of a part of the batch added, times its `share` of the images.
     pub(crate) fn plus(mut self, part: StepReport, share: f64) -> Self {
         for (sum, loss) in self.losses.iter_mut().zip(part.losses) {
             *sum += share * loss;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Scaler {
     /// The factor, a power of two: dividing gradients by it rounds nothing.
     pub scale: f64,
-    /// Steps since it was last changed.
+    /// Steps since the factor was last changed.
     pub good_steps: u32,
 }
 
@@ -22,7 +22,7 @@ impl Default for Scaler {
 }
 
 impl Scaler {
-    /// After a step without overflow.
+    /// Counts a step without overflow.
     pub fn advance(&mut self) {
         self.good_steps += 1;
         if self.good_steps == GROWTH_INTERVAL {
@@ -31,7 +31,7 @@ impl Scaler {
         }
     }
 
-    /// After an overflow. False if the factor would fall below 1: then it is not the factor's fault.
+    /// Halves the factor after an overflow. False if it would fall below 1: then the factor is not at fault.
     #[must_use]
     pub fn back_off(&mut self) -> bool {
         let can = self.scale >= 2.;

@@ -7,7 +7,7 @@ use selfpatch_nn::Precision;
 use selfpatch_nn::ops::Activations;
 use selfpatch_optim::{Algorithm, Rules};
 
-/// What changes from step to step.
+/// Values that change from step to step.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Hyper {
     /// Learning rate.
@@ -22,7 +22,7 @@ pub struct Hyper {
     pub at: At,
 }
 
-/// What is fixed for a run.
+/// Settings that are fixed for a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Shapes of both networks.
@@ -41,17 +41,17 @@ pub struct Settings {
     pub freeze_epochs: usize,
     /// Momentum of both centres.
     pub center_momentum: f64,
-    /// Decay, clipping and single rates.
+    /// Decay, clipping and learning rates of single parameters.
     pub rules: Rules,
     /// Stochastic depth of the student.
     pub drop_path_rate: f64,
-    /// Which optimiser.
+    /// Which optimiser steps the parameters.
     pub algorithm: Algorithm,
     /// Parts in which the images of a step are taken; 1 for all at once.
     pub accumulate: usize,
-    /// What is kept for the backward pass.
+    /// Which activations are kept for the backward pass.
     pub activations: Activations,
-    /// What layers and heads compute in; weights, losses and the optimiser stay in f32.
+    /// Precision that layers and heads compute in; weights, losses and the optimiser stay in f32.
     pub precision: Precision,
     /// Seed of initial weights and stochastic depth.
     pub seed: u64,

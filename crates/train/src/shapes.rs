@@ -1,9 +1,9 @@
 //! Which settings decide the names and shapes of what a checkpoint holds.
 
-/// Fields of `model` and `head` that decide none.
+/// Fields of `model` and `head` that decide no names and shapes of a checkpoint.
 const FREE: [&str; 2] = ["model.drop_path_rate", "head.norm_last_layer"];
 
-/// Other fields that decide some.
+/// Fields outside `model` and `head` that decide names and shapes of a checkpoint.
 const FIXING: [&str; 3] = ["data.channels", "objective.kind", "patch_loss.aggregation_depth"];
 
 /// Whether no checkpoint made with the value `from` of the field at `place` can be continued with `to`, both as TOML.

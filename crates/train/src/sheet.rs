@@ -9,7 +9,7 @@ use selfpatch_run::{ChartOf, CurveOf, Healthy, Measured, Outline, Section, Sheet
 /// Spread of features below which images look alike; healthy runs had 0.36 to 0.74.
 pub const LEAST_SPREAD: f64 = 0.3;
 
-/// What a pre-training shows.
+/// Numbers that a pre-training shows.
 pub const SHEET: Sheet = Sheet {
     loss: "train_loss",
     parts: &[("class", "train_clsloss"), ("patch", "train_patchloss")],

@@ -6,11 +6,11 @@ use selfpatch_run::{Found, State};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The centre of the patch objective, among those of the image objective.
+/// Name of the centre of the patch objective, among those of the image objective.
 const PATCH: &str = "patch";
 
 impl Trainer {
-    /// All state; `metadata` is what its files say of themselves.
+    /// All state of the training; `metadata` is what its files say of themselves.
     pub fn state(&self, metadata: Vec<(String, String)>) -> Result<State> {
         let mut centers = self.objective.state();
         centers.push((PATCH.into(), self.patch.center().value().clone()));

@@ -41,19 +41,19 @@ pub struct Trainer {
 
 /// Losses of one batch, still in the graph.
 pub struct Loss {
-    /// image + lambda * patch.
+    /// Total loss: image + lambda * patch.
     pub total: Tensor,
     /// The image loss.
     pub class: Tensor,
     /// The patch loss; `None` without a patch head.
     pub patch: Option<Tensor>,
-    /// What the state of the objectives is moved by.
+    /// What moves the state of the objectives.
     pub updates: Updates,
     /// Numbers of the image objective.
     pub numbers: Vec<Sign>,
 }
 
-/// What the state of both objectives is moved by.
+/// What moves the state of both objectives.
 pub struct Updates {
     /// What moves the state of the image objective.
     pub image: Update,
@@ -89,7 +89,7 @@ impl Trainer {
         })
     }
 
-    /// The whole step. `crops`: one `[V_g * B, 3, S, S]` per crop size, views first; `step` counts
+    /// Takes one whole step. `crops`: one `[V_g * B, C, S, S]` per crop size, views first; `step` counts
     /// from 0 and seeds the stochastic depth.
     ///
     /// With [`Settings::accumulate`] above 1 the images are taken in that many parts, one after the
@@ -181,7 +181,7 @@ impl Trainer {
         }
     }
 
-    /// What a step computes before it changes anything; its numbers go into `parcel`.
+    /// Computes a step before it changes anything; its numbers go into `parcel`.
     fn gradients(
         &self,
         crops: &[Tensor],
@@ -222,8 +222,8 @@ impl Trainer {
         }
     }
 
-    /// Which crops of this step keep which residual branch. The draws are those of the samples of all processes, of which
-    /// this one takes its own: an image meets the same fate however many share the work.
+    /// Which crops of this step keep which residual branch. The draws are those of the samples of all processes, of
+    /// which this one takes its own: an image meets the same fate however many share the work.
     fn survivals(&self, crops: &[Tensor], images: usize, step: usize) -> Result<Option<Survivals>> {
         let rate = self.settings.drop_path_rate;
         if rate <= 0. {
@@ -236,12 +236,12 @@ impl Trainer {
         Ok(Some(if share.world == 1 { all } else { survivals_of(&all, share.all(), &share.own()) }))
     }
 
-    /// Where both networks are.
+    /// Device of both networks.
     pub fn device(&self) -> &Device {
         self.patch.center().value().device()
     }
 
-    /// What layers and heads compute in.
+    /// Precision that layers and heads compute in.
     pub fn precision(&self) -> Precision {
         self.settings.precision
     }
@@ -324,8 +324,8 @@ impl Trainer {
         Ok(values)
     }
 
-    /// Drops the gradients of frozen parameters, clips the others, steps the optimiser and moves the teacher. Returns the
-    /// norms before clipping, not yet read from the device: if one is non-finite, nothing has changed.
+    /// Drops the gradients of frozen parameters, clips the others, steps the optimiser and moves the teacher. Returns
+    /// the norms before clipping, not yet read from the device: if one is non-finite, nothing has changed.
     fn optimise(&mut self, grads: &mut Gradients, hyper: &Hyper) -> Result<Norms> {
         for (_, var) in self.student_params.iter().filter(|(name, _)| self.is_frozen(name, hyper.at.epoch)) {
             grads.remove(&var);
@@ -340,7 +340,7 @@ impl Trainer {
     }
 }
 
-/// What a step has computed before it changes anything.
+/// Outcome of a step before it changes anything.
 struct Computed {
     /// Gradients of the scaled loss, summed over all parts.
     grads: Gradients,
@@ -378,14 +378,14 @@ impl Updates {
     }
 }
 
-/// What the names of prototypes contain.
+/// Text that the names of prototypes contain.
 const PROTOTYPES: &str = "last_layer";
 
 fn scaled(t: &Tensor, factor: f64) -> Result<Tensor> {
     if factor == 1. { Ok(t.clone()) } else { t * factor }
 }
 
-/// `images` in `count` runs of nearly equal length.
+/// Splits `images` into `count` ranges of nearly equal length.
 fn parts(images: usize, count: usize) -> Vec<Range<usize>> {
     let count = count.max(1).min(images);
     (0..count).map(|i| i * images / count..(i + 1) * images / count).collect()
@@ -403,7 +403,7 @@ fn images_of(crops: &Tensor, images: usize, part: &Range<usize>) -> Result<Tenso
     part.contiguous()?.reshape((n, c, h, w))
 }
 
-/// The draws of some images.
+/// The draws of stochastic depth for some images.
 fn survivals_of(all: &Survivals, images: usize, part: &Range<usize>) -> Survivals {
     let pick = |survival: &Survival| {
         let alive = survival.alive.iter().enumerate().filter(|(i, _)| part.contains(&(i % images))).map(|(_, a)| *a);

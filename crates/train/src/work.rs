@@ -14,8 +14,8 @@ pub fn crops(config: &Config) -> Vec<(usize, usize)> {
 /// alone.
 ///
 /// With `V` crops (all images), crop `i` having `n_i` patches and `T` being the sum of `n_i`; width
-/// `D`, `d` blocks whose feed-forward part is `r` times as wide, `L` class blocks, patches of `p^2` pixels of `C` channels; heads of hidden width `H`, bottleneck
-/// `b` and `K` or `P` prototypes:
+/// `D`, `d` blocks whose feed-forward part is `r` times as wide, `L` class blocks, patches of `p^2` pixels of `C`
+/// channels; heads of hidden width `H`, bottleneck `b` and `K` or `P` prototypes:
 /// - backbone: `T (2 C p^2 D + (8 + 4 r) d D^2) + 4 d D sum(n_i^2)`
 /// - class tokens: `L (4 (T + V) D^2 + 20 V D^2 + 4 (T + V) D)`
 /// - heads: `2 (T + V) (D H + H^2 + H b) + 2 b (V K + T P)`; with `patch_loss.lambda` 0 the parts of `V` alone
@@ -33,7 +33,7 @@ pub fn teacher(config: &Config, vit: &VitConfig) -> f64 {
     forward + targets
 }
 
-/// `F` and `A` of [`flops`].
+/// The parts `F` and `A` of [`flops`].
 fn parts(config: &Config, vit: &VitConfig) -> (f64, f64) {
     let number = |n: usize| n as f64;
     let (h, l, k) = (&config.head, config.patch_loss.aggregation_depth, config.patch_loss.k_num);

@@ -35,7 +35,7 @@ fn encoded(images: &[DynamicImage], format: ImageFormat) -> Seeds {
     images.iter().map(file).collect()
 }
 
-/// Colour and grey; with an orientation; progressive, with restart markers, of four inks.
+/// JPEG files: colour, grey, with an orientation, progressive, with restart markers, and of four inks.
 pub fn jpeg() -> Seeds {
     let mut files = encoded(&[colour(), grey()], ImageFormat::Jpeg)?;
     let exif = b"\xff\xe1\0\x22Exif\0\0II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
@@ -62,7 +62,7 @@ pub fn jpeg() -> Seeds {
     Ok(files)
 }
 
-/// Colour, alpha, grey, 16 bits; and 4 bits of a palette with transparency, interlaced rows being rare.
+/// PNG files: colour, alpha, grey, 16 bits, and 4 bits of a palette with transparency; none is interlaced.
 pub fn png() -> Seeds {
     let mut files = encoded(&[colour(), alpha(), grey(), deep()], ImageFormat::Png)?;
     let mut file = Vec::new();
@@ -79,7 +79,7 @@ pub fn png() -> Seeds {
     Ok(files)
 }
 
-/// Without loss; and with, whose arithmetic code makes something of any bytes.
+/// WebP files: some without loss, and one with loss, whose arithmetic code makes something of any bytes.
 pub fn webp() -> Seeds {
     let mut files = encoded(&[colour(), alpha()], ImageFormat::WebP)?;
     let noise = (0..600u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
@@ -95,7 +95,7 @@ pub fn webp() -> Seeds {
     Ok(files)
 }
 
-/// 24 and 32 bits, a palette, and run lengths.
+/// BMP files: 24 and 32 bits, a palette, and run lengths.
 pub fn bmp() -> Seeds {
     let mut files = encoded(&[colour(), alpha(), grey()], ImageFormat::Bmp)?;
     let rows = b"\x05\x01\0\0\x02\x02\x03\x03\0\0\0\x01"; // five alike; two and three; the end
@@ -106,7 +106,7 @@ pub fn bmp() -> Seeds {
     Ok(files)
 }
 
-/// Plain, packed in each way, of 16 bits, of floats, and of several pages.
+/// TIFF files: plain, packed in each way, of 16 bits, of floats, and of several pages.
 pub fn tiff() -> Seeds {
     let mut files = encoded(&[colour(), alpha(), deep()], ImageFormat::Tiff)?;
     let values: Vec<u16> = (0..12 * 9).map(|i| i * 500).collect();

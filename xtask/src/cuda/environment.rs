@@ -27,7 +27,7 @@ pub enum Purpose {
 /// Variables by which people name their toolkit; cudarc looks at the same.
 const NAMES: [&str; 4] = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_ROOT_DIR"];
 
-/// PTX for it runs on every GPU since 2020, and bf16 needs no less.
+/// Compute capability whose PTX runs on every GPU since 2020; bf16 needs no less.
 const COMPUTE_CAP: &str = "80";
 
 /// Where the driver's library may be without the loader's knowing, as in containers.
@@ -71,7 +71,7 @@ pub fn root(variables: &Variables) -> Option<PathBuf> {
     chosen.or_else(|| Some(named()?.1))
 }
 
-/// What the user has set.
+/// Value of a variable that the user has set.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -91,14 +91,14 @@ struct Toolkit {
 /// The driver's library.
 #[derive(Clone, Debug, PartialEq)]
 enum Driver {
-    /// The loader finds it.
+    /// A library that the loader finds.
     Known,
     In(PathBuf),
     Absent,
 }
 
 impl Toolkit {
-    /// The one that a variable names, the one whose nvcc is there, or our own.
+    /// Chooses the toolkit that a variable names, the one whose nvcc is there, or our own.
     fn choose(
         named: Option<(&str, PathBuf)>,
         nvcc: Option<PathBuf>,

@@ -18,13 +18,13 @@ pub fn executable(file: &Path) -> io::Result<()> {
     std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
 }
 
-/// Not here.
+/// Fails: symbolic links are made on Unix only.
 #[cfg(not(unix))]
 pub fn link(_: &str, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Not here.
+/// Fails: files are made executable on Unix only.
 #[cfg(not(unix))]
 pub fn executable(_: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -21,7 +21,7 @@ pub const WHEELS: [Wheel; 8] = [
     Wheel { name: "nvidia-curand", version: "10.4.0.35", megabytes: 60 },
 ];
 
-/// Where the wheels keep what they bring.
+/// Folder in which the wheels keep what they bring.
 pub const INSIDE: &str = "nvidia/cu13";
 
 /// Parts of names of large libraries that neither a build nor a run needs: the second build of nvrtc, and nvvm as a
@@ -44,7 +44,7 @@ impl Wheel {
         format!("{}=={}", self.name, self.version)
     }
 
-    /// Downloads it and unpacks it into `folder`; the download is gone afterwards.
+    /// Downloads the wheel and unpacks it into `folder`; the download is gone afterwards.
     pub fn unpack_into(&self, folder: &Path) -> Result<(), String> {
         let downloads = folder.join("download");
         let _ = fs::remove_dir_all(&downloads);

@@ -11,9 +11,9 @@ use super::sources::write_if_changed;
 
 /// How everything of the emulator is compiled.
 pub struct Compiler {
-    /// `xtask/cuda-emulator`.
+    /// The folder `xtask/cuda-emulator`.
     pub sources: PathBuf,
-    /// Where all results go.
+    /// Folder of all results.
     pub folder: PathBuf,
     /// The CUDA toolkit, for the headers of its libraries; none if the compiler finds them by itself.
     pub toolkit: Option<PathBuf>,
@@ -138,7 +138,7 @@ impl Compiler {
         command
     }
 
-    /// Where `cuda.h` and the headers of the other libraries are.
+    /// Compiler flag for the folder of `cuda.h` and the headers of the other libraries.
     pub fn cuda_headers(&self) -> Option<String> {
         self.toolkit.as_ref().map(|toolkit| format!("-I{}", toolkit.join("include").display()))
     }

@@ -69,7 +69,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Without `__align__(16)` and `alignas(16)`.
+/// The text without `__align__(16)` and `alignas(16)`.
 fn without_alignment(text: &str) -> String {
     let mut text = text.to_string();
     for word in ["__align__", "alignas"] {

@@ -96,7 +96,7 @@ fn walk(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// Leaves a file alone that has this content already.
+/// Writes a file unless it has this content already.
 pub fn write_if_changed(path: &Path, text: &str) -> Result<(), String> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! One bit in every 4 KiB of the newest checkpoint, and each of its files cut short or gone.
+//! Damage to the newest checkpoint: one bit flipped in every 4 KiB, and each of its files cut short or gone.
 
 use super::run::{Bench, said};
 use std::fs;

@@ -55,7 +55,7 @@ fn fill(path: &Path) {
     }
 }
 
-/// Unmounts when dropped.
+/// A mounted file system, unmounted when dropped.
 struct Mounted<'a>(&'a Path);
 
 impl Drop for Mounted<'_> {

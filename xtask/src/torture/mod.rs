@@ -22,7 +22,7 @@ Needs Linux; the full disk is a small tmpfs, which only root can mount (else tha
 /// Builds and runs the program that breaks files.
 pub const MUTANTS: [&str; 6] = ["run", "--release", "--bin", "mutants", "--features", "idx"];
 
-/// What is asked for.
+/// What the arguments ask for.
 pub(crate) struct Plan {
     only: Option<String>,
     kills: usize,

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Runs from the start of the check to its end.
+/// Clock that runs from the start of the check to its end.
 pub struct Clock {
     start: Instant,
     end: Instant,
 }
 
 impl Clock {
-    /// From now on.
+    /// Starts a clock that ends after `most`.
     pub fn new(most: Duration) -> Self {
         let start = Instant::now();
         Self { start, end: start + most }
@@ -20,17 +20,17 @@ impl Clock {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// What is left.
+    /// Time that is left.
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// A part of what is left.
+    /// A part of the time that is left.
     pub fn share(&self, part: f64) -> Duration {
         self.left().mul_f64(part)
     }
 
-    /// The moment after `time`.
+    /// The moment `time` from now.
     pub fn at(&self, time: Duration) -> Instant {
         Instant::now() + time
     }

@@ -1,4 +1,4 @@
-//! What the device is, and how fast its products of matrices are.
+//! Facts of the device, and how fast its products of matrices are.
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -8,23 +8,23 @@ use std::time::Instant;
 /// A device.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Facts {
-    /// Name of the GPU.
+    /// Name of the device.
     pub name: String,
-    /// Version of its driver.
+    /// Version of the driver.
     pub driver: Option<String>,
     /// Newest CUDA of the driver.
     pub cuda: Option<String>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
-    /// Such as 9.0.
+    /// Compute capability, such as 9.0.
     pub compute_capability: Option<String>,
     /// Multiprocessors (SMs), or threads of a CPU.
     pub multiprocessors: usize,
-    /// What the maker says of bf16 products, without sparsity, in 10^12 FLOP/s.
+    /// Peak rate of bf16 products as the maker states it, without sparsity, in 10^12 FLOP/s.
     pub peak_tflops: Option<f64>,
     /// The rate of one large product, in 10^12 FLOP/s.
     pub measured_tflops: f64,
-    /// Type and side of that product.
+    /// Type and side of the product that `measured_tflops` is the rate of.
     pub measured_with: String,
 }
 
@@ -77,7 +77,7 @@ fn product_rate(side: usize, dtype: DType, device: &Device) -> Result<f64> {
     Ok(2. * (side as f64).powi(3) / best)
 }
 
-/// Everything but the rate.
+/// Facts of the device but for the rate of its products.
 fn asked(device: &Device) -> Result<Facts> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {

@@ -51,7 +51,7 @@ fixtures!(
         "selfpatch/train_b" with ".json";
 );
 
-/// Their names, FOLDER/NAME each.
+/// Names of the fixtures that are computed on the device, FOLDER/NAME each.
 pub fn names() -> Vec<String> {
     NAMES.iter().map(|name| name.to_string()).collect()
 }

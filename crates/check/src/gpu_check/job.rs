@@ -16,16 +16,16 @@ pub enum Job {
     },
     /// Compare with the fixtures of a folder.
     Parity {
-        /// In which precision.
+        /// Precision of the computation.
         autocast: Precision,
-        /// Where they are.
+        /// Folder of the fixtures.
         fixtures: PathBuf,
     },
     /// Train, and tell the losses.
     Train {
-        /// In which precision.
+        /// Precision of the training.
         autocast: Precision,
-        /// How long.
+        /// Number of steps.
         steps: usize,
         /// The run's folder, which is removed afterwards.
         folder: PathBuf,
@@ -40,7 +40,7 @@ pub struct Speed {
     /// What a step computes.
     #[serde(flatten)]
     pub shape: Shape,
-    /// In which precision.
+    /// Precision of the steps.
     pub autocast: Precision,
     /// Images of a step.
     pub batch: usize,
@@ -48,7 +48,7 @@ pub struct Speed {
     pub warmup: usize,
     /// The most steps that are timed.
     pub steps: usize,
-    /// Time after which five of them are enough.
+    /// Seconds of timing after which five timed steps are enough.
     pub seconds: f64,
 }
 
@@ -91,7 +91,7 @@ impl Shape {
         }
     }
 
-    /// One that costs nothing, to try the check.
+    /// A shape that costs nothing, to try the check.
     pub fn toy() -> Self {
         let (global_size, local_size, hidden_dim, bottleneck_dim) = (48, 24, 32, 16);
         Self {

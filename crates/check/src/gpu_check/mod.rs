@@ -145,7 +145,7 @@ impl<'a> Check<'a> {
         rounds::run(self.options.quick, &mut self.ours, peers, &self.clock, &mut self.report, &mut save, tell)
     }
 
-    /// Tells the tables; whether what was wanted has passed.
+    /// Tells the tables, and returns whether what was wanted has passed.
     fn end(mut self, tell: Tell) -> Result<bool> {
         let (parity, training) = (self.wants(Part::Parity), self.wants(Part::Train));
         let passed = self.report.finish(parity, training);
@@ -160,7 +160,7 @@ impl<'a> Check<'a> {
 pub struct Work(PathBuf);
 
 impl Work {
-    /// A new one, below the folder for temporary files.
+    /// A new folder, below the folder for temporary files.
     ///
     /// # Errors
     /// A folder that cannot be made.
@@ -170,7 +170,7 @@ impl Work {
         Ok(Self(folder))
     }
 
-    /// What removes the folder, and what of the report is being written to `out`: for a signal that ends the check.
+    /// Function that removes the folder and unfinished files of the report in `out`: for a signal that ends the check.
     pub fn cleaner(&self, out: &Path) -> impl FnOnce() + Send + use<> {
         let (work, parts) = (self.0.clone(), save::parts(out));
         move || {

@@ -13,9 +13,9 @@ const PEER: &str = include_str!("peer.py");
 
 /// PyTorch in two processes: one that compiles holds memory for longer and dies more easily.
 pub struct Peers {
-    /// As it comes.
+    /// PyTorch without `torch.compile`.
     pub eager: Worker,
-    /// With `torch.compile`.
+    /// PyTorch with `torch.compile`.
     pub compiled: Worker,
 }
 
@@ -49,7 +49,7 @@ impl Peers {
         Ok(peers)
     }
 
-    /// The versions, or why there is no peer.
+    /// The peer's versions, or why there is no peer.
     pub fn versions(&mut self, clock: &Clock) -> Result<Versions, String> {
         self.eager.answer(clock.at(clock.share(0.3)))
     }

@@ -20,17 +20,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct GpuReport {
     schema: u32,
     program: String,
-    /// When it was started, UTC.
+    /// When the check was started, UTC.
     pub date: String,
     quick: bool,
     minutes: f64,
-    /// Seconds until this was written.
+    /// Seconds from the start of the check until the report was written.
     pub seconds: f64,
     /// Whether the check came to its end.
     pub complete: bool,
     /// Whether parity and training were passed, those that were wanted.
     pub passed: bool,
-    /// The device.
+    /// Facts of the device.
     pub device: Option<Facts>,
     /// Comparisons with the original program.
     pub parity: Vec<Parity>,
@@ -45,9 +45,9 @@ pub struct GpuReport {
 /// All fixtures in one precision.
 #[derive(Serialize)]
 pub struct Parity {
-    /// Which.
+    /// Precision of the comparisons.
     pub precision: Precision,
-    /// The checks.
+    /// Results of the checks.
     #[serde(flatten)]
     pub outcome: Answer<Outcome>,
 }
@@ -55,20 +55,20 @@ pub struct Parity {
 /// Loss curves beside the CPU's.
 #[derive(Serialize)]
 pub struct Training {
-    /// The length.
+    /// Number of steps.
     pub steps: usize,
     /// The CPU's losses in f32.
     pub cpu: Answer<Vec<f64>>,
-    /// The device's.
+    /// Loss curves of the device.
     pub runs: Vec<Run>,
 }
 
 /// One curve.
 #[derive(Serialize)]
 pub struct Run {
-    /// In which precision.
+    /// Precision of the run.
     pub precision: Precision,
-    /// How far it is from the CPU's.
+    /// How far the curve is from the CPU's.
     #[serde(flatten)]
     pub outcome: Answer<Comparison>,
 }
@@ -77,21 +77,21 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Program {
-    /// Ours.
+    /// This program.
     Selfpatch,
     /// PyTorch, as the original program computes.
     Reference,
     /// PyTorch by its fast paths.
     Tuned,
-    /// PyTorch's program, compiled by `torch.compile`.
+    /// PyTorch by its fast paths, through `torch.compile`.
     Compiled,
 }
 
 impl Program {
-    /// All that do not compile.
+    /// All programs that do not compile.
     pub const EAGER: [Self; 3] = [Self::Selfpatch, Self::Reference, Self::Tuned];
 
-    /// What the peer is told.
+    /// Flags that the peer is given.
     pub fn flags(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Selfpatch => &[],
@@ -109,11 +109,11 @@ pub struct Row {
     pub job: Speed,
     /// GFLOP of the products of matrices for one image, counted by hand.
     pub gflop_per_image: f64,
-    /// What was measured, and derived.
+    /// Measured and derived values of each program.
     pub programs: BTreeMap<Program, Answer<Timed>>,
     /// Our images per second over those of the faster of `reference` and `tuned`.
     pub ratio: Option<f64>,
-    /// Our memory over that one's.
+    /// Our peak memory over that of the faster of `reference` and `tuned`.
     pub memory_ratio: Option<f64>,
 }
 
@@ -126,14 +126,14 @@ pub struct Timed {
     pub fraction_of_peak: Option<f64>,
     /// Fraction of the measured rate of a large product.
     pub fraction_of_measured: Option<f64>,
-    /// How often it was measured.
+    /// Number of rounds in which the program was measured.
     pub rounds: usize,
     #[serde(flatten)]
     pub measured: Measured,
 }
 
 impl Row {
-    /// Nothing measured yet.
+    /// A row with nothing measured yet.
     pub fn of(job: &Speed) -> Self {
         let config = job.config();
         let gflop = config.vit().map_or(f64::NAN, |vit| work::flops(&config, &vit) / 1e9);
@@ -146,12 +146,12 @@ impl Row {
         }
     }
 
-    /// Whether it is of no use to measure again.
+    /// Whether it is of no use to measure `program` again.
     pub fn fails(&self, program: Program) -> bool {
         matches!(self.programs.get(&program), Some(Answer::Failed { .. }))
     }
 
-    /// What was found, if anything.
+    /// Measurements of `program`, if there are any.
     pub fn timed(&self, program: Program) -> Option<&Timed> {
         match self.programs.get(&program) {
             Some(Answer::Done(timed)) => Some(timed),
@@ -159,7 +159,7 @@ impl Row {
         }
     }
 
-    /// The faster of what PyTorch does without compiling.
+    /// Measurements of the faster of `reference` and `tuned`.
     pub fn eager(&self) -> Option<&Timed> {
         let all = [Program::Reference, Program::Tuned].into_iter().filter_map(|program| self.timed(program));
         all.max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second))
@@ -211,7 +211,7 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 impl GpuReport {
-    /// Nothing yet.
+    /// A report with nothing found yet.
     pub fn new(minutes: f64, quick: bool) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 /// Time for one job of anything but `torch.compile`.
 const MOST: Duration = Duration::from_secs(60);
-/// What `torch.compile` may take of what is left.
+/// Part of the time left that `torch.compile` may take.
 const COMPILING: f64 = 0.5;
-/// Nothing is begun with less than this left.
+/// Least time left with which anything is begun.
 const LEAST: Duration = Duration::from_secs(8);
 /// Times that everything is measured, if there is time.
 const ROUNDS: usize = 3;

@@ -14,7 +14,7 @@ use std::io::{self, BufRead, Write};
 /// Why a worker does no further jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// There are none.
+    /// There are no further jobs.
     Done,
     /// The device's memory could not be given back: CUDA's context is dead. Whoever drops the device then panics (in
     /// its `CudaBlas`), so the process has to exit without that.

@@ -11,7 +11,7 @@ use selfpatch_vit::Pass;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// What was measured, of ours or of the peer's.
+/// Measurements of training steps, ours or the peer's.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Measured {
     /// The time of each step.
@@ -20,9 +20,9 @@ pub struct Measured {
     pub loss: Option<f64>,
     /// Most memory that tensors held at a time.
     pub peak_memory_bytes: Option<u64>,
-    /// Most memory that was kept for them.
+    /// Most memory that was kept for tensors.
     pub reserved_memory_bytes: Option<u64>,
-    /// Readings of the device in one step, which stop it.
+    /// Readings of the device in one step, each of which stops it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfers: Option<u64>,
     /// Where the time of a step goes when each part is waited for.

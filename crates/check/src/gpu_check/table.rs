@@ -7,7 +7,7 @@ use super::worker::Answer;
 use selfpatch_train::config::Precision;
 use std::fmt::Write;
 
-/// Everything.
+/// The whole report in Markdown.
 pub fn markdown(report: &GpuReport) -> String {
     let mut out = format!("## gpu-check, {}\n", report.date);
     if let Some(facts) = &report.device {
@@ -93,7 +93,7 @@ pub fn curve(run: &Run) -> String {
     }
 }
 
-/// What was just measured.
+/// One line about what was just measured.
 pub fn line(cell: &Speed, program: Program, row: &Row) -> String {
     let what = match row.programs.get(&program) {
         Some(Answer::Done(timed)) => format!("{:.1} images/s{}", timed.images_per_second, memory(timed)),

@@ -37,16 +37,16 @@ pub fn finite(losses: Vec<Option<f64>>) -> Result<Vec<f64>, String> {
     losses.into_iter().enumerate().map(known).collect()
 }
 
-/// When two curves are the same training.
+/// Rule for when two curves are the same training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// Each loss is the mean of this many steps before it is compared.
     pub mean_of: usize,
-    /// The first steps, in which the curves ...
+    /// Number of first steps that `relative` applies to.
     pub first_steps: usize,
-    /// ... differ by no more than this part of the loss.
+    /// Largest difference in the first steps, as a part of the loss.
     pub relative: f64,
-    /// The mean absolute difference over all steps.
+    /// Largest mean absolute difference over all steps.
     pub mean_absolute: f64,
 }
 
@@ -56,7 +56,7 @@ const F32: Rule = Rule { mean_of: 1, first_steps: 50, relative: 1e-4, mean_absol
 const HALF: Rule = Rule { mean_of: 20, first_steps: usize::MAX, relative: 2e-2, mean_absolute: 5e-2 };
 
 impl Rule {
-    /// That of a precision.
+    /// The rule of a precision.
     pub fn of(precision: Precision) -> Self {
         if precision == Precision::F32 { F32 } else { HALF }
     }
@@ -65,17 +65,17 @@ impl Rule {
 /// How far a curve is from the CPU's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// What it was computed in.
+    /// Precision that the curve was computed in.
     pub precision: Precision,
-    /// What it is held to.
+    /// Rule that the curve is held to.
     pub rule: Rule,
     /// The largest difference in the first steps, as a part of the loss.
     pub largest_relative: f64,
     /// The mean difference of all steps.
     pub mean_absolute: f64,
-    /// Whether both are within the rule.
+    /// Whether both differences are within the rule.
     pub passed: bool,
-    /// The losses.
+    /// Losses of the curve.
     pub losses: Vec<f64>,
 }
 

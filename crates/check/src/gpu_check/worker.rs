@@ -23,7 +23,7 @@ const QUOTED: usize = 200;
 /// How a process is started.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// The program.
+    /// The program to start.
     pub program: PathBuf,
     /// Arguments of the program.
     pub arguments: Vec<OsString>,
@@ -32,12 +32,12 @@ pub struct Start {
 /// How to start the process, and the process while it runs.
 pub struct Worker {
     start: Start,
-    /// Where it complains.
+    /// File that the process writes its complaints to.
     log: PathBuf,
     running: Option<Running>,
     /// The job that was given last.
     job: String,
-    /// Why it could not be started.
+    /// Why the process could not be started.
     failure: Option<String>,
 }
 
@@ -50,12 +50,12 @@ struct Running {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Answer<T> {
-    /// Nothing.
+    /// A job without a result.
     Failed {
-        /// Why, in a sentence.
+        /// Why the job failed, in a sentence.
         error: String,
     },
-    /// What was asked for.
+    /// The result that was asked for.
     Done(T),
 }
 
@@ -66,7 +66,7 @@ impl<T> From<Result<T, String>> for Answer<T> {
 }
 
 impl Worker {
-    /// One that is started with the first job.
+    /// A worker whose process is started with the first job.
     pub fn new(start: Start, log: PathBuf) -> Self {
         Self { start, log, running: None, job: String::new(), failure: None }
     }
@@ -153,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// Both in turn.
+    /// Gives a job and waits for its answer, for no longer than `most`.
     pub fn ask<T: DeserializeOwned>(&mut self, job: &Job, more: &[(&str, &str)], most: Duration) -> Result<T, String> {
         self.give(job, more);
         self.answer(Instant::now() + most)

@@ -83,9 +83,9 @@ pub struct Args {
 pub struct Videos {
     /// The videos.
     pub source: Box<dyn VideoSource>,
-    /// What they are, in words.
+    /// The videos in words.
     pub facts: Facts,
-    /// At which size a model sees their frames.
+    /// Size at which a model sees the frames.
     pub size: Size,
 }
 

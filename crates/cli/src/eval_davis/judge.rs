@@ -15,19 +15,19 @@ use std::rc::Rc;
 
 /// A model to judge.
 pub struct Candidate {
-    /// What it is called.
+    /// What the model is called.
     pub label: String,
     /// Weights of the model, in words.
     pub weights: Facts,
     /// The model.
     pub vit: Vit,
-    /// Seed of the initial values that it is compared with.
+    /// Seed of the initial values that the model is compared with.
     pub seed: u64,
 }
 
 /// A model that was judged.
 pub struct Judged {
-    /// What it is called.
+    /// What the model is called.
     pub label: String,
     /// Scores of the model.
     pub evaluation: Evaluation,
@@ -53,7 +53,7 @@ struct Printed<'a> {
 }
 
 impl Judged {
-    /// What is printed with `--json`.
+    /// The JSON that is printed with `--json`.
     pub fn json(&self) -> Result<serde_json::Value> {
         Ok(serde_json::to_value(Printed {
             report: &self.evaluation.report,
@@ -91,7 +91,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// For the videos and settings of `args`.
+    /// Judge for the videos and settings of `args`.
     pub fn new(args: &'a Args, videos: &'a Videos, device: &'a Device) -> Self {
         Self { args, videos, device, floor: None, random: Vec::new() }
     }

@@ -101,7 +101,8 @@ fn print(args: &Args, models: &[Judged]) -> Result<()> {
     Ok(())
 }
 
-/// The models, then each network with random initial values, then the first mask; with `videos` those of each model.
+/// Table of the models, of networks with random initial values and of the first mask; `videos` adds rows for each video
+/// of the models.
 fn scores(models: &[Judged], videos: bool) -> String {
     let mut random: Vec<(String, &Judged)> = Vec::new();
     for model in models.iter().rev() {

@@ -2,7 +2,7 @@
 
 use selfpatch_eval::FrameSize;
 
-/// At which size a model sees frames.
+/// Size at which a model sees frames.
 #[derive(Clone, Copy)]
 pub enum Size {
     /// One size for every model.
@@ -12,7 +12,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// For a model with patches of `patch` pixels.
+    /// Size of frames for a model with patches of `patch` pixels.
     pub fn of(self, patch: usize) -> FrameSize {
         match self {
             Self::Fixed(size) => size,

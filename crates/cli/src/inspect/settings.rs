@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::path::Path;
 use toml::Value;
 
-/// How a file begins that may be written again.
+/// First line of a file that may be written again.
 const FIRST_LINE: &str = "# Written by `selfpatch inspect-data --write-config`";
 
-/// What is to be laid over the settings so far.
+/// Settings to lay over the settings so far.
 pub fn settings(found: &Suggestion) -> Vec<Setting> {
     let mut settings = vec![("data.channels".to_string(), Value::Integer(found.channels as i64))];
     settings.extend(range(found).map(|range| ("data.range".to_string(), range)));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 /// The images at some places of another source.
 pub(crate) struct Chosen {
-    /// The other source.
+    /// The source that the images are chosen from.
     pub source: Arc<dyn ImageSource>,
-    /// Places in it.
+    /// Places of the images in the source.
     pub places: Vec<usize>,
 }
 

@@ -14,7 +14,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// For features of width `dim` and `classes` classes: weights of deviation 0.01 drawn from `seed`, no bias.
+    /// A classifier for features of width `dim` and `classes` classes: weights of deviation 0.01 from `seed`, no bias.
     ///
     /// # Errors
     /// When the parameters cannot be made.
@@ -26,7 +26,7 @@ impl Classifier {
         Ok(Self { params, optimizer: Optimizer::new(Algorithm::Sgd) })
     }
 
-    /// `[B, D] -> [B, C]`.
+    /// Logits of features: `[B, D] -> [B, C]`.
     ///
     /// # Errors
     /// When the features have another width.
@@ -63,8 +63,8 @@ pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> 
     loss::nll(&ops::log_softmax(logits, 1)?, labels)
 }
 
-/// Learning rate of an epoch: a half cosine from `base` to 0 in steps of whole epochs (torch's `CosineAnnealingLR`, stepped
-/// once per epoch).
+/// Learning rate of an epoch: a half cosine from `base` to 0 in steps of whole epochs (torch's `CosineAnnealingLR`,
+/// stepped once per epoch).
 pub fn rate(base: f64, epoch: usize, epochs: usize) -> f64 {
     base * (1. + (std::f64::consts::PI * epoch as f64 / epochs as f64).cos()) / 2.
 }

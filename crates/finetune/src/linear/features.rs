@@ -9,24 +9,24 @@ use std::path::Path;
 
 /// The folder of features within that of a run.
 pub const FOLDER: &str = "features";
-/// The test and the training images, as their features are called in files.
+/// Names of the features of the test and of the training images in files.
 pub(crate) const SETS: [&str; 2] = ["val", "train"];
-/// The metadata that says what was noticed, as JSON.
+/// Key of the metadata that says what was noticed, as JSON.
 const NOTICED: &str = "noticed";
 
-/// What makes features `[B, D]` of squares, each one `[C, S, S]` or several.
+/// A function that makes features `[B, D]` of squares, each one `[C, S, S]` or several.
 pub type Encode<'a> = &'a dyn Fn(&[selfpatch_datasets::Samples]) -> candle_core::Result<Tensor>;
 
 /// Features of some labelled images.
 #[derive(Clone, Debug)]
 pub struct Features {
-    /// `[N, D]`, f32.
+    /// Rows of features, `[N, D]`, f32.
     pub rows: Tensor,
-    /// Classes `[N]`.
+    /// Classes of the images, `[N]`.
     pub labels: Vec<u32>,
-    /// Places in the source `[N]`.
+    /// Places of the images in the source, `[N]`.
     pub places: Vec<u32>,
-    /// What was noticed while they were made.
+    /// What was noticed while the features were made.
     pub noticed: Noticed,
 }
 
@@ -35,13 +35,13 @@ pub struct Features {
 pub struct Noticed {
     /// Images that could not be read, and why.
     pub skipped: Vec<(String, String)>,
-    /// What was left out of the others, in words.
+    /// What was left out of the images that could be read, in words.
     pub left_out: Vec<String>,
 }
 
 impl Noticed {
-    /// What the features of both sets in the folder of a run tell, the test images first; `left_out` begins with the name
-    /// of the set.
+    /// What was noticed while the features of both sets in the folder of a run were made, the test images first;
+    /// `left_out` begins with the name of the set.
     ///
     /// # Errors
     /// When a file cannot be read or holds something else.
@@ -57,7 +57,7 @@ impl Noticed {
 }
 
 impl Features {
-    /// Shows the middle of each image to the model. `tell` hears how many are done.
+    /// Features of the middle of each image. `tell` hears how many images are done.
     ///
     /// # Errors
     /// When the model fails or gives non-finite features, or no image can be read.
@@ -79,11 +79,11 @@ impl Features {
         Ok(Self { rows, labels: all.labels, places, noticed })
     }
 
-    /// Writes `features/NAME.safetensors` into the folder of a run: `features [N, D]` f32, `labels [N]` and `places [N]`
-    /// as 64-bit integers, and as metadata what was noticed.
+    /// Writes `features/NAME.safetensors` into the folder of a run: `features [N, D]` f32, `labels [N]` and
+    /// `places [N]` as 64-bit integers, and as metadata what was noticed.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, run: &Path, name: &str) -> Result<(), Error> {
         let folder = run.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
@@ -102,10 +102,10 @@ impl Features {
         Ok(write_safetensors(&path, &tensors, &[(NOTICED.into(), noticed)])?)
     }
 
-    /// What [`Features::write`] wrote; `None` where there is no such file.
+    /// Reads features that [`Features::write`] wrote; `None` where there is no such file.
     ///
     /// # Errors
-    /// When it cannot be read or holds something else.
+    /// When the file cannot be read or holds something else.
     pub fn read(run: &Path, name: &str, device: &Device) -> Result<Option<Self>, Error> {
         let path = run.join(FOLDER).join(format!("{name}.safetensors"));
         if !path.is_file() {

@@ -13,17 +13,18 @@ pub(crate) fn is_held_out(image: usize) -> bool {
     image % TENTH == TENTH - 1
 }
 
-/// One of the classifiers.
+/// One classifier of a probe.
 pub(crate) struct Head {
     /// Learning rate for 256 images per step.
     pub lr: f64,
-    /// Whether it learns from all training images; else the held-out ones are kept from it, and tell how good its rate is.
+    /// Whether the classifier learns from all training images; else it is kept from the held-out ones, on which it
+    /// tells how good its rate is.
     pub is_whole: bool,
     pub classifier: Classifier,
 }
 
 impl Head {
-    /// A name of its own, such as `0.1.whole`.
+    /// Name of the classifier among those of one model, such as `0.1.whole`.
     pub fn name(&self) -> String {
         format!("{}.{}", self.lr, if self.is_whole { "whole" } else { "chooser" })
     }
@@ -37,14 +38,14 @@ pub(crate) struct Heads {
     pub best: f64,
 }
 
-/// What is known of the heads.
+/// The best rate of the classifiers, and how well they classify.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged {
     /// The best rate, for 256 images per step.
     pub lr: f64,
-    /// Accuracy of the chosen rate's classifier on the held-out images; `None` where there is no choice to make.
+    /// Top-1 of the best rate's classifier on the held-out images, 0 to 1; `None` where there is no choice to make.
     pub held_out: Option<f64>,
-    /// Scores of the classifier of that rate that was trained on all images.
+    /// Scores of the classifier of the best rate that was trained on all images.
     pub scores: Scores,
 }
 
@@ -77,7 +78,7 @@ impl Rows {
 }
 
 impl Heads {
-    /// For features of width `dim`.
+    /// Classifiers for features of width `dim`.
     pub fn new(rates: &[f64], dim: usize, classes: usize, seed: u64, device: &Device) -> Result<Self> {
         let kinds: &[bool] = if rates.len() > 1 { &[true, false] } else { &[true] };
         let mut all = Vec::new();
@@ -89,7 +90,7 @@ impl Heads {
         Ok(Self { all, best: rates.first().copied().unwrap_or_default() })
     }
 
-    /// The loss of each classifier, in order, and what moves it; `None` for those that learn nothing from these rows.
+    /// The loss and gradients of each classifier, in order; `None` for those that learn nothing from these rows.
     pub fn gradients(&self, rows: &Rows) -> Result<Vec<Option<(f64, Gradients)>>> {
         let (labels, rest) = (rows.labels()?, rows.part(false)?);
         let rest = rest.map(|rest| Ok::<_, candle_core::Error>((rest.labels()?, rest))).transpose()?;
@@ -106,7 +107,7 @@ impl Heads {
         Ok(moves.into_iter().map(|m| m.map(|(_, g)| (losses.next().map_or(f64::NAN, f64::from), g))).collect())
     }
 
-    /// Steps all classifiers. `factor`: what rates are multiplied with; `epoch` of `epochs`: how far the schedule has come.
+    /// Steps all classifiers. `factor`: what rates are multiplied with; `epoch` of `epochs`: how far the schedule is.
     pub fn step(&mut self, moves: &[Option<(f64, Gradients)>], factor: f64, epoch: usize, epochs: usize) -> Result<()> {
         for (head, (_, gradients)) in self.all.iter_mut().zip(moves).filter_map(|(head, m)| Some((head, m.as_ref()?))) {
             head.classifier.step(gradients, rate(head.lr * factor, epoch, epochs))?;
@@ -114,8 +115,8 @@ impl Heads {
         Ok(())
     }
 
-    /// Chooses the rate whose classifier has the lowest cross-entropy on `held_out`, which tells more of few images than
-    /// how many are classified rightly, and scores the classifier of that rate on `val`.
+    /// Chooses the rate whose classifier has the lowest cross-entropy on `held_out`, which tells more of few images
+    /// than how many are classified rightly, and scores the classifier of that rate on `val`.
     pub fn judge(&mut self, held_out: Option<&Rows>, val: &Rows) -> Result<Judged> {
         let (mut least, mut top1) = (f64::INFINITY, None);
         if let Some(rows) = held_out {

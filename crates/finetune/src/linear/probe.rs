@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 /// A model whose features are judged.
 pub struct Subject<'a> {
-    /// What its numbers and files are called: empty for the weights, `random` for the same shapes without training.
+    /// Name in numbers and files: empty for the weights, `random` for the same shapes without training.
     pub name: &'static str,
-    /// Images to features.
+    /// Makes features of images.
     pub encode: Encode<'a>,
     /// Width of a feature.
     pub width: usize,
@@ -30,9 +30,9 @@ pub struct Subject<'a> {
 
 /// The images of a probe.
 pub struct Sets {
-    /// To learn from.
+    /// Labelled images to learn from.
     pub train: Labelled,
-    /// To be judged by, with the same class numbers.
+    /// Labelled images that the classifiers are judged by, with the class numbers of `train`.
     pub val: Labelled,
     /// What the model is shown of an image that is not augmented.
     pub centre: Centre,
@@ -54,7 +54,7 @@ pub(crate) struct Probe<'a> {
     heads: Vec<Heads>,
     /// The features of each subject, once they are made.
     known: Vec<Known>,
-    /// What makes random views, if they are wanted.
+    /// Loader of random views, if they are wanted.
     loader: Option<Loader<Square>>,
     /// Images whose features could not be made.
     skipped: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Probe<'a> {
 struct Known {
     /// Features of the training images that are needed more than once.
     train: Features,
-    /// Their rows by the number of the image.
+    /// Row of each training image in `train`, by the number of the image.
     rows: HashMap<usize, u32>,
     held_out: Option<Rows>,
     val: Rows,
@@ -159,7 +159,7 @@ impl<'a> Probe<'a> {
         Ok(features)
     }
 
-    /// What a step learns from, of one subject.
+    /// The rows of one subject that a step learns from.
     fn rows(&self, subject: usize, batch: &Batch) -> candle_core::Result<Rows> {
         let labels = &self.sets.train.labels;
         let (features, ids) = match &batch.pixels {
@@ -181,7 +181,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Classes, counted by the greatest number of one.
+/// Number of classes: the greatest class number plus one.
 fn classes(sets: &Sets) -> usize {
     let labels = sets.train.labels.iter().chain(&sets.val.labels);
     labels.max().map_or(0, |last| *last as usize + 1)
@@ -391,7 +391,7 @@ impl Task for Probe<'_> {
         Ok(())
     }
 
-    /// `export/linear.safetensors`: `weight [C, D]` and `bias [C]` of the chosen classifier.
+    /// Writes `export/linear.safetensors`: `weight [C, D]` and `bias [C]` of the chosen classifier.
     fn export(config: &Config, state: &State) -> Result<(), Error> {
         let best = state.values.get("best").and_then(|best| best.get(WEIGHTS)?.as_f64()).unwrap_or_default();
         let prefix = format!("{WEIGHTS}.{best}.whole.");
@@ -403,7 +403,7 @@ impl Task for Probe<'_> {
     }
 }
 
-/// What the classifiers on the weights' features are called in files.
+/// Name of the classifiers on the weights' features in files.
 const WEIGHTS: &str = "weights";
 
 fn called(subject: &Subject) -> String {

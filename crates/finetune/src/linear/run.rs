@@ -24,13 +24,13 @@ pub struct Row {
     /// The subject's name.
     #[serde(skip)]
     pub name: &'static str,
-    /// The class is the first guess, 0 to 1.
+    /// How often the class is the first guess, 0 to 1.
     pub top1: f64,
-    /// The class is among the first five guesses, 0 to 1.
+    /// How often the class is among the first five guesses, 0 to 1.
     pub top5: f64,
     /// Learning rate of the classifier, for 256 images per step.
     pub rate: f64,
-    /// How often a classifier of that rate was right on the held-out tenth, 0 to 1; `None` where there was no choice.
+    /// Top-1 of a classifier of the same rate on the held-out tenth, 0 to 1; `None` where there was no choice.
     pub held_out_top1: Option<f64>,
 }
 

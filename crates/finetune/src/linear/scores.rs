@@ -3,17 +3,17 @@
 use candle_core::{Result, Tensor};
 use serde::Serialize;
 
-/// Parts of the images, 0 to 1.
+/// Parts of the images that are classified rightly, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Scores {
-    /// The class is the first guess.
+    /// Part of the images whose class is the first guess.
     pub top1: f64,
-    /// The class is one of the first five, or of all where there are fewer.
+    /// Part of the images whose class is one of the first five guesses, or of all where there are fewer.
     pub top5: f64,
 }
 
-/// Scores of `logits [N, C]` by the classes of the images. Of equal logits the lower class comes first; a non-finite one
-/// counts as the least.
+/// Scores of `logits [N, C]` by the classes of the images. Of equal logits the lower class comes first; a
+/// non-finite one counts as the least.
 ///
 /// # Errors
 /// When the logits cannot be read.

@@ -12,7 +12,7 @@ pub const TASK: &str = "linear-probe";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What kind of run it is: [`TASK`].
+    /// Kind of the run: [`TASK`].
     pub task: String,
     /// Name of the run.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct Config {
 pub struct Model {
     /// Weight file of the backbone.
     pub weights: String,
-    /// BLAKE3 digest of that file, so that other weights of the same name are noticed.
+    /// BLAKE3 digest of the weight file, so that other weights of the same name are noticed.
     pub digest: String,
     /// What is taken for an image, in words.
     pub feature: String,
@@ -54,7 +54,7 @@ pub struct Model {
 pub struct Data {
     /// Labelled images that the classifiers are trained on.
     pub path: String,
-    /// Labelled images that they are tested on; empty for every fifth of the others.
+    /// Labelled images that the classifiers are tested on; empty for every fifth of those of `path`.
     pub val: String,
     /// Greatest number of images of each source, evenly spread; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,9 +9,9 @@ use candle_core::{Device, Result};
 pub struct Facts {
     /// Name of the GPU.
     pub name: String,
-    /// Such as (9, 0).
+    /// Compute capability, such as (9, 0).
     pub compute_capability: (i32, i32),
-    /// How many multiprocessors (SMs) it has.
+    /// Number of multiprocessors (SMs).
     pub multiprocessors: i32,
     /// Bytes of memory.
     pub memory: usize,
@@ -19,7 +19,7 @@ pub struct Facts {
     pub cuda: (i32, i32),
 }
 
-/// Asks the driver.
+/// Asks the driver for the facts of a device.
 pub fn facts(device: &Device) -> Result<Facts> {
     let stream = device.as_cuda_device()?.cuda_stream();
     let context = stream.context();

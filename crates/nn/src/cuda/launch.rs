@@ -30,11 +30,11 @@ pub enum Arg<'a> {
     Tensor(&'a Tensor),
     /// Address of the first element, or a null pointer.
     Optional(Option<&'a Tensor>),
-    /// `int`.
+    /// A number passed as `int`.
     Int(usize),
-    /// `long long`.
+    /// A number passed as `long long`.
     Long(usize),
-    /// `float`.
+    /// A number passed as `float`.
     Float(f32),
 }
 
@@ -81,26 +81,26 @@ macro_rules! cuda_args {
 /// How many threads a kernel runs on.
 #[derive(Clone, Copy)]
 pub struct Grid {
-    /// Blocks.
+    /// Number of blocks in each dimension.
     pub blocks: (usize, usize, usize),
-    /// Threads of each.
+    /// Threads of each block.
     pub threads: usize,
-    /// Bytes of dynamic shared memory of each.
+    /// Bytes of dynamic shared memory of each block.
     pub shared: usize,
 }
 
 impl Grid {
-    /// One-dimensional, without shared memory of dynamic size.
+    /// A one-dimensional grid without shared memory of dynamic size.
     pub fn new(blocks: usize, threads: usize) -> Self {
         Self { blocks: (blocks, 1, 1), threads, shared: 0 }
     }
 
-    /// One thread for each of `n` elements.
+    /// A grid with one thread for each of `n` elements.
     pub fn for_each(n: usize) -> Self {
         Self::new(n.div_ceil(256), 256)
     }
 
-    /// With `bytes` of shared memory.
+    /// The grid with `bytes` of dynamic shared memory for each block.
     pub fn shared(self, bytes: usize) -> Self {
         Self { shared: bytes, ..self }
     }

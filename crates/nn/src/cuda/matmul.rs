@@ -6,7 +6,7 @@ use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
 use candle_core::{DType, Result, Tensor, bail};
 
-/// A matrix, `[R, C]`, or what its transpose is.
+/// A matrix `[R, C]`, or the transpose of one.
 #[derive(Clone, Copy)]
 pub(crate) struct Factor<'a>(&'a Tensor, bool);
 

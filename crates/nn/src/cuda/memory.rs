@@ -8,13 +8,13 @@ use candle_core::{Device, Result};
 /// Most memory at a time since [`reset_peak`], in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peak {
-    /// Held by tensors.
+    /// Bytes held by tensors.
     pub used: u64,
-    /// Held by the pool, to be used again.
+    /// Bytes held by the pool, to be used again.
     pub reserved: u64,
 }
 
-/// Begins to look for the most memory anew, if the device has a pool.
+/// Starts to measure the most memory anew, if the device has a pool.
 pub fn reset_peak(device: &Device) -> Result<()> {
     let Some(pool) = pool(device)? else { return Ok(()) };
     for attribute in [HIGH, RESERVED] {
@@ -25,7 +25,7 @@ pub fn reset_peak(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The most memory since then; `None` without a pool, which alone knows.
+/// The most memory since [`reset_peak`]; `None` without a pool, which alone knows.
 pub fn peak(device: &Device) -> Result<Option<Peak>> {
     let Some(pool) = pool(device)? else { return Ok(None) };
     let read = |attribute| {
@@ -37,7 +37,7 @@ pub fn peak(device: &Device) -> Result<Option<Peak>> {
     Ok(Some(Peak { used: read(HIGH)?, reserved: read(RESERVED)? }))
 }
 
-/// Gives what no tensor holds back to the driver, for other processes.
+/// Returns to the driver the memory that no tensor holds, for other processes.
 pub fn release(device: &Device) -> Result<()> {
     device.synchronize()?;
     let Some(pool) = pool(device)? else { return Ok(()) };

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, InplaceOp1, Layout, Result, Shape, Tensor, bail};
 use std::sync::Mutex;
 
-/// What leads from the gradient of a result to that of its input, and deposits those of parameters.
+/// Function from the gradient of a result to that of its input; deposits the gradients of parameters.
 type Backward = Box<dyn FnOnce(&Tensor) -> Result<Option<Tensor>> + Send>;
 
 /// `output`, which kernels made of `x` and of parameters, as a function of them. `parameter` is any trained

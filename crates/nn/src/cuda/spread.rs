@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 const MODULE: Module = cuda_module!("spread");
 
-/// Each value as often as it says, one after the other: `[n]` f32.
+/// Each value repeated as often as its run says, one run after the other: `[n]` f32.
 pub(crate) fn spread(runs: impl IntoIterator<Item = (usize, f32)>, device: &Device) -> Result<Tensor> {
     let (mut starts, mut values, mut n) = (Vec::<u32>::new(), Vec::<f32>::new(), 0);
     for (length, value) in runs.into_iter().filter(|run| run.0 > 0) {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// `len` values of working memory, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    /// As long as its size class.
+    /// Memory as long as its size class.
     data: Vec<f32>,
     len: usize,
 }
@@ -38,7 +38,7 @@ impl Buffer {
         Self::within(len, len)
     }
 
-    /// The same in memory for `most` values. A length that changes from step to step then finds the
+    /// `len` values, not cleared, in memory for `most` values. A length that changes from step to step then finds the
     /// same memory each time.
     pub(crate) fn within(len: usize, most: usize) -> Self {
         let class = size_class(most.max(len));

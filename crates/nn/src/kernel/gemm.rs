@@ -18,7 +18,7 @@ pub(crate) struct Mat<'a> {
 }
 
 impl<'a> Mat<'a> {
-    /// Dense and row-major, `n` columns.
+    /// A dense row-major matrix of `n` columns.
     pub(crate) fn dense(data: &'a [f32], n: usize) -> Self {
         Self { data, rows: n, cols: 1 }
     }
@@ -28,7 +28,7 @@ impl<'a> Mat<'a> {
         Self { data, rows: 1, cols: n }
     }
 
-    /// The same without its first `row` rows.
+    /// The matrix without its first `row` rows.
     fn below(self, row: usize) -> Self {
         Self { data: &self.data[row * self.rows..], ..self }
     }

@@ -1,4 +1,4 @@
-//! From tensors to slices.
+//! Slices of the elements of tensors.
 
 use crate::Precision;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
@@ -29,7 +29,7 @@ pub(crate) fn with<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result
 
 /// The elements of a contiguous f32 CPU tensor, borrowed.
 pub(crate) struct View<'a> {
-    /// candle's read lock.
+    /// Read lock of candle on the storage.
     storage: Box<dyn Deref<Target = Storage> + Sync + 'a>,
     range: Range<usize>,
 }

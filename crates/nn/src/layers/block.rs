@@ -7,28 +7,28 @@ use candle_nn::VarBuilder;
 /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`; computed by [`ops::transformer`](crate::ops::transformer).
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Before the attention.
+    /// Norm before the attention.
     pub norm1: LayerNorm,
-    /// `D -> 3 D`: queries, keys, values.
+    /// Projection `D -> 3 D` to queries, keys and values.
     pub qkv: Linear,
-    /// `D -> D`, after the heads.
+    /// Projection `D -> D` after the heads.
     pub proj: Linear,
-    /// Before the feed-forward half.
+    /// Norm before the feed-forward half.
     pub norm2: LayerNorm,
-    /// `D -> hidden -> D`.
+    /// The feed-forward half, `D -> hidden -> D`.
     pub mlp: Mlp,
     /// Attention heads.
     pub heads: usize,
 }
 
 impl Block {
-    /// All parameters.
+    /// All parameters of the block.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
         norms.chain([&self.qkv, &self.proj, &self.mlp.fc1, &self.mlp.fc2].into_iter().flat_map(Linear::parameters))
     }
 
-    /// Names `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp`.
+    /// A block with the parameters `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp`.
     pub fn new(dim: usize, heads: usize, hidden: usize, qkv_bias: bool, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             norm1: LayerNorm::new(dim, eps, vb.pp("norm1"))?,

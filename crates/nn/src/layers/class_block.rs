@@ -9,17 +9,17 @@ use candle_nn::VarBuilder;
 /// [`ops::pool_positives`](crate::ops::pool_positives).
 #[derive(Clone, Debug)]
 pub struct ClassBlock {
-    /// Before the attention, of the query and of its context.
+    /// Norm before the attention, of the query and of its context.
     pub norm1: LayerNorm,
-    /// Query of the query token.
+    /// Projection to the query of the query token.
     pub q: Linear,
-    /// Keys of query token and context.
+    /// Projection to the keys of query token and context.
     pub k: Linear,
-    /// Values of query token and context.
+    /// Projection to the values of query token and context.
     pub v: Linear,
-    /// After the heads.
+    /// Projection after the heads.
     pub proj: Linear,
-    /// Before the feed-forward half.
+    /// Norm before the feed-forward half.
     pub norm2: LayerNorm,
     /// The feed-forward half.
     pub mlp: Mlp,
@@ -28,14 +28,14 @@ pub struct ClassBlock {
 }
 
 impl ClassBlock {
-    /// All parameters.
+    /// All parameters of the block.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         let linears = [&self.q, &self.k, &self.v, &self.proj, &self.mlp.fc1, &self.mlp.fc2];
         let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
         norms.chain(linears.into_iter().flat_map(Linear::parameters))
     }
 
-    /// Names `norm1`, `attn.q`, `attn.k`, `attn.v`, `attn.proj`, `norm2`, `mlp`.
+    /// A block with the parameters `norm1`, `attn.q`, `attn.k`, `attn.v`, `attn.proj`, `norm2`, `mlp`.
     pub fn new(dim: usize, heads: usize, mlp_ratio: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         let attn = vb.pp("attn");
         Ok(Self {

@@ -5,9 +5,9 @@ use candle_core::{Result, Tensor};
 /// Which sequences keep one residual branch, and by how much the kept ones are scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survival {
-    /// One entry per sequence.
+    /// Whether each sequence keeps the branch, one entry per sequence.
     pub alive: Vec<bool>,
-    /// `1 / (1 - rate)`.
+    /// Scale of kept branches, `1 / (1 - rate)`.
     pub scale: f64,
 }
 

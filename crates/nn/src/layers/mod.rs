@@ -25,9 +25,9 @@ pub fn torch_default(fan_in: usize) -> Init {
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// `[O, I]`.
+    /// Weight, `[O, I]`.
     pub weight: Tensor,
-    /// `[O]`.
+    /// Bias, `[O]`.
     pub bias: Option<Tensor>,
 }
 
@@ -37,7 +37,7 @@ impl Linear {
         std::iter::once(&self.weight).chain(&self.bias)
     }
 
-    /// `inp -> out` with bias; weights [`WEIGHT_INIT`], bias 0. Names `weight`, `bias`.
+    /// A layer `inp -> out` with bias; weights [`WEIGHT_INIT`], bias 0. Names `weight`, `bias`.
     pub fn new(inp: usize, out: usize, vb: VarBuilder) -> Result<Self> {
         Self::with_bias(inp, out, true, vb)
     }
@@ -50,7 +50,7 @@ impl Linear {
         })
     }
 
-    /// `[.., I] -> [.., O]`.
+    /// Applies the layer: `[.., I] -> [.., O]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
@@ -59,11 +59,11 @@ impl Linear {
 /// Layer normalisation over the last dimension.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// `[D]`.
+    /// Gain of each channel, `[D]`.
     pub weight: Tensor,
-    /// `[D]`.
+    /// Shift of each channel, `[D]`.
     pub bias: Tensor,
-    /// Added to the variance.
+    /// Number added to the variance.
     pub eps: f64,
 }
 
@@ -73,7 +73,7 @@ impl LayerNorm {
         [&self.weight, &self.bias].into_iter()
     }
 
-    /// Weight 1, bias 0. Names `weight`, `bias`.
+    /// A norm of `dim` channels with weight 1 and bias 0. Names `weight`, `bias`.
     pub fn new(dim: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints(dim, "weight", init::ONE)?,
@@ -82,7 +82,7 @@ impl LayerNorm {
         })
     }
 
-    /// `[.., D] -> [.., D]`.
+    /// Applies the norm: `[.., D] -> [.., D]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::layer_norm(x, &self.weight, &self.bias, self.eps)
     }
@@ -91,19 +91,19 @@ impl LayerNorm {
 /// The feed-forward half of a transformer block: linear, GELU, linear.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// `D -> hidden`.
+    /// First layer, `D -> hidden`.
     pub fc1: Linear,
-    /// `hidden -> D`.
+    /// Second layer, `hidden -> D`.
     pub fc2: Linear,
 }
 
 impl Mlp {
-    /// `dim -> hidden -> dim`. Names `fc1`, `fc2`.
+    /// Layers `dim -> hidden -> dim`. Names `fc1`, `fc2`.
     pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self { fc1: Linear::new(dim, hidden, vb.pp("fc1"))?, fc2: Linear::new(hidden, dim, vb.pp("fc2"))? })
     }
 
-    /// `[.., D] -> [.., D]`.
+    /// Applies both layers with GELU between them: `[.., D] -> [.., D]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
     }

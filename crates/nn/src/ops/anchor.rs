@@ -1,4 +1,4 @@
-//! What puts a coarse op into the graph.
+//! The parameter that puts a coarse op into the graph.
 
 use candle_core::Tensor;
 

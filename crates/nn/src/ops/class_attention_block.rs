@@ -19,9 +19,9 @@ use selfpatch_simd::wide;
 pub(super) struct ClassBlockWeights<'a> {
     pub norm1: Norm<'a>,
     pub q: Affine<'a>,
-    /// `[2 D, D]`.
+    /// Weights of keys and values, `[2 D, D]`.
     pub kv: Vec<f32>,
-    /// `[2 D]`.
+    /// Biases of keys and values, `[2 D]`.
     pub kv_bias: Vec<f32>,
     pub proj: Affine<'a>,
     pub norm2: Norm<'a>,
@@ -35,7 +35,7 @@ impl<'a> ClassBlockWeights<'a> {
         Self::forward_of(block, 0)
     }
 
-    /// Prepared for a forward pass in which `rows` queries run through all layers.
+    /// Weights prepared for a forward pass in which `rows` queries run through all layers.
     pub(super) fn forward_of(block: &'a ClassBlock, rows: usize) -> Result<Self> {
         let both = |k: &Tensor, v: &Tensor| -> Result<Vec<f32>> { Ok([&*View::of(k)?, &*View::of(v)?].concat()) };
         let kv = both(&block.k.weight, &block.v.weight)?;
@@ -77,9 +77,9 @@ pub(super) struct SavedClassBlock {
     inv: Buffer,
     q: Buffer,
     kv: Buffer,
-    /// For each sequence and head `1 + n` probabilities.
+    /// Probabilities, `1 + n` for each sequence and head.
     probs: Vec<f32>,
-    /// Before the projection.
+    /// Output of the attention, before the projection.
     out: Buffer,
     hat2: Buffer,
     inv2: Buffer,
@@ -213,7 +213,7 @@ pub(super) fn backward(
     w.norm1.deposit(&block.norm1, sums)
 }
 
-/// Fills `dq [S, D]` and `dkv [T + S, 2 D]`.
+/// Backward pass of the attention: fills `dq [S, D]` and `dkv [T + S, 2 D]`.
 fn attention_backward(
     w: &ClassBlockWeights,
     saved: &SavedClassBlock,

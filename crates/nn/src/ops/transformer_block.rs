@@ -23,7 +23,7 @@ pub(super) struct BlockWeights<'a> {
 }
 
 impl<'a> BlockWeights<'a> {
-    /// Prepared for a forward pass of `rows` rows.
+    /// Weights prepared for a forward pass of `rows` rows.
     pub(super) fn forward_of(block: &'a Block, rows: usize) -> Result<Self> {
         Ok(Self {
             norm1: Norm::of(&block.norm1)?,
@@ -59,13 +59,13 @@ struct SavedAttention {
     norm: SavedNorm,
     qkv: Buffer,
     probs: Buffer,
-    /// Before the projection.
+    /// Output of the attention, before the projection.
     out: Buffer,
 }
 
 struct SavedMlp {
     norm: SavedNorm,
-    /// Before and after GELU.
+    /// Values before GELU; `active` has those after it.
     hidden: Buffer,
     active: Buffer,
 }
@@ -83,7 +83,7 @@ struct Branch<'a> {
     /// Rows of the kept sequences among all.
     rows: Vec<Range<usize>>,
     scale: f32,
-    /// Whether all take part, unscaled.
+    /// Whether all sequences take part, unscaled.
     whole: bool,
     /// Tokens of all sequences: what memory is taken for.
     most: usize,

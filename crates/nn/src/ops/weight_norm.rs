@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-/// `v [O, I]`, `g [O, 1]` -> `[O, I]` (torch's `weight_norm` with `dim = 0`).
+/// Normalised weights: `v [O, I]`, `g [O, 1]` -> `[O, I]` (torch's `weight_norm` with `dim = 0`).
 pub fn reference(v: &Tensor, g: &Tensor) -> Result<Tensor> {
     v.broadcast_mul(&(g / v.sqr()?.sum_keepdim(1)?.sqrt()?)?)
 }

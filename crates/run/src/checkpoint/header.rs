@@ -1,4 +1,4 @@
-//! `state.json`.
+//! The header of a checkpoint, `state.json`.
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Version of the layout; another one is refused.
 pub(super) const FORMAT: u32 = 2;
 
-/// What `state.json` says.
+/// Content of `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub format: u32,
@@ -18,10 +18,10 @@ pub(super) struct Header {
     pub step: usize,
     /// Images of the data, which tell where in an epoch the step is.
     pub images: usize,
-    /// The task's own.
+    /// Values of the task.
     #[serde(flatten)]
     pub values: Map<String, Value>,
-    /// File name to BLAKE3 digest.
+    /// BLAKE3 digest of each file, by its name.
     pub files: BTreeMap<String, String>,
 }
 

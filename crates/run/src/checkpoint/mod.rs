@@ -2,8 +2,8 @@
 //!
 //! `checkpoints/step-NNNNNN/` holds the task's tensors as safetensors files (those of a pre-training: `student`,
 //! `teacher`, `optimizer` and `centers`), the `config.toml` that they were made with, `state.json` with the step, the
-//! task's values and a BLAKE3 digest of each file, and `state.b3`, the digest of `state.json`. It is written under
-//! another name, brought to the disk, and renamed when complete.
+//! task's values and a BLAKE3 digest of each file, and `state.b3`, the digest of `state.json`. The folder is written
+//! under another name, brought to the disk, and renamed when complete.
 
 mod header;
 mod list;

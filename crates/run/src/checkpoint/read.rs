@@ -19,7 +19,7 @@ pub struct Found<S> {
     pub step: usize,
     /// Images of the data, which tell where in an epoch the step is.
     pub images: usize,
-    /// What it was made with.
+    /// Settings that the checkpoint was made with.
     pub settings: S,
     values: Map<String, Value>,
 }
@@ -28,7 +28,7 @@ impl<S> Found<S> {
     /// The tensors of a file, such as `student`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub fn tensors(&self, file: &str, device: &Device) -> Result<Weights, Error> {
         Ok(read(&self.path.join(format!("{file}.safetensors")), device)?)
     }
@@ -46,7 +46,7 @@ impl<S> Found<S> {
     /// A value of `state.json`; `None` where there is none.
     ///
     /// # Errors
-    /// When it is something else.
+    /// When the value is of another type.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let wrong = |e| Error::File { path: self.path.join("state.json"), reason: format!("{name}: {e}") };
         self.values.get(name).map(|value| serde_json::from_value(value.clone())).transpose().map_err(wrong)

@@ -14,12 +14,12 @@ pub struct Saver<S> {
 }
 
 impl<S: Settings> Saver<S> {
-    /// For the run of `settings`; checkpoints at multiples of `milestone` steps are kept for good.
+    /// A saver for the run of `settings`; checkpoints at multiples of `milestone` steps are kept for good.
     pub fn new(settings: &S, milestone: Option<usize>, export: fn(&S, &State) -> Result<(), Error>) -> Self {
         Self { settings: settings.clone(), export, milestone, writing: None }
     }
 
-    /// Begins to write `state`. Waits for the one before, if it is not done, and returns its folder.
+    /// Begins to write `state`. Waits for the save before this one, if need be, and returns its folder.
     ///
     /// # Errors
     /// The errors of the save before this one.

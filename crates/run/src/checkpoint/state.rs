@@ -16,17 +16,17 @@ pub struct State {
     pub files: Vec<(&'static str, Named)>,
     /// Counts and the like, which `state.json` holds.
     pub values: Map<String, Value>,
-    /// What the files of tensors say of themselves.
+    /// Metadata of the files of tensors.
     pub metadata: Vec<(String, String)>,
 }
 
 impl State {
-    /// Without anything yet.
+    /// A state without tensors and values.
     pub fn new(metadata: Vec<(String, String)>) -> Self {
         Self { metadata, ..Self::default() }
     }
 
-    /// With a file of tensors, which are copied to the host.
+    /// The state with one more file of tensors, which are copied to the host.
     ///
     /// # Errors
     /// When a tensor cannot be copied.
@@ -36,7 +36,7 @@ impl State {
         Ok(self)
     }
 
-    /// With a value of `state.json`; `None` is left out.
+    /// The state with one more value of `state.json`; `None` is left out.
     ///
     /// # Errors
     /// When the value has no form in JSON.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// What a checkpoint takes beside its tensors: headers, state, folders.
+/// Bytes that a checkpoint takes beside its tensors: headers, state, folders.
 const BESIDE: u64 = 4 << 20;
 
 /// Where in a run a state was taken.

@@ -63,7 +63,7 @@ impl Changes {
         changes
     }
 
-    /// The place in `before` of each image of `now`, by its name; the others are counted.
+    /// The place in `before` of each image of `now`, by its name; notes the images that only one of them has.
     fn by_name(&mut self, before: &Inventory, now: &Inventory) -> Vec<Option<usize>> {
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
         for (place, entry) in before.entries.iter().enumerate().rev() {
@@ -82,7 +82,7 @@ impl Changes {
         pairs
     }
 
-    /// In words with counts and examples; `None` if training goes on as if nothing had happened.
+    /// The changes in words with counts and examples; `None` if training goes on as if nothing had happened.
     pub fn told(&self) -> Option<String> {
         let kinds = [(&self.added, "new"), (&self.removed, "gone"), (&self.altered, "with other bytes")];
         let kinds = kinds.into_iter().filter(|(names, _)| !names.is_empty());
@@ -101,7 +101,7 @@ impl Changes {
     }
 }
 
-/// `2 new: a.png, b.png`.
+/// Some names as one part of a message, such as `2 new: a.png, b.png`.
 pub(crate) fn listed(names: &[String], what: &str) -> String {
     let more = if names.len() > EXAMPLES { ", ..." } else { "" };
     format!("{} {what}: {}{more}", names.len(), names[..names.len().min(EXAMPLES)].join(", "))

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-/// The file in the folder of a run.
+/// Name of the inventory's file in the folder of a run.
 pub(crate) const FILE: &str = "images.tsv";
 
 /// First line of the file.
@@ -17,7 +17,7 @@ const HEADER: &str = "# selfpatch images 1: digest, bytes, time, name";
 /// Most images that are read before training begins, to know or compare their bytes.
 const MOST_READ: usize = 10_000;
 
-/// Most bytes of them.
+/// Most bytes of images that are read before training begins.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// An image as it was seen last.
@@ -42,7 +42,7 @@ impl Inventory {
         Self { entries: (0..source.len()).into_par_iter().map(entry).collect() }
     }
 
-    /// That of the run in `folder`; `None` where an older version kept none, or where the file is damaged.
+    /// The inventory of the run in `folder`; `None` where an older version kept none, or where the file is damaged.
     pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(FILE);
         let bytes = match fs::read(&path) {
@@ -55,7 +55,7 @@ impl Inventory {
         Ok(entries.map(|entries| Self { entries }))
     }
 
-    /// Writes it into the folder of a run, whole or not at all.
+    /// Writes the inventory into the folder of a run, whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
         let mut text = format!("{HEADER}\n");
         for Entry { name, stamp, digest } in &self.entries {
@@ -92,7 +92,7 @@ impl Inventory {
     }
 }
 
-/// A line of the file.
+/// The entry that a line of the file holds.
 fn entry(line: &str) -> Option<Entry> {
     let mut fields = line.splitn(4, '\t');
     let digest = match fields.next()? {
@@ -106,7 +106,7 @@ fn entry(line: &str) -> Option<Entry> {
     Some(Entry { name: unescaped(fields.next()?), stamp, digest })
 }
 
-/// A name on one line.
+/// A name escaped so that it fits on one line.
 fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
 }

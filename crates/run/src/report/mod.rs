@@ -4,7 +4,7 @@
 //! SVG, the pictures data, the style follows the reader's light or dark setting and fits a
 //! phone. Until the run is finished the page loads itself again every half minute.
 //!
-//! It depends on files of the run folder alone (`log.jsonl`, `config.toml`, `alarms.jsonl`,
+//! The page depends on files of the run folder alone (`log.jsonl`, `config.toml`, `alarms.jsonl`,
 //! pictures), so writing it again is always safe.
 
 mod charts;
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use style::STYLE;
 
-/// The page's name in the run folder.
+/// Name of the page in the run folder.
 pub const FILE_NAME: &str = "report.html";
 
 /// Seconds after which the page of an unfinished run loads itself again.
@@ -63,7 +63,7 @@ pub fn write_report(run_dir: &Path, sheet: &Sheet) -> io::Result<()> {
 /// The pictures of a task that has none.
 ///
 /// # Errors
-/// None.
+/// There are no errors.
 pub fn no_pictures(_run: &Path) -> io::Result<String> {
     Ok(String::new())
 }
@@ -78,9 +78,9 @@ struct Run {
     progress: Progress,
     records: Vec<Record>,
     alarms: Vec<Alarm>,
-    /// Markup, empty without pictures.
+    /// Pictures as markup; empty where there are none.
     pictures: String,
-    /// Seconds since 1970.
+    /// Time of writing, in seconds since 1970.
     written: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What matters most, above the charts: where the run is, what is wrong, how it feels.
+//! What matters most, above the charts: where the run is, what is wrong, how healthy it is.
 
 use crate::alarms::Alarm;
 use crate::health::Reading;

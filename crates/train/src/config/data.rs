@@ -35,10 +35,10 @@ pub struct Data {
     /// per channel; absent: bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<Range>,
-    /// Mean of each channel, between 0 and 1.
+    /// Mean of each channel, where pixels have values from 0 to 1.
     #[serde(default = "imagenet_mean")]
     pub mean: Vec<f32>,
-    /// Standard deviation of each channel, likewise.
+    /// Standard deviation of each channel, where pixels have values from 0 to 1.
     #[serde(default = "imagenet_std")]
     pub std: Vec<f32>,
     /// Turn images as their EXIF orientation says. The published program does not, but for TIFF files that it reads
@@ -71,10 +71,10 @@ pub struct Data {
 /// How many frames of a video are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum VideoRate {
-    /// As many as suit its length: `"auto"`.
+    /// As many frames as suit the length of the video: `"auto"`.
     #[default]
     Auto,
-    /// So many per second of it; 0 for all.
+    /// So many frames per second of the video; 0 for all.
     PerSecond(f32),
 }
 
@@ -82,7 +82,7 @@ impl VideoRate {
     /// The word for [`VideoRate::Auto`] in files and flags.
     pub const AUTO: &str = "auto";
 
-    /// The number, none for auto.
+    /// Frames per second; `None` for `"auto"`.
     pub fn per_second(self) -> Option<f32> {
         match self {
             Self::Auto => None,
@@ -153,7 +153,7 @@ fn max_bytes() -> u64 {
 }
 
 impl Data {
-    /// RGB from `path`, everything else as usual.
+    /// Settings for RGB images from `path`, everything else as usual.
     pub(super) fn of(path: &str) -> Self {
         Self {
             path: path.into(),

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    /// By label propagation through videos.
+    /// Measurement by label propagation through videos.
     #[serde(default)]
     pub davis: DavisEval,
-    /// By classifying labelled images after their nearest neighbours.
+    /// Measurement by classifying labelled images after their nearest neighbours.
     #[serde(default)]
     pub knn: KnnEval,
 }
@@ -22,9 +22,9 @@ pub struct KnnEval {
     pub every: usize,
     /// The images that vote, with classes: a folder per class, or any other source that has them.
     pub train: String,
-    /// The images that are classified, likewise; empty: every fifth of `train`, which then does not vote.
+    /// The images that are classified, with classes; empty: every fifth of `train`, which then does not vote.
     pub val: String,
-    /// Images that vote on each.
+    /// Number of images that vote on each image.
     pub k: usize,
     /// Divisor of the cosine in the exponent of a vote.
     pub temperature: f64,
@@ -48,17 +48,17 @@ pub struct DavisEval {
     pub data_path: String,
     /// Tokens per side of a frame of the synthetic videos, 8 to 64.
     pub grid: usize,
-    /// `ImageSets/YEAR`.
+    /// The `YEAR` in `ImageSets/YEAR`.
     pub year: String,
-    /// `ImageSets/YEAR/SPLIT.txt`.
+    /// The `SPLIT` in `ImageSets/YEAR/SPLIT.txt`.
     pub split: String,
-    /// `JPEGImages/RESOLUTION`.
+    /// The `RESOLUTION` in `JPEGImages/RESOLUTION`.
     pub resolution: String,
     /// Frames before the current one that vote, besides the first.
     pub n_last_frames: usize,
     /// Radius of the window in patches; 0 for none.
     pub size_mask_neighborhood: usize,
-    /// Patches that vote.
+    /// Number of patches that vote on each patch.
     pub topk: usize,
 }
 

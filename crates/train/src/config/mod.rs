@@ -73,13 +73,13 @@ pub struct Model {
     pub image_size: usize,
     /// Stochastic depth of the student's last block.
     pub drop_path_rate: f64,
-    /// Width; of a named architecture those that it has.
+    /// Width of the tokens; a named architecture has its own.
     pub embed_dim: usize,
-    /// Blocks; of a named architecture those that it has.
+    /// Number of blocks; a named architecture has its own.
     pub depth: usize,
-    /// Heads; of a named architecture those that it has.
+    /// Number of attention heads; a named architecture has its own.
     pub num_heads: usize,
-    /// Hidden width of the blocks' feed-forward part over `embed_dim`; 4 of a named architecture.
+    /// Hidden width of the blocks' feed-forward part over `embed_dim`; 4 for a named architecture.
     #[serde(default = "four")]
     pub mlp_ratio: usize,
 }
@@ -89,8 +89,8 @@ fn four() -> usize {
 }
 
 impl Model {
-    /// The same with the width, depth, heads and feed-forward part that its architecture has, whatever stood there; as it is for
-    /// `custom` and for names that there are none of.
+    /// The model with the width, depth, heads and feed-forward part that its architecture has, whatever stood there;
+    /// unchanged for `custom` and for unknown names.
     pub fn settled(mut self) -> Self {
         if let Ok(vit) = VitConfig::arch(&self.arch, self.patch_size) {
             (self.embed_dim, self.depth, self.num_heads) = (vit.embed_dim, vit.depth, vit.num_heads);
@@ -120,13 +120,13 @@ pub struct Head {
     pub norm_last_layer: bool,
 }
 
-/// What becomes of a patch's positives.
+/// How the positives of a patch are aggregated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregation {
     /// Class attention over the positives: SelfPatch.
     ClassAttention,
-    /// Their mean: no aggregation module.
+    /// Mean of the positives: no aggregation module.
     Mean,
     /// No neighbours at all: the target is the teacher's own patch.
     None,
@@ -146,7 +146,7 @@ pub struct PatchObjective {
     pub border: Border,
     /// Choose the most similar neighbours; if false, all of the window are positives.
     pub matching: bool,
-    /// What becomes of the positives.
+    /// How the positives are aggregated.
     pub aggregation: Aggregation,
     /// Class-attention blocks, which also make the class token.
     pub aggregation_depth: usize,

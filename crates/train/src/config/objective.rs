@@ -13,7 +13,7 @@ pub enum ImageObjective {
 }
 
 impl ImageObjective {
-    /// One of each kind, with the values of its publication.
+    /// One objective of each kind, with the values of its publication.
     pub fn all() -> [Self; 1] {
         [Self::Dino(DinoObjective::default())]
     }
@@ -30,7 +30,7 @@ impl ImageObjective {
         })
     }
 
-    /// The name of its kind.
+    /// Name of the objective's kind.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Dino(_) => "dino",
@@ -48,7 +48,7 @@ pub struct DinoObjective {
     pub warmup_teacher_temp: f64,
     /// Temperature of the teacher after its warm-up.
     pub teacher_temp: f64,
-    /// Epochs of that warm-up.
+    /// Epochs of the warm-up of the teacher's temperature.
     pub warmup_teacher_temp_epochs: usize,
     /// Momentum of the centres.
     pub center_momentum: f64,

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 /// A recipe that fills every field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Minutes on two cores on synthetic images; see `docs/method.md`.
+    /// A recipe for minutes on two cores on synthetic images; see `docs/method.md`.
     Default,
     /// The published program's defaults, 1024 images per step (8 GPUs x 128).
     Paper,
-    /// For one's own folder on one machine: the published recipe with ViT-Ti/16, 8 images per step,
-    /// and a rate to match.
+    /// A recipe for one's own folder on one machine: the published one with ViT-Ti/16, 8 images per step, and a rate to
+    /// match.
     Folder,
-    /// The same for images that are not 8-bit RGB: without what needs colours.
+    /// The recipe of [`Preset::Folder`] for images that are not 8-bit RGB: without what needs colours.
     Multichannel,
 }
 
@@ -42,7 +42,7 @@ impl Preset {
         })
     }
 
-    /// The whole configuration.
+    /// The whole configuration of the recipe.
     pub fn config(self) -> Config {
         match self {
             Preset::Default => procedural(),

@@ -13,7 +13,7 @@ pub fn choices<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     names.get()
 }
 
-/// Holds no value, and keeps the names that are asked for.
+/// A deserialiser that holds no value, and keeps the names that are asked for.
 struct Names<'a>(&'a Cell<&'static [&'static str]>);
 
 impl<'de> Deserializer<'de> for Names<'_> {

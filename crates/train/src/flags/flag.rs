@@ -9,19 +9,19 @@ pub struct Flag {
     /// Name without the hyphens before it, words joined by hyphens. DINO joins them by underscores; programs should
     /// read both alike.
     pub name: &'static str,
-    /// Another name of it.
+    /// Another name of the flag.
     pub alias: Option<&'static str>,
-    /// The field that it sets, such as `optim.lr`; of `crops.globals` that of all views.
+    /// The field that the flag sets, such as `optim.lr`; for a field of `crops.globals`, that of all views.
     pub place: &'static str,
-    /// What it takes.
+    /// Values that the flag takes.
     pub takes: Takes,
-    /// Where the help lists it.
+    /// Group under which the help lists the flag.
     pub group: Group,
-    /// One sentence without its full stop.
+    /// Help in one sentence without its full stop.
     pub help: &'static str,
 }
 
-/// What a flag takes. The bounds of numbers are those of the field ([`Flag::bounds`]).
+/// Values that a flag takes. The bounds of numbers are those of the field ([`Flag::bounds`]).
 #[derive(Clone, Copy, Debug)]
 pub enum Takes {
     /// A whole number, not negative.
@@ -34,24 +34,24 @@ pub enum Takes {
     Pair,
     /// Any text; the word stands for it in the help.
     Text(&'static str),
-    /// One of these names.
+    /// One of the names that the function gives.
     Choice(fn() -> &'static [&'static str]),
-    /// One of the first words, each of which means the value beside it.
+    /// One of the first words of the pairs, each of which means the value beside it.
     Words(&'static [(&'static str, &'static str)]),
 }
 
 /// The groups of flags in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Images and crops.
+    /// Flags of images and crops.
     Data,
-    /// Backbone and heads.
+    /// Flags of backbone and heads.
     Model,
-    /// What is trained for.
+    /// Flags of the objectives.
     Objective,
-    /// How it is trained.
+    /// Flags of the optimiser, its schedules, precision and memory.
     Optimisation,
-    /// Where a run goes, when it ends and what it keeps.
+    /// Flags that say where a run goes, when it ends and what it keeps.
     Run,
 }
 
@@ -69,19 +69,20 @@ impl Group {
 }
 
 impl Flag {
-    /// All its names.
+    /// All names of the flag.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.alias)
     }
 
-    /// The least and the greatest number that the field may hold; `None` where another rule has the bounds, or where it is
-    /// no number.
+    /// The least and the greatest number that the field may hold; `None` where another rule has the bounds, or where
+    /// the field is no number.
     pub fn bounds(&self) -> Option<(f64, f64)> {
         crate::limits::of(self.place)
     }
 
     /// What the field holds where the flag is left out: "default: X" for the preset of that name, and the presets that
-    /// differ. `None` where the preset `default` has no value. `multichannel` is left out: it has the values of `folder`.
+    /// differ. `None` where the preset `default` has no value. `multichannel` is left out: it has the values of
+    /// `folder`.
     ///
     /// # Errors
     /// The errors of [`Config::to_table`](crate::Config::to_table).
@@ -107,7 +108,7 @@ impl Flag {
     }
 }
 
-/// The value of a field as a user would type it; of a list of tables that in the first.
+/// The value of a field as a user would type it; where the place goes through a list of tables, that in the first.
 pub(super) fn field(table: &Table, place: &str) -> Option<String> {
     match place.split_once('.') {
         None => table.get(place).map(typed),

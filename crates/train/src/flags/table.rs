@@ -6,12 +6,12 @@ use super::flag::Group::{self, Data, Model, Objective, Optimisation, Run};
 use super::flag::Takes::{self, Bool, Choice, Number, Pair, Text, Whole, Words};
 use crate::config::{Aggregation, Algorithm, Border, Precision};
 
-/// One row. Its order is that of the help.
+/// One row of the table of flags, whose order is that of the help.
 const fn flag(group: Group, name: &'static str, place: &'static str, takes: Takes, help: &'static str) -> Flag {
     Flag { name, alias: None, place, takes, group, help }
 }
 
-/// Where the images come from; more commands than `train` have it.
+/// The flag for the source of images, which more commands than `train` have.
 pub const DATA: Flag = Flag {
     alias: Some("data-path"),
     ..flag(

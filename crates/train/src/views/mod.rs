@@ -1,5 +1,5 @@
 //! Pictures of what the teacher does: for a few crops, which patches it takes for positives and
-//! what its last block attends to. They lie in `views/` of the run folder, and the report shows them.
+//! what its last block attends to. The pictures lie in `views/` of the run folder, and the report shows them.
 
 mod names;
 mod page;
@@ -21,7 +21,7 @@ use std::path::Path;
 ///
 /// `crops [V * B, C, S, S]`: normalised global crops of a batch, as [`Trainer::step`] takes them; the
 /// first [`CROPS`] are shown. Handing over the same crops every time lets a reader see what changes.
-/// Of other than three channels the first three are shown, or the first in grey. Small crops are
+/// Of crops with other than three channels the first three are shown, or the first in grey. Small crops are
 /// enlarged by a whole factor. Positives are left out where the patch loss has none (`lambda = 0`,
 /// `aggregation = "none"`).
 ///

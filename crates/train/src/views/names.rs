@@ -1,6 +1,6 @@
 //! Names of the pictures in the folder of a run, and the colours that are used in them.
 
-/// The folder's name in the run folder.
+/// Name of the folder of pictures in the run folder.
 pub const FOLDER: &str = "views";
 /// Most crops that are shown.
 pub const CROPS: usize = 4;

@@ -93,14 +93,14 @@ fn calls(
     Ok(())
 }
 
-/// `[G*B, 1, K]` and `[L*B, 1, K]` -> `[V, B, K]`.
+/// Joins `[G*B, 1, K]` and `[L*B, 1, K]` to `[V, B, K]`.
 fn class(global: &Tensor, local: &Tensor, b: usize) -> Result<Tensor> {
     let all = Tensor::cat(&[global, local], 0)?;
     let (n, _, k) = all.dims3()?;
     Ok(all.reshape((n / b, b, k))?)
 }
 
-/// `[n, N, P]` twice -> `[R, P]`.
+/// Joins two tensors `[n, N, P]` to `[R, P]`.
 fn rows(global: &Tensor, local: &Tensor) -> Result<Tensor> {
     Ok(Tensor::cat(&[global.flatten(0, 1)?, local.flatten(0, 1)?], 0)?)
 }

@@ -32,7 +32,7 @@ impl Packed {
 
 /// Head widths that the tensor cores take.
 const TENSOR_CORES: [usize; 3] = [32, 64, 128];
-/// The widest head of the other kernels.
+/// Widest head of the kernels without tensor cores.
 const WIDEST: usize = 128;
 
 /// Whether there is a kernel for heads of width `d`.
@@ -116,7 +116,7 @@ pub(in crate::ops) fn backward(
     Ok(dqkv)
 }
 
-/// The op as a node of the graph; the bias is in `qkv` already.
+/// Attention as a node of the graph; the bias is in `qkv` already.
 pub(super) fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
     let packed = Packed::new(sequences, qkv.device())?;
     let input = qkv.detach().contiguous()?;
@@ -145,7 +145,7 @@ impl Kernel {
         Ok(Self { suffix: format!("{name}_plain{lanes}"), tile: 32, d, tensor_cores: false })
     }
 
-    /// Bytes of shared memory; `tiles` of them without tensor cores.
+    /// Bytes of shared memory; without tensor cores for `tiles` tiles.
     fn shared(&self, tiles: usize) -> usize {
         match self.tensor_cores {
             // A tile of 64 rows and two of 32, padded by 8; two numbers for each of 32 queries.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use selfpatch_simd::wide;
 use std::sync::Mutex;
 
-/// `qkv [T, 3 D]` (queries, keys, values; heads side by side in each third) -> `[T, D]`.
+/// Attention of `qkv [T, 3 D]` (queries, keys, values; heads side by side in each third) -> `[T, D]`.
 pub fn attention(qkv: &Tensor, sequences: &Sequences, heads: usize) -> Result<Tensor> {
     let (rows, width) = qkv.dims2()?;
     check(width, heads)?;
@@ -227,7 +227,7 @@ struct Attention {
     sequences: Sequences,
     /// Whether the probabilities are kept for the backward pass.
     keep: bool,
-    /// Taken by the backward pass.
+    /// Probabilities, taken by the backward pass.
     probs: Mutex<Option<Buffer>>,
 }
 

@@ -40,7 +40,7 @@ struct Fed {
     norm2: Normed,
     /// The product of fc1, without its bias.
     hidden: Tensor,
-    /// What fc2 was given.
+    /// Input of fc2.
     activated: Tensor,
 }
 
@@ -55,7 +55,7 @@ struct SavedLayer {
     fed: Fed,
 }
 
-/// `x [T, D]` -> the query of each sequence, `[S, D]` f32.
+/// Class attention of `x [T, D]` -> the query of each sequence, `[S, D]` f32.
 pub(super) fn class_attention(
     x: &Tensor,
     anchor: &Tensor,

@@ -19,7 +19,7 @@ pub(in crate::ops) enum Context<'a> {
 
 /// What the backward pass needs of [`Projected::read`].
 pub(in crate::ops) struct Trace {
-    /// What was read before it was rounded, without the bias of the values, `[count, D]` f32.
+    /// What the queries read, before rounding and without the bias of the values, `[count, D]` f32.
     mean: Tensor,
     /// Logarithms of the sums of exponentials, `[count, heads]`.
     lse: Tensor,

@@ -16,8 +16,8 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail}
 use candle_nn::ops::softmax;
 use std::sync::Mutex;
 
-/// `x [T, D]`, the learned query `cls` (`D` elements) -> the query of each sequence after all blocks,
-/// `[S, D]`.
+/// Class attention of `x [T, D]` with the learned query `cls` (`D` elements) -> the query of each sequence after
+/// all blocks, `[S, D]`.
 pub fn class_attention(x: &Tensor, sequences: &Sequences, cls: &Tensor, blocks: &[ClassBlock]) -> Result<Tensor> {
     let (rows, dim) = x.dims2()?;
     sequences.check(rows)?;
@@ -121,7 +121,7 @@ struct ClassAttention {
     blocks: Vec<ClassBlock>,
     sequences: Sequences,
     keep: bool,
-    /// One entry per block, taken by the backward pass.
+    /// Saved values, one entry per block, taken by the backward pass.
     saved: Mutex<Vec<SavedClassBlock>>,
 }
 

@@ -1,4 +1,4 @@
-//! The CUDA kernels. No number comes back to the host: losses stay on the device.
+//! CUDA kernels of the cross-entropies. No number comes back to the host: losses stay on the device.
 
 use super::temperatures::Temperatures;
 use crate::cuda::{Grid, Module, launch, record, run, scale, single, spread, suffix, uninitialised};
@@ -97,7 +97,7 @@ pub(in crate::ops) fn weighted_sum(values: &Tensor, weights: Option<&Tensor>, fa
     Ok(sum)
 }
 
-/// Numbers of the host, in units of `unit`.
+/// Weights of the host on the device, in units of `unit`.
 pub(in crate::ops) fn on_device(weights: &[f64], unit: f64, device: &Device) -> Result<Tensor> {
     spread(weights.iter().map(|w| (1, (w / unit) as f32)), device)
 }
@@ -113,7 +113,7 @@ fn flat(pairs: &[Vec<usize>], device: &Device) -> Result<Tensor> {
     Tensor::new(list, device)
 }
 
-/// With about 16 elements for each thread.
+/// Grid of one block per row, with about 16 elements for each thread.
 fn block_per_row(logits: &Tensor) -> Result<Grid> {
     let (rows, k) = logits.dims2()?;
     Ok(Grid::new(rows, (k / 16).next_multiple_of(32).clamp(32, 1024)))

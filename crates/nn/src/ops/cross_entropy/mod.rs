@@ -281,7 +281,7 @@ fn rows_loss(
 /// A loss that is known, with its gradient.
 struct Loss {
     value: f32,
-    /// Taken by the backward pass.
+    /// Gradient, taken by the backward pass.
     gradient: Mutex<Option<Buffer>>,
 }
 

@@ -16,7 +16,7 @@ pub(in crate::ops) fn forward(x: &Tensor, bias: Option<&Tensor>) -> Result<Tenso
     Ok(out)
 }
 
-/// The gradient of `x`.
+/// Gradient of `x` through `gelu(x + bias)`.
 pub(in crate::ops) fn backward(x: &Tensor, bias: Option<&Tensor>, dout: &Tensor) -> Result<Tensor> {
     let dx = uninitialised(x.shape(), x.dtype(), x.device())?;
     let (name, grid, dim) = plan("backward", &[x, dout, &dx])?;
@@ -33,7 +33,7 @@ pub(in crate::ops) fn backward(x: &Tensor, bias: Option<&Tensor>, dout: &Tensor)
     Ok(dx)
 }
 
-/// The op as a node of the graph.
+/// GELU as a node of the graph.
 pub(super) fn gelu(x: &Tensor) -> Result<Tensor> {
     let input = x.detach().contiguous()?;
     let out = forward(&input, None)?;

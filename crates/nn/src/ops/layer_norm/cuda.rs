@@ -16,7 +16,7 @@ const SHARED: usize = 64 * 1024;
 pub(in crate::ops) struct Normed {
     /// What was normalised, `[T, D]` f32.
     pub x: Tensor,
-    /// `[T, D]`, in the type asked for.
+    /// Normalised rows, `[T, D]`, in the type asked for.
     pub out: Tensor,
     /// Means, then inverse standard deviations, `[2, T]`.
     pub stats: Tensor,
@@ -51,8 +51,8 @@ pub(in crate::ops) fn forward(
     Ok(Normed { x: y.unwrap_or_else(|| x.clone()), out, stats })
 }
 
-/// Adds what the norm hands back to `dx [T, D]` (f32, in place); the gradients of weight and shift, `[D]` each. `next`
-/// becomes the gradient of the branch before, whose rows are scaled by `scale`.
+/// Adds the gradient of the norm's input to `dx [T, D]` (f32, in place); returns the gradients of weight and shift,
+/// `[D]` each. `next` becomes the gradient of the branch before, whose rows are scaled by `scale`.
 pub(in crate::ops) fn backward(
     dout: &Tensor,
     (x, stats): (&Tensor, &Tensor),
@@ -72,7 +72,7 @@ pub(in crate::ops) fn backward(
     Ok((sums.narrow(0, 0, dim)?, sums.narrow(0, dim, dim)?))
 }
 
-/// The op as a node of the graph: `x [.., D]` -> `[.., D]` f32.
+/// Layer norm as a node of the graph: `x [.., D]` -> `[.., D]` f32.
 pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dim = weight.elem_count();
     let rows = x.detach().to_dtype(DType::F32)?.contiguous()?.reshape(((), dim))?;
@@ -89,7 +89,7 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     })
 }
 
-/// The kernel for rows of `dim` elements of these tensors.
+/// Name of the kernel for rows of `dim` elements of these tensors.
 fn name(what: &str, dtype: DType, dim: usize, tensors: &[Option<&Tensor>]) -> Result<String> {
     let tensors: Vec<&Tensor> = tensors.iter().copied().flatten().collect();
     Ok(format!("sp_norm_{what}_{}_{}", suffix(dtype)?, run(dim, 4, &tensors)?))

@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 use selfpatch_simd::wide;
 
-/// `x [.., D]`, `weight [D]`, `bias [D]` -> `[.., D]`. Unlike `candle_nn::LayerNorm` it has a gradient.
+/// Layer norm of `x [.., D]` with `weight [D]`, `bias [D]` -> `[.., D]`; `candle_nn::LayerNorm` has no gradient.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dim = x.dim(D::Minus1)?;
     if weight.dims() != [dim] || bias.dims() != [dim] {
@@ -67,7 +67,7 @@ fn forward_rows(x: &[f32], (w, b): (&[f32], &[f32]), eps: f32, kept: Option<(&mu
     });
 }
 
-/// `y = hat * weight + bias` once more.
+/// Computes `y = hat * weight + bias` once more.
 fn affine_rows(hat: &[f32], (w, b): (&[f32], &[f32]), y: &mut [f32]) {
     let n = w.len();
     wide!({

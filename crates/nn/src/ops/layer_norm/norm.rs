@@ -22,17 +22,17 @@ impl<'a> Norm<'a> {
         self.weight.len()
     }
 
-    /// See [`forward_rows`].
+    /// Normalises rows; see [`forward_rows`].
     pub(in crate::ops) fn rows(&self, x: &[f32], kept: Option<(&mut [f32], &mut [f32])>, y: &mut [f32]) {
         forward_rows(x, (&self.weight, &self.bias), self.eps, kept, y);
     }
 
-    /// `y` once more, from the normalised rows that were kept.
+    /// Computes `y` once more, from the normalised rows that were kept.
     pub(in crate::ops) fn rows_again(&self, hat: &[f32], y: &mut [f32]) {
         affine_rows(hat, (&self.weight, &self.bias), y);
     }
 
-    /// See [`backward_rows`].
+    /// Backward pass of rows; see [`backward_rows`].
     pub(in crate::ops) fn rows_backward(
         &self,
         hat: &[f32],

@@ -12,13 +12,13 @@ use std::borrow::Cow;
 pub(in crate::ops) struct Affine<'a> {
     weight: View<'a>,
     bias: Option<View<'a>>,
-    /// `[inputs, outputs]`, if many rows are to come.
+    /// Transposed weight, `[inputs, outputs]`, if many rows are to come.
     transposed: Option<Buffer>,
     inputs: usize,
     outputs: usize,
 }
 
-/// From this many rows on the weights are turned around for the forward product.
+/// Number of rows from which on the weights are transposed for the forward product.
 const MANY_ROWS: usize = 512;
 
 impl<'a> Affine<'a> {
@@ -37,7 +37,7 @@ impl<'a> Affine<'a> {
         Ok(affine)
     }
 
-    /// `W^T`.
+    /// The factor `W^T`.
     fn factor(&self) -> Mat<'_> {
         match &self.transposed {
             Some(w) => Mat::dense(w, self.outputs),

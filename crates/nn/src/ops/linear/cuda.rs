@@ -1,4 +1,4 @@
-//! What stands around the products of linear layers on CUDA; see `linear.cu`.
+//! Kernels around the products of linear layers on CUDA; see `linear.cu`.
 
 use crate::cuda::{Arg, Grid, Module, launch, matmul, record, run, suffix, t, uninitialised};
 use crate::ops::layer_norm::branch::Branch;
@@ -60,7 +60,7 @@ pub(in crate::ops) fn column_sums(x: &Tensor) -> Result<Tensor> {
     crate::ops::sum_rows(&x.detach())?.flatten_all()
 }
 
-/// One thread for each run of elements of `tensors`, which have one shape and are read and written in runs.
+/// Launches one thread for each run of elements of `tensors`, which have one shape and are read and written in runs.
 fn each(what: &str, dtype: DType, dim: usize, tensors: &[&Tensor], args: &[Arg]) -> Result<()> {
     let Some(like) = tensors.first() else { bail!("a kernel without tensors") };
     let run = run(dim, 4, tensors)?;

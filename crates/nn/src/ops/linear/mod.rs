@@ -9,7 +9,7 @@ use crate::precision::{compute_dtype, to_full};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use selfpatch_simd::wide;
 
-/// `x [.., I]`, `weight [O, I]`, `bias [O]` -> `[.., O]`.
+/// Affine map of `x [.., I]` with `weight [O, I]`, `bias [O]` -> `[.., O]`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, inp) = weight.dims2()?;
     if x.dim(D::Minus1)? != inp {
@@ -71,7 +71,7 @@ pub(super) fn add_bias(y: &mut [f32], bias: &[f32]) {
 }
 
 struct Linear {
-    /// Sum each output in the order of its inputs.
+    /// Whether each output is summed in the order of its inputs.
     in_order: bool,
 }
 

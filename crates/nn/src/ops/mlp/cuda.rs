@@ -13,7 +13,7 @@ struct SavedAffine {
     x: Tensor,
     /// Weight of the layer, like its input in the type of computation.
     weight: Tensor,
-    /// The product, without the bias: what its GELU was given. `None` for the last layer.
+    /// The product, without the bias: the input of the layer's GELU. `None` for the last layer.
     product: Option<Tensor>,
 }
 

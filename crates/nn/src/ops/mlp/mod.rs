@@ -52,13 +52,13 @@ pub fn reference(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
 /// One thread's rows: input, output, each layer's values before and after its GELU.
 type RowBlock<'a> = (&'a [f32], &'a mut [f32], Vec<(&'a mut [f32], &'a mut [f32])>);
 
-/// Before and after each GELU.
+/// Values before and after each GELU.
 type Layers = Vec<(Buffer, Buffer)>;
 
 struct MlpOp {
     layers: Vec<Linear>,
     keep: bool,
-    /// Taken by the backward pass.
+    /// Values before and after each GELU, taken by the backward pass.
     saved: Mutex<Option<Layers>>,
 }
 

@@ -1,4 +1,4 @@
-//! The CUDA kernels.
+//! CUDA kernels of `normalize`.
 
 use super::shortest::SHORTEST;
 use crate::cuda::{Grid, Module, launch, record, run, suffix, uninitialised};

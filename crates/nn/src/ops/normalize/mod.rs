@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use selfpatch_simd::wide;
 use shortest::SHORTEST;
 
-/// Over the last dimension; any shape.
+/// Normalises a tensor of any shape over the last dimension.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
     if x.elem_count() == 0 {
         return reference(x);

@@ -1,4 +1,4 @@
 //! The least length that rows are divided by.
 
-/// Below this length a row is divided by it instead.
+/// Least divisor: a shorter row is divided by it instead of by its own length.
 pub(super) const SHORTEST: f32 = 1e-12;

@@ -1,5 +1,6 @@
-//! On CUDA some thousand rows at a time: their logits, losses and gradients, and what these add to the
-//! gradients of rows and prototypes. The backward pass is left to multiply with the gradient of the loss.
+//! The projected cross-entropy on CUDA, some thousand rows at a time: their logits, losses and gradients, and what
+//! these add to the gradients of rows and prototypes. The backward pass is left to multiply with the gradient of
+//! the loss.
 
 use super::projected::Projected;
 use crate::cuda::{add_matmul, matmul, matmul_into, record, scale, single, t, uninitialised};
@@ -13,7 +14,7 @@ use candle_core::{DType, Result, Tensor};
 /// Tests make fewer, several times.
 const LOGITS: usize = if cfg!(test) { 1 << 16 } else { 1 << 24 };
 
-/// Fewer rows would leave most of the device idle.
+/// Fewest rows at a time: fewer would leave most of the device idle.
 const FEWEST_ROWS: usize = 128;
 
 /// Rows, and prototypes at their lengths, in the type that products are computed in.
@@ -84,8 +85,8 @@ pub(super) fn projected(
     Ok((loss, teacher.mean()?))
 }
 
-/// A power of two: with weights in units of it no element of the logits' gradient reaches 2^13, so that half
-/// precision keeps as much of the gradient as it can.
+/// Unit of the weights, a power of two: with weights in this unit no element of the logits' gradient reaches 2^13,
+/// so that half precision keeps as much of the gradient as it can.
 fn unit(weights: &[f64], temperature: f64) -> f64 {
     let largest = weights.iter().fold(0f64, |largest, w| largest.max(w.abs())) / temperature;
     let unit = (largest.log2().floor() - 12.).exp2();

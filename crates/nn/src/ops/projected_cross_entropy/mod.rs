@@ -139,7 +139,7 @@ struct SavedRows {
 struct Loss {
     value: f32,
     gain: Tensor,
-    /// Taken by the backward pass.
+    /// Saved rows, taken by the backward pass.
     saved: Mutex<Option<SavedRows>>,
 }
 

@@ -6,11 +6,11 @@ use candle_core::{Result, Tensor};
 /// Rows and the weight-normed prototypes that they are to be multiplied with.
 #[derive(Clone, Debug)]
 pub struct Projected {
-    /// `[R, D]`, of unit length.
+    /// Rows of unit length, `[R, D]`.
     pub rows: Tensor,
     /// Directions of the prototypes, `[K, D]`.
     pub weight_v: Tensor,
-    /// Their lengths, `[K, 1]`.
+    /// Lengths of the prototypes, `[K, 1]`.
     pub weight_g: Tensor,
 }
 

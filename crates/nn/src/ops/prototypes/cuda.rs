@@ -1,4 +1,4 @@
-//! The CUDA kernels.
+//! CUDA kernels of the prototypes.
 
 use crate::cuda::{Grid, Module, launch, matmul, record, run, single, suffix, t, uninitialised};
 use crate::ops::anchor::anchor;
@@ -29,9 +29,9 @@ pub(super) fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// Prototypes at their lengths, and what leads back to their parameters.
 pub(in crate::ops) struct Scaled {
-    /// `v g / |v|`, `[K, D]`, in the type that products are computed in.
+    /// Prototypes at their lengths, `v g / |v|`, `[K, D]`, in the type that products are computed in.
     pub(in crate::ops) w: Tensor,
-    /// `g / |v|` and `1 / |v|`.
+    /// `g / |v|` of each prototype; `inverse` has `1 / |v|`.
     scale: Tensor,
     inverse: Tensor,
     v: Tensor,

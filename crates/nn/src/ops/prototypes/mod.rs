@@ -23,7 +23,7 @@ use selfpatch_simd::wide;
 /// Prototypes handled by one parallel task.
 const PER_TASK: usize = 512;
 
-/// `x [R, D]`, `v [K, D]`, `g [K, 1]` -> `[R, K]`.
+/// Products of rows and weight-normed prototypes: `x [R, D]`, `v [K, D]`, `g [K, 1]` -> `[R, K]`.
 pub fn prototypes(x: &Tensor, v: &Tensor, g: &Tensor) -> Result<Tensor> {
     let ((_, width), (count, dim)) = (x.dims2()?, v.dims2()?);
     if width != dim || g.dims() != [count, 1] {
@@ -61,7 +61,7 @@ fn lengths(v: &[f32], n: usize) -> Vec<f32> {
     v.par_chunks_exact(n).with_min_len(PER_TASK).map(|v| wide!(kernel::dot(v, v).sqrt())).collect()
 }
 
-/// `v_k s_k`.
+/// `v_k s_k` of every prototype.
 pub(super) fn scaled(v: &[f32], scale: &[f32], n: usize) -> Buffer {
     let mut w = Buffer::stale(v.len());
     let pairs = w.par_chunks_mut(PER_TASK * n).zip(v.par_chunks(PER_TASK * n)).zip(scale.par_chunks(PER_TASK));

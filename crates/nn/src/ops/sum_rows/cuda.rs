@@ -1,4 +1,4 @@
-//! The CUDA kernel.
+//! CUDA kernel of `sum_rows`.
 
 use crate::cuda::{Grid, Module, launch, run, suffix, uninitialised};
 use crate::{cuda_args, cuda_module};

@@ -6,7 +6,7 @@ mod cuda;
 use crate::precision::to_full;
 use candle_core::{Result, Tensor};
 
-/// `x [R, K]` -> `[1, K]`, in single precision at least.
+/// Sum of the rows: `x [R, K]` -> `[1, K]`, in single precision at least.
 pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if crate::cuda::fusible(x) && !x.track_op() && x.elem_count() > 0 {

@@ -24,7 +24,7 @@ struct Weighed {
     proj: Tensor,
     fc1: Tensor,
     fc2: Tensor,
-    /// `[T]` each; `None` where nothing is dropped.
+    /// Scales of each row's two branches, `[T]` each; `None` where nothing is dropped.
     scales: [Option<Tensor>; 2],
 }
 
@@ -37,7 +37,7 @@ struct SavedOnDevice {
     norm2: Normed,
     /// The product of fc1, without its bias.
     hidden: Tensor,
-    /// What fc2 was given.
+    /// Input of fc2.
     activated: Tensor,
 }
 

@@ -123,9 +123,9 @@ struct Transformer {
     blocks: Vec<Block>,
     sequences: Sequences,
     survivals: Option<Survivals>,
-    /// `None`: there will be no backward pass.
+    /// Activations to save; `None` if there will be no backward pass.
     saves: Option<Activations>,
-    /// One entry per block, taken by the backward pass.
+    /// Saved values, one entry per block, taken by the backward pass.
     saved: Mutex<Vec<KeptBlock>>,
 }
 

@@ -5,10 +5,10 @@ use crate::Survival;
 /// What the backward pass finds in memory, and what it computes a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Activations {
-    /// All that it needs: fastest.
+    /// Everything that the backward pass needs: fastest.
     #[default]
     Keep,
-    /// Each block's input only, a fourteenth of that or less, for one more forward pass.
+    /// The input of each block only, a fourteenth of everything or less, at the price of one more forward pass.
     Recompute,
 }
 
