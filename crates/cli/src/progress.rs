@@ -345,7 +345,7 @@ mod tests {
         let r = Record::new(120).with("epoch", 0.19).with("train_loss", 5.12345).with("seconds", 3723.);
         let line = joined(&show.parts(&r, 45_000.), WIDTH);
         assert_eq!(line, "18 %  left 12:30:00  loss 5.123  741 images/s  elapsed 1:02:03  step 120/640");
-        // Numbers that are non-finite, as of a step that was left out.
+        // Non-finite numbers, as of a step that was left out.
         let r = r.with("train_loss", f64::NAN);
         assert!(joined(&show.parts(&r, f64::NAN), 40).starts_with("18 %  left 0:00  loss -  741 images/s"));
     }

@@ -1,4 +1,4 @@
-//! Where a number that is non-finite came from.
+//! Where a non-finite number came from.
 
 use crate::{Error, Hyper, Network, Trainer};
 use candle_core::{DType, Result, Tensor};
@@ -6,7 +6,7 @@ use selfpatch_nn::Backbone;
 use selfpatch_nn::{Params, autocast};
 use selfpatch_vit::Pass;
 
-/// The first place, in the order of the computation, with a number that is non-finite, in words: pixels,
+/// The first place, in the order of the computation, with a non-finite number, in words: pixels,
 /// weights, then each layer of the teacher and of the student, with the sample and the view. `names`: names of the
 /// images of the batch. The error of the step tells which gradient, if the forward pass is finite.
 ///

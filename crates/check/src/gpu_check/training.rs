@@ -30,7 +30,7 @@ pub fn losses(precision: Precision, steps: usize, folder: &Path, device: &Device
     }
 }
 
-/// A curve as a worker tells it: JSON has no word for a loss that is non-finite.
+/// A curve as a worker tells it: JSON has no word for a non-finite loss.
 pub fn finite(losses: Vec<Option<f64>>) -> Result<Vec<f64>, String> {
     let known =
         |(i, loss): (usize, Option<f64>)| loss.ok_or_else(|| format!("the loss of step {} is non-finite", i + 1));

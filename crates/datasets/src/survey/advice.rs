@@ -40,7 +40,7 @@ pub fn of_depth(source: &dyn ImageSource, decoding: &Decoding, all: &[Seen]) -> 
 const MOST_TRIED: usize = 20;
 
 /// Ends between which all values of an image lie, those of its kind of number where that has usual ones; none for
-/// values that are non-finite.
+/// non-finite values.
 fn whole_range(raw: &Raw) -> Option<[f32; 2]> {
     let ends = |[l, m]: [f32; 2], v: &f32| [l.min(*v), m.max(*v)];
     let [least, most] = raw.values.iter().fold([f32::INFINITY, f32::NEG_INFINITY], ends);

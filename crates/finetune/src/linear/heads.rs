@@ -40,7 +40,7 @@ pub(crate) struct Heads {
 
 /// The best rate of the classifiers, and how well they classify.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Judged {
+pub(crate) struct HeadScores {
     /// The best rate, for 256 images per step.
     pub lr: f64,
     /// Top-1 of the best rate's classifier on the held-out images, 0 to 1; `None` where there is no choice to make.
@@ -117,7 +117,7 @@ impl Heads {
 
     /// Chooses the rate whose classifier has the lowest cross-entropy on `held_out`, which tells more of few images
     /// than how many are classified rightly, and scores the classifier of that rate on `val`.
-    pub fn judge(&mut self, held_out: Option<&Rows>, val: &Rows) -> Result<Judged> {
+    pub fn judge(&mut self, held_out: Option<&Rows>, val: &Rows) -> Result<HeadScores> {
         let (mut least, mut top1) = (f64::INFINITY, None);
         if let Some(rows) = held_out {
             let labels = rows.labels()?;
@@ -133,7 +133,7 @@ impl Heads {
             Some(classifier) => scores(&classifier.logits(&val.features)?, &val.labels)?,
             None => Scores::default(),
         };
-        Ok(Judged { lr: self.best, held_out: top1, scores })
+        Ok(HeadScores { lr: self.best, held_out: top1, scores })
     }
 
     /// The classifier of the best rate that learns from all images.

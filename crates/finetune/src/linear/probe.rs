@@ -3,7 +3,7 @@
 use super::chosen::Chosen;
 use super::classifier;
 use super::features::{Encode, Features, Noticed, SETS};
-use super::heads::{Heads, Judged, Rows, is_held_out};
+use super::heads::{HeadScores, Heads, Rows, is_held_out};
 use super::settings::Config;
 use super::sheet::SHEET;
 use candle_core::{Device, Tensor};
@@ -322,7 +322,7 @@ impl Task for Probe<'_> {
             let name =
                 |what: &str| if subject.name.is_empty() { what.into() } else { format!("{}_{what}", subject.name) };
             match heads.judge(known.held_out.as_ref(), &known.val) {
-                Ok(Judged { lr, held_out, scores }) => {
+                Ok(HeadScores { lr, held_out, scores }) => {
                     numbers.set(name("top1"), scores.top1);
                     numbers.set(name("top5"), scores.top5);
                     numbers.set(name("rate"), lr);

@@ -53,13 +53,13 @@ pub fn reference(x: &Tensor, layers: &[Linear]) -> Result<Tensor> {
 type RowBlock<'a> = (&'a [f32], &'a mut [f32], Vec<(&'a mut [f32], &'a mut [f32])>);
 
 /// Values before and after each GELU.
-type Layers = Vec<(Buffer, Buffer)>;
+type SavedLayers = Vec<(Buffer, Buffer)>;
 
 struct MlpOp {
     layers: Vec<Linear>,
     keep: bool,
     /// Values before and after each GELU, taken by the backward pass.
-    saved: Mutex<Option<Layers>>,
+    saved: Mutex<Option<SavedLayers>>,
 }
 
 impl CustomOp2 for MlpOp {
@@ -72,7 +72,7 @@ impl CustomOp2 for MlpOp {
         let (rows, inputs) = layout.shape().dims2()?;
         let layers = self.layers.iter().map(|l| Affine::forward_of(l, rows)).collect::<Result<Vec<_>>>()?;
         let Some((last, hidden)) = layers.split_last() else { bail!("an mlp without layers") };
-        let mut saved: Layers =
+        let mut saved: SavedLayers =
             hidden.iter().map(|l| (Buffer::stale(rows * l.outputs()), Buffer::stale(rows * l.outputs()))).collect();
         let mut y = vec![0f32; rows * last.outputs()];
         let block = row_block(rows);
@@ -163,7 +163,7 @@ impl CustomOp2 for MlpOp {
 
 impl MlpOp {
     /// Keeps what the backward pass needs; returns the width of the output.
-    fn finish(&self, layers: Vec<Affine>, saved: Layers) -> usize {
+    fn finish(&self, layers: Vec<Affine>, saved: SavedLayers) -> usize {
         if let (true, Ok(mut slot)) = (self.keep, self.saved.lock()) {
             *slot = Some(saved);
         }
